@@ -1,0 +1,11 @@
+//! Configuration: what was read, with positions, and everything that is wrong with it at once.
+//!
+//! `yaml` alone knows the YAML crate. `reader` turns the tree into the types of `schema` and collects every error.
+//! Meaning (does this expression parse, does that receiver exist) is checked by the rooms that give it meaning; they add
+//! to the same [`Diagnostics`].
+
+pub mod diagnostic;
+pub mod schema;
+pub mod yaml;
+
+pub use diagnostic::{Diagnostic, Diagnostics, Level, Span, Spanned};

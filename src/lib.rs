@@ -1,0 +1,5 @@
+//! sidewatch: an observability sidecar for event-driven services.
+pub mod config;
+pub mod model;
+pub mod secret;
+pub mod series;

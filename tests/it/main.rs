@@ -1,0 +1,6 @@
+//! The one integration binary: end-to-end tests drive the real executable; structure and simulation tests use the library.
+
+mod browser;
+mod harness;
+mod golden_path;
+mod ranks;

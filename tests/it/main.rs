@@ -1,6 +1,9 @@
 //! The one integration binary: end-to-end tests drive the real executable; structure and simulation tests use the library.
 
 mod browser;
+mod crash;
+mod events;
 mod harness;
 mod golden_path;
 mod ranks;
+mod reload;

@@ -13,7 +13,11 @@ fn a_kill_in_the_middle_of_a_million_lines_loses_and_repeats_nothing() {
         let (region, cents) = (["eu", "us", "ap"][(at % 3) as usize], at % 997);
         amount += cents;
         let outcome = if at % 10 == 0 { "failed" } else { "completed" };
-        writeln!(text, r#"{{"id":"{at}","type":"order.{outcome}","payload":{{"amount":{cents},"region":"{region}"}}}}"#).unwrap();
+        writeln!(
+            text,
+            r#"{{"id":"{at}","type":"order.{outcome}","payload":{{"amount":{cents},"region":"{region}"}}}}"#
+        )
+        .unwrap();
     }
     std::fs::write(dir.path().join("events.log"), &text).unwrap();
     std::fs::write(

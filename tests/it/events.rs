@@ -27,8 +27,10 @@ struct Count {
 /// Counts one event by looking at it as a person would: no code of the product is used.
 fn hand_count(event: &Value) -> (String, Count) {
     let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).map(String::from);
-    let event_type =
-        text("/event/event_type").or_else(|| text("/event_type")).or_else(|| text("/type")).expect("an event has a type");
+    let event_type = text("/event/event_type")
+        .or_else(|| text("/event_type"))
+        .or_else(|| text("/type"))
+        .expect("an event has a type");
     let outcomes = ["/status", "/result", "/outcome"].map(|field| {
         ["", "/data", "/payload", "/processing", "/event/data"].map(|place| text(&format!("{place}{field}")))
     });
@@ -58,16 +60,21 @@ fn check(name: &str, lines: &str) {
 
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("sidewatch.yaml"), "sources: {in: {stdin: {}}}\n").unwrap();
-    let mut sidewatch =
-        Sidewatch::start_on(dir.path(), "run", &["--config", "sidewatch.yaml"], free_port(), free_port(), Stdio::piped());
+    let mut sidewatch = Sidewatch::start_on(
+        dir.path(),
+        "run",
+        &["--config", "sidewatch.yaml"],
+        free_port(),
+        free_port(),
+        Stdio::piped(),
+    );
     std::io::Write::write_all(&mut sidewatch.stdin(), lines.as_bytes()).unwrap();
     eventually(&format!("all {total} events of {name}"), 20, || {
         (sidewatch.value("sum(events_total)") == Some(total as f64)).then_some(())
     });
     for (event_type, count) in expected {
-        let value = |metric: &str| {
-            sidewatch.value(&format!("sum({metric}{{type=\"{event_type}\"}})")).unwrap_or(0.0) as u64
-        };
+        let value =
+            |metric: &str| sidewatch.value(&format!("sum({metric}{{type=\"{event_type}\"}})")).unwrap_or(0.0) as u64;
         let got = Count {
             total: value("events_total"),
             failed: value("events_failed_total"),
@@ -75,12 +82,19 @@ fn check(name: &str, lines: &str) {
         };
         assert_eq!(got, count, "{name}: {event_type}");
     }
-    assert_eq!(sidewatch.value("sum(sidewatch_events_refused_total)").unwrap_or(0.0), 0.0, "{name}: nothing is refused");
+    assert_eq!(
+        sidewatch.value("sum(sidewatch_events_refused_total)").unwrap_or(0.0),
+        0.0,
+        "{name}: nothing is refused"
+    );
 }
 
 #[test]
 fn sample_events_of_every_shape_give_the_counts_of_a_hand_count() {
-    check("own", "{\"type\":\"a.failed\",\"id\":\"1\"}\n{\"event_type\":\"b\",\"status\":\"error\"}\n{\"event_type\":\"b\",\"data\":{}}\n");
+    check(
+        "own",
+        "{\"type\":\"a.failed\",\"id\":\"1\"}\n{\"event_type\":\"b\",\"status\":\"error\"}\n{\"event_type\":\"b\",\"data\":{}}\n",
+    );
     let Some(folder) = samples() else { return };
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();

@@ -156,8 +156,13 @@ pub fn run(dir: &Path, args: &[&str]) -> (i32, String, String) {
 
 /// The same with environment variables.
 pub fn run_with(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> (i32, String, String) {
-    let output =
-        Command::new(binary()).args(args).envs(env.iter().copied()).current_dir(dir).stdin(Stdio::null()).output().unwrap();
+    let output = Command::new(binary())
+        .args(args)
+        .envs(env.iter().copied())
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
     (
         output.status.code().unwrap_or(-1),
         String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -192,7 +197,8 @@ pub fn exchange(port: u16, method: &str, path: &str, headers: &[(&str, &str)], b
     let text = String::from_utf8_lossy(&answer).into_owned();
     let Some((head, rest)) = text.split_once("\r\n\r\n") else { return (0, String::new(), text) };
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
-    let body = if head.to_ascii_lowercase().contains("transfer-encoding: chunked") { dechunk(rest) } else { rest.into() };
+    let body =
+        if head.to_ascii_lowercase().contains("transfer-encoding: chunked") { dechunk(rest) } else { rest.into() };
     (status, head.to_owned(), body)
 }
 
@@ -211,7 +217,9 @@ fn dechunk(text: &str) -> String {
 
 /// Percent-encodes everything that is not a letter or a digit.
 pub fn encode(text: &str) -> String {
-    text.bytes().map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    text.bytes()
+        .map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") })
+        .collect()
 }
 
 /// A local receiver of webhooks: keeps each request's body, answers with `status`.

@@ -3,7 +3,9 @@
 mod browser;
 mod crash;
 mod events;
-mod harness;
 mod golden_path;
+mod harness;
+mod http;
 mod ranks;
 mod reload;
+mod sources;

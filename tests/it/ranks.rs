@@ -94,7 +94,9 @@ fn a_lower_room_never_uses_a_higher_one() {
 
 #[test]
 fn the_reader_of_imports_sees_what_it_must() {
-    let used = rooms_used("use crate::engine::Engine;\nuse crate::{api, model::Labels};\n// crate::app\nlet x = crate::rules::Y;");
+    let used = rooms_used(
+        "use crate::engine::Engine;\nuse crate::{api, model::Labels};\n// crate::app\nlet x = crate::rules::Y;",
+    );
     let names: Vec<&str> = used.iter().map(|(_, room)| room.as_str()).collect();
     assert_eq!(names, ["engine", "api", "model", "rules"]);
 }

@@ -1,5 +1,7 @@
 //! sidewatch: an observability sidecar for event-driven services.
 pub mod config;
+pub mod mapping;
 pub mod model;
 pub mod secret;
 pub mod series;
+pub mod source;

@@ -1,7 +1,9 @@
 //! sidewatch: an observability sidecar for event-driven services.
 pub mod config;
-pub mod mapping;
 pub mod model;
 pub mod secret;
 pub mod series;
 pub mod source;
+pub mod state;
+pub mod supervise;
+pub mod telemetry;

@@ -10,6 +10,9 @@
 //!
 //! Deliberately absent here: silences (a later layer), and receivers beyond webhook, Slack, mail and terminal.
 
+#[cfg(test)]
+mod tests;
+
 mod alertmanager;
 mod breaker;
 mod courier;

@@ -1,9 +1,12 @@
 //! sidewatch: an observability sidecar for event-driven services.
 pub mod config;
 pub mod model;
+pub mod notify;
+pub mod rules;
 pub mod secret;
 pub mod series;
 pub mod source;
 pub mod state;
 pub mod supervise;
 pub mod telemetry;
+pub mod template;

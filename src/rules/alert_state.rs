@@ -257,6 +257,7 @@ pub fn advance(
         },
     };
     let from = state.phase;
+    let unchanged = state.value.to_bits() == case.value.to_bits() && state.annotations == case.annotations;
     state.value = case.value;
     state.annotations = case.annotations;
     state.keep_firing_since = None;
@@ -268,7 +269,9 @@ pub fn advance(
             state.value_at_firing = state.value;
         }
     }
-    state.published = None;
+    if !unchanged || from != state.phase {
+        state.published = None;
+    }
     let change = (from != state.phase).then(|| {
         let reason =
             if state.phase == AlertPhase::Firing { Reason::HeldLongEnough } else { Reason::ConditionHolds };

@@ -18,6 +18,7 @@ mod select;
 mod state;
 
 pub use select::Select;
+pub(super) use state::EventChanges;
 pub use state::{EventCounters, EventRules, EventRulesSnapshot};
 
 use super::alert_state::Timing;

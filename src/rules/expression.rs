@@ -3,6 +3,15 @@
 use crate::model::Labels;
 use crate::series::{Selection, Storage};
 
+/// Why an expression does not parse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExpressionError {
+    /// Byte offset in the text.
+    pub offset: usize,
+    /// What is wrong.
+    pub message: String,
+}
+
 /// A parsed expression.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expression {
@@ -10,7 +19,7 @@ pub struct Expression {
 }
 
 impl Expression {
-    pub fn parse(text: &str) -> Result<Self, (usize, String)> {
+    pub fn parse(text: &str) -> Result<Self, ExpressionError> {
         Ok(Self { text: text.to_owned() })
     }
     /// The expression in the printer's normal form.

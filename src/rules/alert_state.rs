@@ -273,8 +273,7 @@ pub fn advance(
         state.published = None;
     }
     let change = (from != state.phase).then(|| {
-        let reason =
-            if state.phase == AlertPhase::Firing { Reason::HeldLongEnough } else { Reason::ConditionHolds };
+        let reason = if state.phase == AlertPhase::Firing { Reason::HeldLongEnough } else { Reason::ConditionHolds };
         Transition { from, ..transition(labels, &state, state.phase, reason, now) }
     });
     (Some(state), change)
@@ -303,8 +302,7 @@ fn missing(
                     return (Some(state), None);
                 }
             }
-            let reason =
-                if old.keep_firing_since.is_some() { Reason::KeepFiringOver } else { Reason::ConditionEnded };
+            let reason = if old.keep_firing_since.is_some() { Reason::KeepFiringOver } else { Reason::ConditionEnded };
             state.phase = AlertPhase::Inactive;
             state.resolved_at = Some(now);
             state.published = None;
@@ -335,9 +333,8 @@ pub(super) fn write_series(
     t_ms: i64,
     out: &mut Vec<RecordedSample>,
 ) {
-    let active = |state: Option<&AlertState>| {
-        state.map(|state| state.phase).filter(|phase| *phase != AlertPhase::Inactive)
-    };
+    let active =
+        |state: Option<&AlertState>| state.map(|state| state.phase).filter(|phase| *phase != AlertPhase::Inactive);
     let (before, after) = (active(old), active(new));
     let stale = f64::from_bits(STALE_NAN_BITS);
     if let Some(phase) = before
@@ -395,8 +392,7 @@ mod tests {
                 annotations: Labels::from_pairs([("v", value.to_string())]),
                 value,
             });
-            let step =
-                step(&states, present.into_iter().collect(), timing, now, Scope::Whole, 0, at * 1_000).unwrap();
+            let step = step(&states, present.into_iter().collect(), timing, now, Scope::Whole, 0, at * 1_000).unwrap();
             let phase = step.states.values().next().map_or("-", |state| state.phase.name());
             write!(said, "{at}:{phase}").unwrap();
             for change in &step.transitions {
@@ -461,7 +457,13 @@ mod tests {
         let show = |series: &[RecordedSample]| {
             let texts: Vec<String> = series
                 .iter()
-                .map(|sample| format!("{}={}", sample.labels, if sample.value.is_nan() { "stale".into() } else { sample.value.to_string() }))
+                .map(|sample| {
+                    format!(
+                        "{}={}",
+                        sample.labels,
+                        if sample.value.is_nan() { "stale".into() } else { sample.value.to_string() }
+                    )
+                })
                 .collect();
             texts.join(" ")
         };
@@ -480,11 +482,30 @@ mod tests {
             show(&three.series),
             r#"ALERTS{alertname="A", alertstate="firing"}=stale ALERTS_FOR_STATE{alertname="A"}=stale"#
         );
-        let limited = step(&two.states, present(1.0).into_iter().chain([Present { labels: Labels::from_pairs([("alertname", "A"), ("x", "2")]), annotations: Labels::default(), value: 1.0 }]).collect(), timing(0, 0), at(103), Scope::Whole, 1, 103_000).unwrap();
+        let limited = step(
+            &two.states,
+            present(1.0)
+                .into_iter()
+                .chain([Present {
+                    labels: Labels::from_pairs([("alertname", "A"), ("x", "2")]),
+                    annotations: Labels::default(),
+                    value: 1.0,
+                }])
+                .collect(),
+            timing(0, 0),
+            at(103),
+            Scope::Whole,
+            1,
+            103_000,
+        )
+        .unwrap();
         assert!(limited.states.is_empty());
         assert_eq!(limited.error.unwrap().to_string(), "exceeded limit of 1 with 2 alerts");
         let twice = present(1.0).into_iter().chain(present(2.0)).collect();
-        assert_eq!(step(&AlertStates::new(), twice, timing(0, 0), at(0), Scope::Whole, 0, 0).unwrap_err(), StepError::Duplicate);
+        assert_eq!(
+            step(&AlertStates::new(), twice, timing(0, 0), at(0), Scope::Whole, 0, 0).unwrap_err(),
+            StepError::Duplicate
+        );
     }
 
     proptest! {

@@ -2,10 +2,11 @@
 
 use super::file;
 use super::rule::{Group, RuleSet, Settings};
-use super::short::{self, MetricType};
+use super::short;
 use crate::config::schema::Config;
 use crate::config::{Diagnostics, Span};
 use crate::model::{FieldPlanBuilder, Labels};
+use crate::series::MetricType;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -42,7 +43,8 @@ impl RuleSet {
         };
         let mut set = Self { settings: Arc::new(settings), ..Self::default() };
         let own = config.files.first().map_or_else(|| "sidewatch.yaml".into(), |file| file.display().to_string());
-        let mut compiler = short::Compiler { plan, metric_type: input.metric_type, interval_ms: config.evaluation_interval_ms };
+        let mut compiler =
+            short::Compiler { plan, metric_type: input.metric_type, interval_ms: config.evaluation_interval_ms };
         compiler.compile(&config.alerts, &own.as_str().into(), &mut set, found);
         for rule_file in input.files {
             let Some(read) = file::read(&rule_file.name, &rule_file.text, found) else { continue };
@@ -67,7 +69,13 @@ fn check_names(set: &RuleSet, found: &mut Diagnostics) {
     for group in &set.groups {
         if seen.insert((&group.file, &group.name), group).is_some() {
             let span = Span { file: group.file.clone(), line: 0, column: 0 };
-            found.error(&span, format!("the group {:?} of this file is loaded twice; is the file named twice in `rules`?", &*group.name));
+            found.error(
+                &span,
+                format!(
+                    "the group {:?} of this file is loaded twice; is the file named twice in `rules`?",
+                    &*group.name
+                ),
+            );
         }
     }
 }

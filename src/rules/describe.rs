@@ -203,7 +203,13 @@ impl Rules {
                 let name = rule.name.clone();
                 match &rule.alerting {
                     None => RuleView::Recording(RecordingView {
-                        name, query, labels, health, last_error, evaluation_time, last_evaluation,
+                        name,
+                        query,
+                        labels,
+                        health,
+                        last_error,
+                        evaluation_time,
+                        last_evaluation,
                     }),
                     Some(alerting) => RuleView::Alerting(AlertingView {
                         state: furthest(&state.states),

@@ -132,10 +132,8 @@ impl EvalJob {
         let (now, read_at_ms) = (Timestamp::from_millis(self.at_ms), self.read_at_ms());
         let vector = rule.expression.vector(read_at_ms, storage, options)?;
         let query = |text: &str| query(text, read_at_ms, storage, options);
-        let functions = Functions {
-            query: Some(&query),
-            ..Functions::new(Dialect::Prometheus, now, &self.settings.external_url)
-        };
+        let functions =
+            Functions { query: Some(&query), ..Functions::new(Dialect::Prometheus, now, &self.settings.external_url) };
         let present = vector
             .into_iter()
             .map(|(labels, value)| {
@@ -170,7 +168,9 @@ impl EvalJob {
         for (labels, value) in vector {
             let mut all = labels.as_slice().to_vec();
             all.push(Label { name: METRIC_NAME.into(), value: rule.name.clone() });
-            all.extend(rule.labels.iter().map(|(name, text)| Label { name: name.clone(), value: text.source().into() }));
+            all.extend(
+                rule.labels.iter().map(|(name, text)| Label { name: name.clone(), value: text.source().into() }),
+            );
             let labels = Labels::new(all);
             if !written.insert(labels.clone()) {
                 return Err("vector contains metrics with the same labelset after applying rule labels".into());
@@ -181,9 +181,11 @@ impl EvalJob {
             return Err(format!("exceeded limit of {} with {} series", self.group.limit, samples.len()));
         }
         let ended = job.written.iter().filter(|labels| !written.contains(*labels));
-        samples.extend(
-            ended.map(|labels| RecordedSample { labels: labels.clone(), t_ms, value: f64::from_bits(STALE_NAN_BITS) }),
-        );
+        samples.extend(ended.map(|labels| RecordedSample {
+            labels: labels.clone(),
+            t_ms,
+            value: f64::from_bits(STALE_NAN_BITS),
+        }));
         Ok(Outcome { written: Some(written), samples, ..Outcome::default() })
     }
 }

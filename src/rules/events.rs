@@ -116,7 +116,12 @@ impl Source {
     /// Asks the plan for a path.
     pub fn new(path: &FieldPath, plan: &mut FieldPlanBuilder) -> Option<Self> {
         match path.attribute() {
-            Some(attribute) if !matches!(attribute, Attribute::Time | Attribute::Priority | Attribute::Attempt | Attribute::DurationSeconds) => {
+            Some(attribute)
+                if !matches!(
+                    attribute,
+                    Attribute::Time | Attribute::Priority | Attribute::Attempt | Attribute::DurationSeconds
+                ) =>
+            {
                 Some(Self::Attribute(attribute))
             }
             _ => plan.slot(path).map(Self::Slot),
@@ -147,9 +152,7 @@ impl Source {
             Self::Slot(slot) => match batch.field(row, slot) {
                 Field::Missing | Field::Null | Field::List { .. } => Captured::Missing,
                 Field::Bool(value) => Captured::Bool(value),
-                Field::Number(value, text) => {
-                    batch.text(text).parse().map_or(Captured::Float(value), Captured::Int)
-                }
+                Field::Number(value, text) => batch.text(text).parse().map_or(Captured::Float(value), Captured::Int),
                 Field::Text(text) | Field::Json(text) => Captured::Text(batch.text(text).into()),
             },
             Self::Attribute(_) => {

@@ -32,7 +32,12 @@ impl Expression {
     pub fn selections(&self, _at_ms: i64) -> Vec<Selection> {
         Vec::new()
     }
-    pub fn vector(&self, _at_ms: i64, _storage: &dyn Storage, _options: &Options) -> Result<Vec<(Labels, f64)>, String> {
+    pub fn vector(
+        &self,
+        _at_ms: i64,
+        _storage: &dyn Storage,
+        _options: &Options,
+    ) -> Result<Vec<(Labels, f64)>, String> {
         Err("no query engine".into())
     }
 }

@@ -8,7 +8,7 @@ use super::rule::{Alerting, Group, Rule, TemplatedLabels};
 use crate::config::reader::MapReader;
 use crate::config::schema::{AlertConfig, Named};
 use crate::config::yaml::Node;
-use crate::config::{Diagnostics, Spanned, read, yaml};
+use crate::config::{Diagnostics, Spanned, read_alerts, yaml};
 use crate::template::Template;
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ pub fn read(file: &str, text: &str, found: &mut Diagnostics) -> Option<RuleFileC
     let tree = yaml::parse(file, text, found)?;
     let mut map = MapReader::new(&tree, "rule file", found)?;
     let groups = map.each("groups", group);
-    let alerts = read::alerts::read(&mut map);
+    let alerts = read_alerts(&mut map);
     map.finish();
     for (at, group) in groups.iter().enumerate() {
         if let Some(first) = groups[..at].iter().find(|other| other.name.value == group.name.value) {
@@ -178,11 +178,7 @@ impl GroupConfig {
 
 impl RuleConfig {
     /// Parses expression and templates; `beneath` are the group's labels.
-    pub fn compile(
-        &self,
-        beneath: &[(Spanned<String>, Spanned<String>)],
-        found: &mut Diagnostics,
-    ) -> Option<Rule> {
+    pub fn compile(&self, beneath: &[(Spanned<String>, Spanned<String>)], found: &mut Diagnostics) -> Option<Rule> {
         let expression = expression(&self.expr, found);
         let own = beneath.iter().filter(|(name, _)| !self.labels.iter().any(|(known, _)| known.value == name.value));
         let labels: Vec<_> = own.chain(&self.labels).cloned().collect();
@@ -192,7 +188,12 @@ impl RuleConfig {
                 (Arc::from(name.value.as_str()), Template::literal(&text.value))
             };
             let labels = labels.iter().map(literal).collect();
-            return Some(Rule { name: self.name.value.as_str().into(), expression: expression?, labels, alerting: None });
+            return Some(Rule {
+                name: self.name.value.as_str().into(),
+                expression: expression?,
+                labels,
+                alerting: None,
+            });
         }
         let labels = templates(&labels, found);
         let annotations = templates(&self.annotations, found);

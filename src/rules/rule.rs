@@ -86,7 +86,7 @@ impl Group {
 }
 
 /// Where the short form sends an alert: notify makes routes of these.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ShortRoute {
     /// The alert's name.
     pub alertname: String,

@@ -7,8 +7,8 @@ use super::eval::{EvalJob, EvalKind, EvalResult, Ticket};
 use super::events::{EventChanges, EventRules};
 use super::rule::RuleSet;
 use crate::model::{Alert, EventBatch, Labels, Timestamp};
-pub(super) use group::{GroupState, RuleState, publish};
 use ahash::RandomState;
+pub(super) use group::{GroupState, RuleState, publish};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -177,7 +177,9 @@ impl Rules {
         let labels = Labels::from_pairs([("alertname", DEAF_ALERT), ("source", source), ("severity", "warning")]);
         let case = match &health {
             SourceHealth::Live => None,
-            SourceHealth::CatchingUp => Some(format!("Source {source} delivers what was missed; conditions on silence are paused")),
+            SourceHealth::CatchingUp => {
+                Some(format!("Source {source} delivers what was missed; conditions on silence are paused"))
+            }
             SourceHealth::Lost { reason } => Some(format!("Source {source} cannot be heard: {reason}")),
         };
         let present = case.map(|summary| Present {
@@ -343,10 +345,13 @@ impl Rules {
                 }
             }
             for (rule, states) in self.events.alerts_mut() {
-                all.extend(states.iter_mut().filter_map(|(labels, alert)| publish(labels, alert, &rule.text, &settings)));
+                all.extend(
+                    states.iter_mut().filter_map(|(labels, alert)| publish(labels, alert, &rule.text, &settings)),
+                );
             }
             all.extend(self.deaf.iter_mut().filter_map(|(labels, alert)| publish(labels, alert, "", &settings)));
-            let same = all.len() == self.published.len() && all.iter().zip(self.published.iter()).all(|(a, b)| Arc::ptr_eq(a, b));
+            let same = all.len() == self.published.len()
+                && all.iter().zip(self.published.iter()).all(|(a, b)| Arc::ptr_eq(a, b));
             if !same {
                 self.published = Arc::new(all);
                 self.version += 1;
@@ -373,22 +378,23 @@ impl Rules {
     /// event conditions remember where the condition is unchanged. Series and alerts of rules that are gone end.
     pub fn reconfigure(&mut self, set: RuleSet, now: Timestamp, out: &mut Effects) {
         let old_groups = std::mem::take(&mut self.groups);
-        let old_events = std::mem::take(&mut self.events);
+        let events = EventRules::new(&set.events, set.settings.clone(), now);
+        let old_events = std::mem::replace(&mut self.events, events);
         self.generation += 1;
         self.dirty = true;
         self.set = set;
         self.build_groups(now);
         group::carry_over(old_groups, &mut self.groups, now, out);
-        let mut events = EventRules::new(&self.set.events, self.set.settings.clone(), now);
-        events.set_deaf(old_events.deaf().clone(), now);
+        self.events.set_deaf(old_events.deaf().clone(), now);
         for (rule, alerts, _) in old_events.iter() {
-            let kept = |other: &Arc<super::events::EventRule>| rule.name == other.name && rule.file == other.file && rule.text == other.text;
+            let kept = |other: &Arc<super::events::EventRule>| {
+                rule.name == other.name && rule.file == other.file && rule.text == other.text
+            };
             if !self.set.events.iter().any(kept) {
                 group::end_alerts(alerts, &rule.file, EVENT_GROUP, now, out);
             }
         }
-        events.restore(old_events.snapshot(), now, 0);
-        self.events = events;
+        self.events.restore(old_events.snapshot(), now, 0);
     }
 }
 

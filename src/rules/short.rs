@@ -11,19 +11,9 @@ use super::rule::{Alerting, Group, Rule, RuleSet, ShortRoute, TemplatedLabels};
 use crate::config::schema::{AlertConfig, AlertKind, Named, Pattern, ThresholdOp};
 use crate::config::{Diagnostics, Spanned};
 use crate::model::{FieldPath, FieldPlanBuilder, format_duration_ms};
+use crate::series::MetricType;
 use crate::template::{Template, format_float};
 use std::sync::Arc;
-
-/// What a metric is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum MetricType {
-    /// It only grows.
-    Counter,
-    /// It goes up and down.
-    Gauge,
-    /// It is a distribution.
-    Histogram,
-}
 
 /// The group that short-form alerts on metrics and expressions become.
 pub const SHORT_GROUP: &str = "alerts";
@@ -109,7 +99,10 @@ impl Compiler<'_> {
                     ("summary", format!("{}: {{{{ $value | humanize }}}}{LABELS}", escaped(&alert.name.value))),
                     (
                         "description",
-                        format!("The expression gives {{{{ $value | humanize }}}}{since}: {}", escaped(expr.value.trim())),
+                        format!(
+                            "The expression gives {{{{ $value | humanize }}}}{since}: {}",
+                            escaped(expr.value.trim())
+                        ),
                     ),
                 ];
                 Some(Written { expr: expr.clone(), texts })
@@ -157,7 +150,10 @@ impl MetricAlert<'_> {
         if kind.is_none() {
             found.warning(
                 &self.metric.span,
-                format!("no mapping or automatic metric is called {:?}; it must be received from elsewhere", self.metric.value),
+                format!(
+                    "no mapping or automatic metric is called {:?}; it must be received from elsewhere",
+                    self.metric.value
+                ),
             );
         }
         let kind = kind.unwrap_or_else(|| guess_type(&self.metric.value));
@@ -182,19 +178,26 @@ impl MetricAlert<'_> {
             ThresholdOp::AtMost => "<=",
         };
         let expr = format!("{value} {symbol} {}", format_float(quantity.value, 'g', None));
-        Some(Written { expr: Spanned::new(expr, self.metric.span.clone()), texts: self.texts(alert, &stat, &quantity, &over, &by) })
+        Some(Written {
+            expr: Spanned::new(expr, self.metric.span.clone()),
+            texts: self.texts(alert, &stat, &quantity, &over, &by),
+        })
     }
 
     fn stat(&self, kind: MetricType, found: &mut Diagnostics) -> Option<Stat> {
         let Some(written) = self.stat else {
             return match kind {
                 MetricType::Counter => Some(Stat::Rate),
-                MetricType::Gauge => Some(Stat::Last),
-                MetricType::Histogram => {
+                MetricType::Histogram | MetricType::GaugeHistogram => {
                     let message = format!("{:?} is a histogram, so that `stat` is needed", self.metric.value);
-                    found.error_hint(&self.metric.span, message, "stat: p99 (any pNN), avg, rate (observations per second)");
+                    found.error_hint(
+                        &self.metric.span,
+                        message,
+                        "stat: p99 (any pNN), avg, rate (observations per second)",
+                    );
                     None
                 }
+                _ => Some(Stat::Last),
             };
         };
         let Some(stat) = Stat::parse(&written.value) else {
@@ -208,14 +211,14 @@ impl MetricAlert<'_> {
         };
         let fits = match kind {
             MetricType::Counter => matches!(stat, Stat::Rate | Stat::Increase | Stat::Last),
-            MetricType::Gauge => !matches!(stat, Stat::Rate | Stat::Increase),
             MetricType::Histogram => matches!(stat, Stat::Rate | Stat::Increase | Stat::Avg | Stat::Quantile(_)),
+            _ => !matches!(stat, Stat::Rate | Stat::Increase),
         };
         if !fits {
             let (what, stats) = match kind {
                 MetricType::Counter => ("counter", "rate, increase, last"),
-                MetricType::Gauge => ("gauge", "last, avg, min, max, sum, pNN (over time)"),
                 MetricType::Histogram => ("histogram", "pNN, avg, rate, increase"),
+                _ => ("gauge", "last, avg, min, max, sum, pNN (over time)"),
             };
             let message = format!("stat {:?} does not fit {:?}, which is a {what}", written.value, self.metric.value);
             found.error_hint(&written.span, message, format!("a {what} has {stats}"));
@@ -260,7 +263,11 @@ impl MetricAlert<'_> {
         };
         if base == "s" && unit.is_empty() && !counts && quantity.value != 0.0 {
             let message = format!("{:?} is in seconds, and {:?} has no unit", self.metric.value, self.threshold.value);
-            found.error_hint(&self.threshold.span, message, format!("write {0}s or {0}ms", self.threshold.value.trim()));
+            found.error_hint(
+                &self.threshold.span,
+                message,
+                format!("write {0}s or {0}ms", self.threshold.value.trim()),
+            );
             return None;
         }
         let expected = if counts && base == "s" { "" } else { base };
@@ -327,11 +334,15 @@ impl MetricAlert<'_> {
             ThresholdOp::AtMost => "at most",
         };
         let limit = self.threshold.value.trim();
-        let window = if matches!(stat, Stat::Last) && self.over_ms.is_none() { String::new() } else { format!(" over {over}") };
+        let window =
+            if matches!(stat, Stat::Last) && self.over_ms.is_none() { String::new() } else { format!(" over {over}") };
         let since = since(alert.value.for_ms);
         vec![
             ("summary", format!("{what} is {value}{per}{which} ({relation} {limit})")),
-            ("description", format!("{what}{window} is {value}{per}{which}, {relation} the threshold of {limit}{since}.")),
+            (
+                "description",
+                format!("{what}{window} is {value}{per}{which}, {relation} the threshold of {limit}{since}."),
+            ),
         ]
     }
 }
@@ -406,7 +417,9 @@ impl Stat {
         };
         match (self, kind) {
             (Self::Rate, MetricType::Histogram) => grouped("sum", format!("histogram_count(rate({selector}[{over}]))")),
-            (Self::Increase, MetricType::Histogram) => grouped("sum", format!("histogram_count(increase({selector}[{over}]))")),
+            (Self::Increase, MetricType::Histogram) => {
+                grouped("sum", format!("histogram_count(increase({selector}[{over}]))"))
+            }
             (Self::Avg, MetricType::Histogram) => {
                 let sum = grouped("sum", format!("rate({selector}[{over}])"));
                 format!("histogram_avg({sum})")
@@ -481,11 +494,15 @@ fn event_texts(alert: &Named<AlertConfig>) -> Vec<(&'static str, String)> {
         ),
         Kind::Absent { selector, .. } => (
             format!("No {} for {{{{ $value | humanizeDuration }}}}{which}", of(selector)),
-            format!("{} should come every {within}{which}; none came for {{{{ $value | humanizeDuration }}}}.", of(selector)),
+            format!(
+                "{} should come every {within}{which}; none came for {{{{ $value | humanizeDuration }}}}.",
+                of(selector)
+            ),
         ),
         Kind::Sequence { steps, missing_last } => {
             let names: Vec<String> = steps.iter().map(of).collect();
-            let (last, before) = names.split_last().map_or(("", String::new()), |(last, before)| (last.as_str(), before.join(", ")));
+            let (last, before) =
+                names.split_last().map_or(("", String::new()), |(last, before)| (last.as_str(), before.join(", ")));
             if *missing_last {
                 (
                     format!("{last} is missing after {before}{which}"),
@@ -494,7 +511,10 @@ fn event_texts(alert: &Named<AlertConfig>) -> Vec<(&'static str, String)> {
             } else {
                 (
                     format!("{} happened within {within}{which}", names.join(", then ")),
-                    format!("{} came in this order within {{{{ $value | humanizeDuration }}}}{which}.", names.join(", ")),
+                    format!(
+                        "{} came in this order within {{{{ $value | humanizeDuration }}}}{which}.",
+                        names.join(", ")
+                    ),
                 )
             }
         }

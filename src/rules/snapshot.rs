@@ -84,11 +84,13 @@ impl Rules {
         if bytes.is_empty() {
             return Ok(());
         }
-        let (version, _) = postcard::take_from_bytes::<u32>(bytes).map_err(|error| SnapshotError::Format(error.to_string()))?;
+        let (version, _) =
+            postcard::take_from_bytes::<u32>(bytes).map_err(|error| SnapshotError::Format(error.to_string()))?;
         if version != VERSION {
             return Err(SnapshotError::Version(version));
         }
-        let snapshot: Snapshot = postcard::from_bytes(bytes).map_err(|error| SnapshotError::Format(error.to_string()))?;
+        let snapshot: Snapshot =
+            postcard::from_bytes(bytes).map_err(|error| SnapshotError::Format(error.to_string()))?;
         let lost_us = now.micros_since(snapshot.taken_at).max(0);
         let shifted = |(labels, mut alert): (Labels, AlertState)| {
             if alert.phase == AlertPhase::Pending {
@@ -103,7 +105,8 @@ impl Rules {
             let Some(saved) = snapshot.groups.iter().find(same) else { continue };
             let mut used = vec![false; saved.rules.len()];
             for (index, rule) in group.group.rules.iter().enumerate() {
-                let Some(at) = (0..saved.rules.len()).find(|at| !used[*at] && saved.rules[*at].name == rule.name) else {
+                let Some(at) = (0..saved.rules.len()).find(|at| !used[*at] && saved.rules[*at].name == rule.name)
+                else {
                     continue;
                 };
                 used[at] = true;

@@ -72,7 +72,10 @@ impl KeyState {
                 }
             }
             (Progress::Absent { last, .. }, _) => *last = (*last).max(at),
-            (Progress::Sequence { next, first, latest, early, complete }, Condition::Sequence { steps, missing_last }) => {
+            (
+                Progress::Sequence { next, first, latest, early, complete },
+                Condition::Sequence { steps, missing_last },
+            ) => {
                 let last_step = steps.len() - 1;
                 if *missing_last && step == last_step && *next < last_step {
                     // The last step overtook the ones before it.
@@ -139,7 +142,10 @@ impl KeyState {
                 self.deadline = if *expected { i64::MAX } else { *last + FORGET_US.max(within.saturating_mul(2)) };
                 Verdict::Holds(silent as f64 / 1e6)
             }
-            (Progress::Sequence { next, first, latest, early, complete }, Condition::Sequence { steps, missing_last }) => {
+            (
+                Progress::Sequence { next, first, latest, early, complete },
+                Condition::Sequence { steps, missing_last },
+            ) => {
                 let last_step = steps.len() - 1;
                 if *missing_last {
                     if *complete {

@@ -114,9 +114,10 @@ impl Check {
             Self::Field(source, test, regex) => match source {
                 Source::Slot(slot) => match batch.field(row, *slot) {
                     // A list passes when one of its elements does.
-                    Field::List { start, len } => {
-                        batch.list(start, len).iter().any(|item| passes(test, regex.as_ref(), number(*item), batch.field_str(*item)))
-                    }
+                    Field::List { start, len } => batch
+                        .list(start, len)
+                        .iter()
+                        .any(|item| passes(test, regex.as_ref(), number(*item), batch.field_str(*item))),
                     field => passes(test, regex.as_ref(), number(field), batch.field_str(field)),
                 },
                 Source::Attribute(_) => {

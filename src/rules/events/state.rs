@@ -5,7 +5,9 @@ use super::{Captured, Condition, EventRule, event_value};
 use crate::config::schema::Comparison;
 use crate::model::{EventBatch, Labels, Timestamp};
 use crate::rules::SourceHealth;
-use crate::rules::alert_state::{AlertPhase, AlertStates, Present, RecordedSample, Scope, Transition, advance, write_series};
+use crate::rules::alert_state::{
+    AlertPhase, AlertStates, Present, RecordedSample, Scope, Transition, advance, write_series,
+};
 use crate::rules::rule::{Settings, alert_data, expand};
 use crate::template::{Dialect, Functions};
 use ahash::RandomState;
@@ -77,7 +79,6 @@ struct RuleState {
 }
 
 /// All event conditions.
-#[derive(Default)]
 pub struct EventRules {
     rules: Vec<RuleState>,
     settings: Arc<Settings>,
@@ -99,12 +100,14 @@ pub(in crate::rules) struct EventChanges {
 impl EventRules {
     /// All rules with nothing remembered.
     pub(in crate::rules) fn new(rules: &[Arc<EventRule>], settings: Arc<Settings>, now: Timestamp) -> Self {
-        let mut all = Self { settings, ..Self::default() };
-        all.by_type = HashMap::with_hasher(RandomState::with_seeds(1, 2, 3, 4));
-        for rule in rules {
-            all.rules.push(RuleState::new(rule.clone(), now));
+        Self {
+            rules: rules.iter().map(|rule| RuleState::new(rule.clone(), now)).collect(),
+            settings,
+            by_type: HashMap::with_hasher(RandomState::with_seeds(1, 2, 3, 4)),
+            deaf: BTreeSet::new(),
+            next_series_ms: 0,
+            scratch: String::new(),
         }
-        all
     }
 
     /// Whether there is no condition at all.
@@ -205,8 +208,16 @@ impl EventRules {
             file: state.rule.file.clone(),
             text: state.rule.text.clone(),
             clock: state.clock,
-            keys: state.slots.iter().filter_map(|(key, slot)| Some((key.clone(), state.keys[*slot as usize].clone()?))).collect(),
-            active: state.slots.iter().filter_map(|(key, slot)| Some((key.clone(), state.active.get(slot)?.clone()))).collect(),
+            keys: state
+                .slots
+                .iter()
+                .filter_map(|(key, slot)| Some((key.clone(), state.keys[*slot as usize].clone()?)))
+                .collect(),
+            active: state
+                .slots
+                .iter()
+                .filter_map(|(key, slot)| Some((key.clone(), state.active.get(slot)?.clone())))
+                .collect(),
             alerts: state.alerts.iter().map(|(labels, alert)| (labels.clone(), alert.clone())).collect(),
             heard: state.heard.clone(),
             counters: state.counters,
@@ -269,8 +280,11 @@ impl RuleState {
         // What must be heard from is known before anything was heard.
         match &rule.condition {
             Condition::Absent { keys, .. } if rule.by.is_empty() || !keys.is_empty() => {
-                let names: Vec<Vec<Box<str>>> =
-                    if rule.by.is_empty() { vec![Vec::new()] } else { keys.iter().map(|key| vec![key.as_str().into()]).collect() };
+                let names: Vec<Vec<Box<str>>> = if rule.by.is_empty() {
+                    vec![Vec::new()]
+                } else {
+                    keys.iter().map(|key| vec![key.as_str().into()]).collect()
+                };
                 for values in names {
                     state.insert(KeyState::new(&rule, values, now.micros(), true));
                 }
@@ -318,7 +332,11 @@ impl RuleState {
             return;
         }
         // A rule that has heard nothing yet may be waiting for any source.
-        let paused = if self.heard.is_empty() { !deaf.is_empty() } else { self.heard.iter().any(|source| deaf.contains(source)) };
+        let paused = if self.heard.is_empty() {
+            !deaf.is_empty()
+        } else {
+            self.heard.iter().any(|source| deaf.contains(source))
+        };
         if paused != self.clock.paused {
             self.clock.base = self.clock.read(now);
             self.clock.at = now;
@@ -368,14 +386,19 @@ impl RuleState {
             Some(slot) => *slot,
             None => {
                 let starts = match &self.rule.condition {
-                    Condition::Sequence { steps, missing_last } => step == 0 || (*missing_last && step + 1 == steps.len()),
+                    Condition::Sequence { steps, missing_last } => {
+                        step == 0 || (*missing_last && step + 1 == steps.len())
+                    }
                     _ => true,
                 };
                 if !starts || !self.make_room(now, index, settings, out) {
                     return;
                 }
-                let values =
-                    if self.rule.by.is_empty() { Vec::new() } else { scratch.split('\u{1f}').map(Into::into).collect() };
+                let values = if self.rule.by.is_empty() {
+                    Vec::new()
+                } else {
+                    scratch.split('\u{1f}').map(Into::into).collect()
+                };
                 self.insert(KeyState::new(&self.rule, values, at, false))
             }
         };
@@ -473,7 +496,15 @@ impl RuleState {
         }
     }
 
-    fn raise(&mut self, slot: u32, case: Present, now: Timestamp, index: usize, settings: &Settings, out: &mut EventChanges) {
+    fn raise(
+        &mut self,
+        slot: u32,
+        case: Present,
+        now: Timestamp,
+        index: usize,
+        settings: &Settings,
+        out: &mut EventChanges,
+    ) {
         let labels = case.labels.clone();
         if self.active.get(&slot).is_some_and(|known| *known != labels) {
             self.end(slot, now, index, out);
@@ -496,7 +527,8 @@ impl RuleState {
         let old = self.alerts.get(labels);
         let (next, change) = advance(old, labels, case, self.rule.timing, now);
         write_series(labels, old, next.as_ref(), Scope::Raise, now.millis(), &mut out.samples);
-        out.published |= old.and_then(|old| old.published.as_ref()).is_some() || next.as_ref().is_some_and(|next| next.phase != AlertPhase::Pending);
+        out.published |= old.and_then(|old| old.published.as_ref()).is_some()
+            || next.as_ref().is_some_and(|next| next.phase != AlertPhase::Pending);
         out.transitions.extend(change.map(|change| (index, change)));
         match next {
             Some(next) => self.alerts.insert(labels.clone(), next),

@@ -219,14 +219,10 @@ pub(in crate::rules) fn publish(
 }
 
 /// Carries state over to the groups of a new configuration: by file and group, then by name and labels in order.
-pub(in crate::rules) fn carry_over(
-    old: Vec<GroupState>,
-    new: &mut [GroupState],
-    now: Timestamp,
-    out: &mut Effects,
-) {
+pub(in crate::rules) fn carry_over(old: Vec<GroupState>, new: &mut [GroupState], now: Timestamp, out: &mut Effects) {
     for mut group in old {
-        let target = new.iter_mut().find(|other| other.group.file == group.group.file && other.group.name == group.group.name);
+        let target =
+            new.iter_mut().find(|other| other.group.file == group.group.file && other.group.name == group.group.name);
         let mut left: Vec<Option<RuleState>> = group.rules.drain(..).map(Some).collect();
         if let Some(target) = target {
             target.evaluated_at = group.evaluated_at;
@@ -234,7 +230,8 @@ pub(in crate::rules) fn carry_over(
             target.restored = group.restored;
             for index in 0..target.rules.len() {
                 let rule = target.group.rules[index].clone();
-                let from = (0..left.len()).find(|at| left[*at].is_some() && group.group.rules[*at].same_identity(&rule));
+                let from =
+                    (0..left.len()).find(|at| left[*at].is_some() && group.group.rules[*at].same_identity(&rule));
                 if let Some(state) = from.and_then(|at| left[at].take()) {
                     target.adopt(index, state);
                 }
@@ -245,14 +242,24 @@ pub(in crate::rules) fn carry_over(
             end_alerts(&state.states, &group.group.file, &group.group.name, now, out);
             let stale = f64::from_bits(STALE_NAN_BITS);
             let ended = state.written.iter();
-            out.samples.extend(ended.map(|labels| RecordedSample { labels: labels.clone(), t_ms: now.millis(), value: stale }));
+            out.samples.extend(ended.map(|labels| RecordedSample {
+                labels: labels.clone(),
+                t_ms: now.millis(),
+                value: stale,
+            }));
         }
     }
 }
 
 /// A rule is gone: its alerts end and so do their series. As in Prometheus they are not published as resolved; the
 /// notifier sees them leave the set.
-pub(in crate::rules) fn end_alerts(states: &AlertStates, file: &Arc<str>, group: &str, now: Timestamp, out: &mut Effects) {
+pub(in crate::rules) fn end_alerts(
+    states: &AlertStates,
+    file: &Arc<str>,
+    group: &str,
+    now: Timestamp,
+    out: &mut Effects,
+) {
     end_series(states, now.millis(), &mut out.samples);
     for (labels, state) in states.iter().filter(|(_, state)| state.phase != AlertPhase::Inactive) {
         let change = Transition {

@@ -43,7 +43,9 @@ const UNITS: [(&str, &str, f64); 24] = [
 pub fn parse_quantity(text: &str) -> Result<Quantity, String> {
     let text = text.trim();
     let bad = || format!("not a threshold: {text:?} (examples: 5%, 500ms, 10MiB, 0.05, 100)");
-    let digits = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E' | '_'))).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E' | '_')))
+        .unwrap_or(text.len());
     let number: f64 = text[..digits].trim_end_matches(['e', 'E']).replace('_', "").parse().map_err(|_| bad())?;
     let unit = text[digits..].trim();
     if unit.is_empty() {

@@ -1,5 +1,6 @@
 //! sidewatch: an observability sidecar for event-driven services.
 pub mod config;
 pub mod model;
+pub mod promql;
 pub mod secret;
 pub mod series;

@@ -80,12 +80,14 @@ fn stored_hint(previous: Option<&FloatHistogram>, histogram: &FloatHistogram) ->
     if histogram.count < previous.count {
         return ResetHint::Reset;
     }
-    if histogram.schema != previous.schema || histogram.zero_threshold != previous.zero_threshold {
+    if histogram.schema != previous.schema
+        || histogram.zero_threshold != previous.zero_threshold
+        || histogram.custom_values != previous.custom_values
+    {
         return ResetHint::Unknown;
     }
-    let custom_changed = histogram.schema == CUSTOM_BUCKETS_SCHEMA && histogram.custom_values != previous.custom_values;
     let unhinted = FloatHistogram { reset_hint: ResetHint::Unknown, ..histogram.clone() };
-    if custom_changed || unhinted.is_reset_after(previous) { ResetHint::Reset } else { ResetHint::NotReset }
+    if unhinted.is_reset_after(previous) { ResetHint::Reset } else { ResetHint::NotReset }
 }
 
 impl Storage for TestStorage {

@@ -245,12 +245,14 @@ fn join_equal(matrix: Vec<Series>) -> Evaluated<Vec<Series>> {
 
 fn duplicate_message(matching: &Matching, signature: &Labels, new: &Labels, known: &Labels) -> String {
     let side = if matching.cardinality == Cardinality::OneToMany { "left" } else { "right" };
+    // In a stable order, whichever came first.
+    let (first, second) = if known <= new { (known, new) } else { (new, known) };
     format!(
         "found duplicate series for the match group {} on the {side} hand-side of the operation: [{}, {}];\
          many-to-many matching not allowed: matching labels must be unique on one side",
         go_labels(signature),
-        go_labels(new),
-        go_labels(known)
+        go_labels(first),
+        go_labels(second)
     )
 }
 

@@ -77,9 +77,6 @@ fn stored_hint(previous: Option<&FloatHistogram>, histogram: &FloatHistogram) ->
     if is_stale(histogram.sum) {
         return ResetHint::NotReset;
     }
-    if histogram.count < previous.count {
-        return ResetHint::Reset;
-    }
     if histogram.schema != previous.schema
         || histogram.zero_threshold != previous.zero_threshold
         || histogram.custom_values != previous.custom_values
@@ -87,7 +84,8 @@ fn stored_hint(previous: Option<&FloatHistogram>, histogram: &FloatHistogram) ->
         return ResetHint::Unknown;
     }
     let unhinted = FloatHistogram { reset_hint: ResetHint::Unknown, ..histogram.clone() };
-    if unhinted.is_reset_after(previous) { ResetHint::Reset } else { ResetHint::NotReset }
+    // A reset that the store finds itself begins a chunk, and the first sample of a chunk claims nothing.
+    if unhinted.is_reset_after(previous) { ResetHint::Unknown } else { ResetHint::NotReset }
 }
 
 impl Storage for TestStorage {

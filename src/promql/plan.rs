@@ -7,7 +7,7 @@ use super::eval::info::info_name_matchers;
 use super::{Options, QueryError};
 use crate::model::METRIC_NAME;
 use crate::series::{Matcher, Selection};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The steps of an evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     pub selections: Vec<Selection>,
     /// Where a selector (or a call of `info`) begins in the text -> its selection.
     pub slots: BTreeMap<usize, usize>,
+    /// Selectors of which only counts and sums of histograms are used, by where they begin.
+    pub stats_only: BTreeSet<usize>,
 }
 
 /// Functions whose result depends on the time of the evaluation even when their arguments do not.
@@ -77,11 +79,36 @@ pub(crate) fn prepare(
     if invariant && is_worth_wrapping(&expr) {
         wrap(&mut expr);
     }
-    let mut plan = Plan { expr, frame, selections: Vec::new(), slots: BTreeMap::new() };
+    let mut plan = Plan { expr, frame, selections: Vec::new(), slots: BTreeMap::new(), stats_only: BTreeSet::new() };
     let expr = std::mem::replace(&mut plan.expr, Expr::Number { value: Number(0.0), duration: false, span: Default::default() });
     plan.collect(&expr, frame.start_ms, frame.end_ms, options);
+    find_stats_only(&expr, false, &mut plan.stats_only);
     plan.expr = expr;
     Ok(plan)
+}
+
+/// Finds the selectors inside of `histogram_count` and its like. A subquery between them, or a function that needs the
+/// buckets, ends that.
+fn find_stats_only(expr: &Expr, within: bool, found: &mut BTreeSet<usize>) {
+    let within = match expr {
+        Expr::Vector(selector) | Expr::Matrix { selector, .. } => {
+            if within {
+                found.insert(selector.span.start);
+            }
+            return;
+        }
+        Expr::Subquery(_) => return,
+        Expr::Binary(_) => false,
+        Expr::Call(call) => match call.function.name {
+            "histogram_count" | "histogram_sum" | "histogram_avg" => true,
+            "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => return,
+            _ => within,
+        },
+        _ => within,
+    };
+    for child in expr.children() {
+        find_stats_only(child, within, found);
+    }
 }
 
 struct Resolver {

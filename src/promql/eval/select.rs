@@ -128,7 +128,7 @@ impl<'s> Sliding<'s> {
 impl<'a> Evaluator<'a> {
     /// The series that a selector (or `info`) reads, by where it begins in the text.
     pub(super) fn selected(&self, place: usize) -> &'a [SeriesData] {
-        self.plan.slots.get(&place).and_then(|slot| self.data.get(*slot)).map_or(&[], Vec::as_slice)
+        self.sources.slots.get(&place).and_then(|slot| self.sources.data.get(*slot)).map_or(&[], Vec::as_slice)
     }
 
     /// The time that a selector looks at, at a step.
@@ -194,6 +194,10 @@ impl<'a> Evaluator<'a> {
             let left_is_counter = left.histogram.reset_hint != ResetHint::Gauge;
             let histogram = match histograms.get(before) {
                 Some(right) if left.t_ms < at => {
+                    if right.histogram.uses_custom_buckets() != left.histogram.uses_custom_buckets() {
+                        self.notes.mixed_exponential_custom(data.labels.metric_name(), selector.span);
+                        continue;
+                    }
                     match interpolate_histograms(left, right, at, left_is_counter, &mut self.notes, selector.span) {
                         Ok(histogram) => Arc::new(histogram),
                         Err(_) => {

@@ -1,6 +1,7 @@
 //! sidewatch: an observability sidecar for event-driven services.
 pub mod config;
 pub mod model;
+pub mod promql;
 pub mod rules;
 pub mod secret;
 pub mod series;

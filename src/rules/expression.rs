@@ -30,8 +30,10 @@ impl Expression {
     /// # Errors
     /// The first thing that is wrong, with its place.
     pub fn parse(text: &str) -> Result<Self, ExpressionError> {
-        let query = Query::parse(text)
-            .map_err(|error| ExpressionError { offset: error.start, message: format!("parse error: {}", error.message) })?;
+        let query = Query::parse(text).map_err(|error| ExpressionError {
+            offset: error.start,
+            message: format!("parse error: {}", error.message),
+        })?;
         Ok(Self { text: query.expr().to_string(), query })
     }
 

@@ -62,12 +62,7 @@ const TIME_DEPENDENT: &[&str] = &[
 
 /// # Errors
 /// A duration that cannot be computed.
-pub(crate) fn prepare(
-    expr: &Expr,
-    frame: Frame,
-    step_ms: i64,
-    options: &Options<'_>,
-) -> Result<Plan, QueryError> {
+pub(crate) fn prepare(expr: &Expr, frame: Frame, step_ms: i64, options: &Options<'_>) -> Result<Plan, QueryError> {
     let times = Times { step_ms, range_ms: frame.end_ms.saturating_sub(frame.start_ms) };
     let mut resolver = Resolver { times, frame };
     let mut expr = expr.clone();
@@ -77,7 +72,8 @@ pub(crate) fn prepare(
         wrap(&mut expr);
     }
     let mut plan = Plan { expr, frame, selections: Vec::new(), slots: BTreeMap::new() };
-    let expr = std::mem::replace(&mut plan.expr, Expr::Number { value: 0.0, duration: false, span: Default::default() });
+    let expr =
+        std::mem::replace(&mut plan.expr, Expr::Number { value: 0.0, duration: false, span: Default::default() });
     plan.collect(&expr, frame.start_ms, frame.end_ms, options);
     plan.expr = expr;
     Ok(plan)
@@ -140,8 +136,7 @@ impl Resolver {
 
     fn duration(&self, duration: &mut Duration, may_be_negative: bool) -> Result<(), QueryError> {
         if let Duration::Computed(expr) = duration {
-            *duration =
-                Duration::Fixed(evaluate(expr, self.times, may_be_negative).map_err(QueryError::Execution)?);
+            *duration = Duration::Fixed(evaluate(expr, self.times, may_be_negative).map_err(QueryError::Execution)?);
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! Prometheus's canonical form of an expression.
 
 use super::ast::{
-    Aggregate, At, Binary, Cardinality, Duration, DurationExpr, Expr, Extension, Matching, Modifiers, Selector, Subquery,
+    Aggregate, At, Binary, Cardinality, Duration, DurationExpr, Expr, Extension, Matching, Modifiers, Selector,
+    Subquery,
 };
 use super::number::{format_short, go_quote, is_plain_label};
 use crate::model::{METRIC_NAME, format_duration_ms};
@@ -159,7 +160,9 @@ impl Display for Matching {
             write!(f, " group_{side} ({})", label_list(&self.include))?;
         }
         match (self.fill_left, self.fill_right) {
-            (Some(left), Some(right)) if left.to_bits() == right.to_bits() => write!(f, " fill ({})", format_short(left)),
+            (Some(left), Some(right)) if left.to_bits() == right.to_bits() => {
+                write!(f, " fill ({})", format_short(left))
+            }
             (left, right) => {
                 if let Some(left) = left {
                     write!(f, " fill_left ({})", format_short(left))?;

@@ -208,12 +208,19 @@ impl Rules {
 
     /// Says which metrics changed, so that the alert rules that read them run within [`MIN_INTERVAL_MS`].
     pub fn metrics_changed<'m>(&mut self, now: Timestamp, names: &mut dyn Iterator<Item = &'m str>) {
+        self.mark(now, names, None);
+    }
+
+    fn mark<'m>(&mut self, now: Timestamp, names: &mut dyn Iterator<Item = &'m str>, except: Option<usize>) {
         if !self.set.settings.reactive {
             return;
         }
         for name in names {
             let Some(readers) = self.by_metric.get(name) else { continue };
             for (group, rule) in readers {
+                if except == Some(*group as usize) {
+                    continue;
+                }
                 let group = &mut self.groups[*group as usize];
                 let state = &mut group.rules[*rule as usize];
                 if state.react_at_ms.is_none() {
@@ -313,7 +320,8 @@ impl Rules {
             state.last_error = error;
         }
         group.set_wake();
-        self.metrics_changed(now, &mut recorded.iter().map(|name| &**name));
+        // The rules of this group have seen what it recorded, or see it in their next pass, as in Prometheus.
+        self.mark(now, &mut recorded.iter().map(|name| &**name), Some(result.ticket.group));
     }
 
     /// Reports that a job was lost (its worker ended); the group is due again at its next slot.

@@ -50,9 +50,7 @@ impl Evaluator<'_> {
             }
             _ if is_nan => fail("Parameter value is NaN"),
             _ => match parameters.iter().find(|value| value.abs() >= i64::MAX as f64) {
-                Some(value) if *value > 0.0 => {
-                    fail(format!("Scalar value {} overflows int64", format_short(*value)))
-                }
+                Some(value) if *value > 0.0 => fail(format!("Scalar value {} overflows int64", format_short(*value))),
                 Some(value) => fail(format!("Scalar value {} underflows int64", format_short(*value))),
                 None => Ok(()),
             },

@@ -17,11 +17,7 @@ pub(crate) struct Times {
 pub(crate) fn seconds_to_ms(seconds: f64) -> Result<i64, String> {
     let nanos = seconds * 1e9;
     // NaN compares false, too.
-    if nanos.abs() <= i64::MAX as f64 {
-        Ok(nanos.round() as i64 / 1_000_000)
-    } else {
-        Err("duration out of range".into())
-    }
+    if nanos.abs() <= i64::MAX as f64 { Ok(nanos.round() as i64 / 1_000_000) } else { Err("duration out of range".into()) }
 }
 
 /// Evaluates to milliseconds.
@@ -38,7 +34,7 @@ pub(crate) fn evaluate(expr: &DurationExpr, times: Times, may_be_negative: bool)
 
 fn seconds(expr: &DurationExpr, times: Times) -> Result<f64, String> {
     Ok(match expr {
-        DurationExpr::Seconds(value) => *value,
+        DurationExpr::Seconds(value) => value.0,
         DurationExpr::Literal(ms) => *ms as f64 / 1000.0,
         DurationExpr::Step => times.step_ms as f64 / 1000.0,
         DurationExpr::Range => times.range_ms as f64 / 1000.0,

@@ -6,7 +6,7 @@ mod binary;
 mod calls;
 mod extended;
 mod histogram_quantile;
-mod info;
+pub(super) mod info;
 mod instant_functions;
 mod label_functions;
 mod matching;
@@ -219,7 +219,7 @@ impl Evaluator<'_> {
     fn eval(&mut self, frame: Frame, expr: &Expr) -> Evaluated<Out> {
         let before = self.samples;
         let out = match expr {
-            Expr::Number { value, .. } => self.constant(frame, *value),
+            Expr::Number { value, .. } => self.constant(frame, value.0),
             Expr::String(text, _) => Ok(Out::Text(text.value.clone())),
             Expr::Paren(inner, _) => self.eval(frame, inner),
             Expr::Vector(selector) => self.vector_selector(frame, selector).map(Out::Matrix),
@@ -388,7 +388,12 @@ fn into_data(series: Series) -> SeriesData {
 }
 
 /// Evaluates at the one moment of the plan.
-pub(super) fn instant(plan: &Plan, text: &str, storage: &dyn Storage, options: &Options<'_>) -> Evaluated<Evaluation> {
+pub(super) fn instant(
+    plan: &Plan,
+    text: &str,
+    storage: &dyn Storage,
+    options: &Options<'_>,
+) -> Evaluated<Evaluation> {
     let data = read(plan, storage);
     let mut evaluator = evaluator(plan, &data, options);
     let t_ms = plan.frame.start_ms;

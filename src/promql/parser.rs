@@ -8,7 +8,7 @@ pub use error::ParseError;
 pub(crate) use error::line_and_column;
 
 use super::ast::{
-    Aggregate, Aggregator, At, Binary, Call, Cardinality, Duration, Expr, Extension, Matching, Modifiers, Op, Selector,
+    Aggregate, Aggregator, At, Binary, Call, Cardinality, Duration, Expr, Extension, Matching, Modifiers, Number, Op, Selector,
     Span, Subquery, Text,
 };
 use super::lexer::{LexError, tokens};
@@ -206,7 +206,7 @@ impl<'a> Parser<'a> {
                 return self.unexpected("", "");
             }
             self.next();
-            let value = Some(self.fill_value()?);
+            let value = Some(Number(self.fill_value()?));
             if left {
                 matching.fill_left = value;
             }
@@ -297,7 +297,7 @@ impl<'a> Parser<'a> {
         let span = Span::new(token.start, operand.span().end);
         match operand {
             Expr::Number { value, duration, .. } => {
-                Ok((Expr::Number { value: if negative { -value } else { value }, duration, span }, depth))
+                Ok((Expr::Number { value: if negative { Number(-value.0) } else { value }, duration, span }, depth))
             }
             operand => self.node(Expr::Unary { negative, expr: Box::new(operand), span }, depth + 1),
         }
@@ -309,7 +309,7 @@ impl<'a> Parser<'a> {
         match token.kind {
             Kind::Number | Kind::Duration => {
                 self.next();
-                let value = literal_value(&token)?;
+                let value = Number(literal_value(&token)?);
                 Ok((Expr::Number { value, duration: token.kind == Kind::Duration, span: span_of(&token) }, 1))
             }
             Kind::Text => {
@@ -428,8 +428,9 @@ impl<'a> Parser<'a> {
         let mut matchers = Vec::new();
         let is_name = match token.kind {
             Kind::Identifier | Kind::MetricIdentifier | Kind::Aggregator => true,
-            Kind::Keyword => !["bool", "on", "ignoring", "group_left", "group_right"]
-                .contains(&token.text.to_ascii_lowercase().as_str()),
+            Kind::Keyword => {
+                !["bool", "on", "ignoring", "group_left", "group_right"].contains(&token.text.to_ascii_lowercase().as_str())
+            }
             Kind::Op(Op::And | Op::Or | Op::Unless) => true,
             _ => false,
         };
@@ -547,9 +548,7 @@ impl<'a> Parser<'a> {
         if self.take(Kind::Colon).is_some() {
             let step = match self.peek().kind {
                 Kind::RightBracket => None,
-                _ => {
-                    Some(self.duration_in_brackets("subquery selector", "number, duration, step(), range(), or \"]\"")?)
-                }
+                _ => Some(self.duration_in_brackets("subquery selector", "number, duration, step(), range(), or \"]\"")?),
             };
             let close = self.expect(Kind::RightBracket, "subquery selector", "\"]\"")?;
             let span = Span::new(expr.span().start, close.end());
@@ -590,7 +589,7 @@ impl<'a> Parser<'a> {
         } else {
             let negative = self.sign();
             let number = match self.peek().kind {
-                Kind::Number => self.next(),
+                Kind::Number | Kind::Duration => self.next(),
                 _ => return self.unexpected("@", "timestamp"),
             };
             let value = literal_value(&number)?;
@@ -635,14 +634,10 @@ impl<'a> Parser<'a> {
         self.next();
         let end = self.last_end();
         let name = extension.name();
-        let message = format!(
-            "{name} modifier must be preceded by an instant vector selector or range vector selector or a subquery"
-        );
+        let message =
+            format!("{name} modifier must be preceded by an instant vector selector or range vector selector or a subquery");
         if matches!(expr, Expr::Subquery(_)) {
-            return Err(Failure {
-                span: expr.span(),
-                message: format!("{name} modifier is not supported for subqueries"),
-            });
+            return Err(Failure { span: expr.span(), message: format!("{name} modifier is not supported for subqueries") });
         }
         let (modifiers, span) = self.modifiers_of(expr, &message)?;
         if modifiers.extension != Extension::None {
@@ -680,12 +675,7 @@ fn literal_value(token: &Token<'_>) -> Parsed<f64> {
 }
 
 fn duration_ms(token: &Token<'_>) -> Parsed<i64> {
-    let ms = crate::model::parse_duration_ms(token.text);
-    match ms {
-        Ok(0) => Err(Failure::new(span_of(token), "duration must be greater than 0")),
-        Ok(ms) => Ok(ms),
-        Err(message) => Err(Failure { span: span_of(token), message }),
-    }
+    crate::model::parse_duration_ms(token.text).map_err(|message| Failure { span: span_of(token), message })
 }
 
 fn text_of(token: &Token<'_>) -> Parsed<Text> {

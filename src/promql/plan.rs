@@ -1,11 +1,12 @@
 //! Prepares an expression for one evaluation: durations become numbers, `@ start()` becomes a time, and it is known which
 //! samples will be read.
 
-use super::ast::{At, Call, Duration, Expr, Extension, Modifiers, Selector, Subquery};
+use super::ast::{At, Call, Duration, Expr, Extension, Number, Modifiers, Selector, Subquery};
 use super::durations::{Times, evaluate};
+use super::eval::info::info_name_matchers;
 use super::{Options, QueryError};
 use crate::model::METRIC_NAME;
-use crate::series::{MatchOp, Matcher, Selection};
+use crate::series::{Matcher, Selection};
 use std::collections::BTreeMap;
 
 /// The steps of an evaluation.
@@ -42,7 +43,7 @@ pub(crate) struct Plan {
 }
 
 /// Functions whose result depends on the time of the evaluation even when their arguments do not.
-const TIME_DEPENDENT: &[&str] = &[
+pub(crate) const TIME_DEPENDENT: &[&str] = &[
     "days_in_month",
     "day_of_month",
     "day_of_week",
@@ -62,7 +63,12 @@ const TIME_DEPENDENT: &[&str] = &[
 
 /// # Errors
 /// A duration that cannot be computed.
-pub(crate) fn prepare(expr: &Expr, frame: Frame, step_ms: i64, options: &Options<'_>) -> Result<Plan, QueryError> {
+pub(crate) fn prepare(
+    expr: &Expr,
+    frame: Frame,
+    step_ms: i64,
+    options: &Options<'_>,
+) -> Result<Plan, QueryError> {
     let times = Times { step_ms, range_ms: frame.end_ms.saturating_sub(frame.start_ms) };
     let mut resolver = Resolver { times, frame };
     let mut expr = expr.clone();
@@ -72,8 +78,7 @@ pub(crate) fn prepare(expr: &Expr, frame: Frame, step_ms: i64, options: &Options
         wrap(&mut expr);
     }
     let mut plan = Plan { expr, frame, selections: Vec::new(), slots: BTreeMap::new() };
-    let expr =
-        std::mem::replace(&mut plan.expr, Expr::Number { value: 0.0, duration: false, span: Default::default() });
+    let expr = std::mem::replace(&mut plan.expr, Expr::Number { value: Number(0.0), duration: false, span: Default::default() });
     plan.collect(&expr, frame.start_ms, frame.end_ms, options);
     plan.expr = expr;
     Ok(plan)
@@ -114,7 +119,7 @@ impl Resolver {
             }
             Expr::Call(call) => {
                 if let Some(value) = self.query_context(call.function.name) {
-                    *expr = Expr::Number { value, duration: false, span: call.span };
+                    *expr = Expr::Number { value: Number(value), duration: false, span: call.span };
                     return Ok(());
                 }
                 call.args.iter_mut().try_for_each(|arg| self.resolve(arg))
@@ -136,7 +141,8 @@ impl Resolver {
 
     fn duration(&self, duration: &mut Duration, may_be_negative: bool) -> Result<(), QueryError> {
         if let Duration::Computed(expr) = duration {
-            *duration = Duration::Fixed(evaluate(expr, self.times, may_be_negative).map_err(QueryError::Execution)?);
+            *duration =
+                Duration::Fixed(evaluate(expr, self.times, may_be_negative).map_err(QueryError::Execution)?);
         }
         Ok(())
     }
@@ -160,7 +166,7 @@ fn is_worth_wrapping(expr: &Expr) -> bool {
 }
 
 fn wrap(expr: &mut Expr) {
-    let placeholder = Expr::Number { value: 0.0, duration: false, span: Default::default() };
+    let placeholder = Expr::Number { value: Number(0.0), duration: false, span: Default::default() };
     let inner = std::mem::replace(expr, placeholder);
     *expr = Expr::Invariant(Box::new(inner));
 }
@@ -266,15 +272,12 @@ impl Plan {
     /// The series that `info()` may join: all info series of the names it names; which of them, its argument decides.
     fn select_info(&mut self, call: &Call, start: i64, end: i64, options: &Options<'_>) {
         let (start, end) = call.args.first().map_or((start, end), |first| first_selector_times(first, start, end));
-        let mut matchers: Vec<Matcher> = match call.args.get(1) {
-            Some(Expr::Vector(labels)) => labels.matchers.clone(),
-            _ => Vec::new(),
+        let given: &[Matcher] = match call.args.get(1) {
+            Some(Expr::Vector(labels)) => &labels.matchers,
+            _ => &[],
         };
-        if !matchers.iter().any(|matcher| matcher.name == METRIC_NAME)
-            && let Ok(matcher) = Matcher::new(METRIC_NAME, MatchOp::Equal, "target_info")
-        {
-            matchers.insert(0, matcher);
-        }
+        let mut matchers = info_name_matchers(given);
+        matchers.extend(given.iter().filter(|matcher| matcher.name != METRIC_NAME).cloned());
         let from_ms = start.saturating_sub(options.lookback_ms).saturating_add(1);
         self.add(call.span.start, Selection { matchers, from_ms, to_ms: end });
     }

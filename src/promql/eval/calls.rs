@@ -208,3 +208,5 @@ fn absent_labels(arg: &Expr) -> Labels {
     }
     Labels::from_pairs(labels)
 }
+
+

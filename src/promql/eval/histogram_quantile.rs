@@ -40,7 +40,6 @@ impl Evaluator<'_> {
             let arg = Self::argument(call, at)?;
             values.push((self.scalar(frame, arg)?, arg.span()));
         }
-        let first_span = Self::argument(call, 0)?.span();
         let arg = Self::argument(call, vector)?;
         let matrix = self.matrix(frame, arg)?;
         let groups = Groups::new(&matrix, &mut self.notes, arg.span());
@@ -50,14 +49,12 @@ impl Evaluator<'_> {
             let vector = steps.vector(t_ms);
             self.work(vector.len())?;
             let histograms = groups.histograms(&vector, &mut self.notes, arg.span());
-            let at = |scalar: usize| {
-                values.get(scalar).and_then(|(values, _)| values.get(step)).copied().unwrap_or(f64::NAN)
-            };
+            let at = |scalar: usize| values.get(scalar).and_then(|(values, _)| values.get(step)).copied().unwrap_or(f64::NAN);
             if matches!(question, Question::Fraction) {
                 for (labels, histogram) in &histograms {
                     let value = match histogram {
                         Input::Native(histogram) => {
-                            native_fraction(at(0), at(1), histogram, labels, &mut self.notes, first_span)
+                            native_fraction(at(0), at(1), histogram, labels, &mut self.notes, arg.span())
                         }
                         Input::Classic(buckets) => classic_fraction(at(0), at(1), buckets.clone()),
                     };
@@ -74,7 +71,7 @@ impl Evaluator<'_> {
                 for (labels, histogram) in &histograms {
                     let value = match histogram {
                         Input::Native(histogram) => {
-                            native_quantile(wanted, histogram, labels, &mut self.notes, first_span)
+                            native_quantile(wanted, histogram, labels, &mut self.notes, arg.span())
                         }
                         Input::Classic(buckets) => {
                             let (value, forced) = classic_quantile(wanted, buckets.clone());
@@ -123,11 +120,8 @@ impl Groups {
                 notes.bad_bucket_label(series.labels.metric_name(), bucket.unwrap_or(""), span);
             }
             // A native histogram with a label `le` is not the same histogram as the one without it.
-            let without_bound = if series.floats.is_empty() {
-                series.labels.clone()
-            } else {
-                series.labels.filtered(|name| name != BUCKET_LABEL)
-            };
+            let without_bound =
+                if series.floats.is_empty() { series.labels.clone() } else { series.labels.filtered(|name| name != BUCKET_LABEL) };
             let group = *known.entry(without_bound.clone()).or_insert_with(|| {
                 groups.labels.push(without_bound);
                 groups.labels.len() - 1
@@ -407,8 +401,7 @@ fn native_quantile(wanted: f64, histogram: &FloatHistogram, labels: &Labels, not
         buckets.reverse();
     }
     let mut count = 0.0;
-    let mut bucket =
-        Bucket { lower: 0.0, upper: 0.0, lower_inclusive: true, upper_inclusive: true, count: 0.0, index: 0 };
+    let mut bucket = Bucket { lower: 0.0, upper: 0.0, lower_inclusive: true, upper_inclusive: true, count: 0.0, index: 0 };
     for next in buckets.into_iter().filter(|bucket| bucket.count != 0.0) {
         bucket = next;
         count += bucket.count;

@@ -125,12 +125,8 @@ impl<'a> Reader<'a> {
             pairs.push((METRIC_NAME.to_owned(), name.to_owned()));
         }
         self.blanks();
-        if !self.take("{") {
-            return if name.is_empty() {
-                Err(format!("no series in {:?}", self.text))
-            } else {
-                Ok(Labels::from_pairs(pairs))
-            };
+        if self.rest().starts_with("{{") || !self.take("{") {
+            return if name.is_empty() { Err(format!("no series in {:?}", self.text)) } else { Ok(Labels::from_pairs(pairs)) };
         }
         loop {
             self.blanks();
@@ -138,8 +134,11 @@ impl<'a> Reader<'a> {
                 return Ok(Labels::from_pairs(pairs));
             }
             let quoted = self.rest().starts_with(['"', '\'', '`']);
-            let label =
-                if quoted { self.string()? } else { self.run(|c| c.is_ascii_alphanumeric() || c == '_').to_owned() };
+            let label = if quoted {
+                self.string()?
+            } else {
+                self.run(|c| c.is_ascii_alphanumeric() || c == '_').to_owned()
+            };
             self.blanks();
             if self.take("=") {
                 self.blanks();

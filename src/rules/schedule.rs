@@ -255,6 +255,29 @@ impl Rules {
         jobs
     }
 
+    /// Every group at one moment, whatever its interval, as promtool's tests want it. Groups follow each other, so that the
+    /// jobs must be run and applied in order; each reads the storage when it runs.
+    pub(super) fn jobs_at(&mut self, now: Timestamp) -> Vec<EvalJob> {
+        let (settings, generation) = (self.set.settings.clone(), self.generation);
+        let each = self.groups.iter_mut().enumerate();
+        each.map(|(group, state)| {
+            let ticket = Ticket { group, generation };
+            EvalJob {
+                at_ms: now.millis(),
+                ..state.interval_job(ticket, now.millis(), settings.clone(), &mut self.counters)
+            }
+        })
+        .collect()
+    }
+
+    /// The alerts of every alerting rule with the rule's name.
+    pub(super) fn alerts_by_rule(&self) -> impl Iterator<Item = (&str, &AlertStates)> {
+        let metric = self.groups.iter().flat_map(|group| group.group.rules.iter().zip(&group.rules));
+        let metric =
+            metric.filter(|(rule, _)| rule.alerting.is_some()).map(|(rule, state)| (&*rule.name, &*state.states));
+        metric.chain(self.events.iter().map(|(rule, alerts, _)| (&*rule.name, alerts)))
+    }
+
     /// When [`Self::due`] or [`Self::tick`] has something to do; `None` when nothing is configured.
     pub fn next_due(&self) -> Option<Timestamp> {
         let groups = self.groups.iter().filter(|group| !group.in_flight);

@@ -356,7 +356,8 @@ mod tests {
 
     #[test]
     fn server_addresses() {
-        let check = |text: &str, expected: Result<(bool, &str, u16, Option<&str>, Option<&str>), &str>| {
+        type Parts<'a> = (bool, &'a str, u16, Option<&'a str>, Option<&'a str>);
+        let check = |text: &str, expected: Result<Parts<'_>, &str>| {
             let found = parse_server(text);
             let found = found.as_ref().map_err(String::as_str);
             let found = found.map(|s| (s.implicit_tls, &*s.host, s.port, s.username.as_deref(), s.password.as_deref()));

@@ -82,6 +82,18 @@ struct ClientKey {
     refuse_redirects: bool,
 }
 
+/// One request.
+pub(super) struct Post<'a> {
+    pub(super) url: &'a Url,
+    pub(super) content_type: &'static str,
+    pub(super) body: Vec<u8>,
+    pub(super) options: &'a HttpOptions,
+    /// 0 for the default.
+    pub(super) timeout_ms: i64,
+    /// May explain a refusal from its status and body.
+    pub(super) hint: fn(StatusCode, &str) -> Option<&'static str>,
+}
+
 /// The clients, one for each combination of settings in use. Connections are kept and used again.
 #[derive(Debug, Default)]
 pub struct HttpClients {
@@ -90,31 +102,17 @@ pub struct HttpClients {
 }
 
 impl HttpClients {
-    /// Posts a body and says how that ended. `hint` may explain a refusal from its status and body.
-    pub(super) async fn post(
-        &self,
-        url: &Url,
-        content_type: &'static str,
-        body: Vec<u8>,
-        options: &HttpOptions,
-        timeout_ms: i64,
-        now: Timestamp,
-        hint: fn(StatusCode, &str) -> Option<&'static str>,
-    ) -> Outcome {
-        match self.try_post(url, content_type, body, options, timeout_ms).await {
+    /// Posts a body and says how that ended.
+    pub(super) async fn post(&self, post: Post<'_>, now: Timestamp) -> Outcome {
+        let hint = post.hint;
+        match self.try_post(post).await {
             Ok((status, headers, answer)) => classify(status, &headers, &answer, now, hint),
             Err(outcome) => outcome,
         }
     }
 
-    async fn try_post(
-        &self,
-        url: &Url,
-        content_type: &'static str,
-        body: Vec<u8>,
-        options: &HttpOptions,
-        timeout_ms: i64,
-    ) -> Result<(StatusCode, HeaderMap, String), Outcome> {
+    async fn try_post(&self, post: Post<'_>) -> Result<(StatusCode, HeaderMap, String), Outcome> {
+        let Post { url, content_type, body, options, timeout_ms, .. } = post;
         let retry = |error: String| Outcome::Retry { error, retry_after_ms: None };
         let client = self.client(url, options).map_err(retry)?;
         let timeout_ms = if timeout_ms > 0 { timeout_ms } else { DEFAULT_TIMEOUT_MS };

@@ -191,7 +191,7 @@ async fn a_slow_receiver_delays_nobody_and_is_cut_off_at_the_end() {
     let (quick, fast) = serve(Answer::Plain(200, "")).await;
     let routing = routing(vec![webhook("slow", &hanging), webhook("fast", &quick)]);
     let (courier, _) = courier();
-    let start = std::time::Instant::now();
+    let start = tokio::time::Instant::now();
     let clock: Clock = Arc::new(move || FIRED.plus_micros(start.elapsed().as_micros() as i64));
     let deliveries = Deliveries::new(Outbox::new(100, 1), routing, courier, clock.clone());
     let stop = CancellationToken::new();
@@ -226,7 +226,7 @@ async fn a_reload_corrects_an_address_for_what_waits() {
     let (bad, _) = serve(Answer::RetryAfter(503, "0")).await;
     let (good, server) = serve(Answer::Plain(200, "")).await;
     let clock: Clock = {
-        let start = std::time::Instant::now();
+        let start = tokio::time::Instant::now();
         Arc::new(move || FIRED.plus_micros(start.elapsed().as_micros() as i64))
     };
     let deliveries =

@@ -236,7 +236,15 @@ pub(super) async fn send(
     };
     let body = message(config, notification, context).to_string().into_bytes();
     let timeout_ms = config.timeout_ms;
-    let post = Post { url: &url, content_type: "application/json", body, options: &config.http, timeout_ms, hint };
+    let post = Post {
+        url: &url,
+        content_type: "application/json",
+        body,
+        key: notification.key(),
+        options: &config.http,
+        timeout_ms,
+        hint,
+    };
     clients.post(post, context.now).await
 }
 

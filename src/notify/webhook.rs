@@ -133,8 +133,15 @@ pub(super) async fn send(
     match body(notification, context.external_url, config.max_alerts) {
         Ok(body) => {
             let timeout_ms = config.timeout_ms;
-            let post =
-                Post { url: &url, content_type: "application/json", body, options: &config.http, timeout_ms, hint };
+            let post = Post {
+                url: &url,
+                content_type: "application/json",
+                body,
+                key: notification.key(),
+                options: &config.http,
+                timeout_ms,
+                hint,
+            };
             clients.post(post, context.now).await
         }
         Err(error) => Outcome::Final { error },

@@ -258,11 +258,15 @@ fn short_form_errors_have_their_places() {
             receiver(ReceiverKind::Slack { url: secret("hooks.slack.com/secret"), channel: None }),
             receiver(email("ops", "smtp://mail")),
             receiver(email("ops@example.com", "mail:25")),
+            receiver(ReceiverKind::Webhook {
+                url: secret("http://127.0.0.1:1/secret"),
+                headers: vec![("X Y".into(), "z".into())],
+            }),
         ],
         alertmanager: None,
     };
     assert!(Routing::compile(&config, None, &[], &mut found).is_none());
     let said = found.to_string();
-    assert_eq!(said.matches("error:").count(), 3, "{said}");
+    assert_eq!(said.matches("error:").count(), 4, "{said}");
     assert!(!said.contains("secret"), "{said}");
 }

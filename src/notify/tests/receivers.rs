@@ -137,6 +137,10 @@ async fn a_webhook_gets_the_bytes_that_alertmanager_sends() {
     let headers = server.headers.lock().unwrap()[0].clone();
     assert_eq!(headers["content-type"], "application/json");
     assert_eq!(headers["user-agent"], concat!("sidewatch/", env!("CARGO_PKG_VERSION")));
+    let again = courier.deliver(&routing, &sent[0], FIRED.plus_millis(5)).await;
+    assert_eq!(again, Outcome::Delivered("answered 200 OK".into()));
+    assert_eq!(server.headers.lock().unwrap()[1]["idempotency-key"], headers["idempotency-key"]);
+    assert_eq!(headers["idempotency-key"], &*sent[0].key());
     let resolved = ended(&flip(), 1_500);
     let two = notification("h", vec![resolved, alert("Other x=<&>", FIRED)], FIRED);
     let body = String::from_utf8(webhook_body(&two, "", 1).unwrap()).unwrap();

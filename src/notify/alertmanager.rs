@@ -164,8 +164,11 @@ fn read_timing(map: &mut MapReader<'_, '_>, inherited: Timing) -> Timing {
 }
 
 fn read_group_by(map: &mut MapReader<'_, '_>) -> Option<GroupBy> {
-    map.get("group_by")?;
+    // An empty list is the same as none: Alertmanager inherits then.
     let names = map.strings("group_by");
+    if names.is_empty() {
+        return None;
+    }
     let mut seen: Vec<String> = Vec::with_capacity(names.len());
     for name in &names {
         if seen.contains(&name.value) {
@@ -209,7 +212,12 @@ fn read_matchers(
     let mut matchers = Vec::new();
     for (key, op) in [(equal, MatchOp::Equal), (regex, MatchOp::Matches)] {
         for (name, value) in map.string_map(key) {
-            match Matcher::new(name.value, op, value.value) {
+            // The old form's expressions are kept with their anchors, and so stand in Alertmanager's group keys.
+            let text = match op {
+                MatchOp::Matches => format!("^(?:{})$", value.value),
+                _ => value.value,
+            };
+            match Matcher::new(name.value, op, text) {
                 Ok(matcher) => matchers.push(matcher),
                 Err(reason) => map.found().error(&value.span, reason),
             }

@@ -212,6 +212,7 @@ impl Shared {
     /// One receiver's task. After the stop it sends what can go at once and ends.
     async fn work(self: Arc<Self>, lane: LaneId, stop: CancellationToken) -> LaneId {
         let bell = self.bell(&lane);
+        let mut failing = false;
         loop {
             let now = (self.clock)();
             let next = self.outbox().next(&lane, now);
@@ -225,6 +226,8 @@ impl Shared {
                         Outcome::Retry { error: "the receiver hung and was cut off".into(), retry_after_ms: None }
                     });
                     let now = (self.clock)();
+                    say(&lane, &outcome, &mut failing);
+                    count(&lane.0, &outcome, now.millis_since(attempt.notification.at));
                     self.outbox().finish(&lane, attempt.id, outcome, now);
                     drop(guard);
                     self.changed.notify_one();
@@ -242,6 +245,34 @@ impl Shared {
                 }
             }
         }
+    }
+}
+
+/// One line in the log when a receiver begins to fail, one for each message given up, one when it is well again.
+fn say(lane: &LaneId, outcome: &Outcome, failing: &mut bool) {
+    let receiver = &*lane.0;
+    match outcome {
+        Outcome::Delivered(_) if *failing => tracing::info!(receiver, "the receiver takes notifications again"),
+        Outcome::Retry { error, .. } if !*failing => {
+            tracing::warn!(receiver, error, "a notification could not be delivered; it is tried again");
+        }
+        Outcome::Final { error } => tracing::error!(receiver, error, "a notification was refused and is given up"),
+        Outcome::Delivered(_) | Outcome::Retry { .. } => {}
+    }
+    *failing = !matches!(outcome, Outcome::Delivered(_));
+}
+
+fn count(receiver: &Arc<str>, outcome: &Outcome, latency_ms: i64) {
+    let word = match outcome {
+        Outcome::Delivered(_) => "delivered",
+        Outcome::Retry { .. } => "retried",
+        Outcome::Final { .. } => "refused",
+    };
+    let receiver = metrics::SharedString::from(receiver.clone());
+    metrics::counter!("sidewatch_notifications_total", "receiver" => receiver.clone(), "outcome" => word).increment(1);
+    if matches!(outcome, Outcome::Delivered(_)) {
+        metrics::histogram!("sidewatch_notification_latency_seconds", "receiver" => receiver)
+            .record(latency_ms.max(0) as f64 / 1e3);
     }
 }
 

@@ -203,7 +203,7 @@ pub(super) fn message(
     let domain = sender.email.domain().to_owned();
     let moment = SystemTime::UNIX_EPOCH + Duration::from_micros(notification.at.micros().max(0).unsigned_abs());
     let subject = own("Subject").cloned().unwrap_or_else(|| texts::subject(notification));
-    let thread = thread_id(notification);
+    let thread = notification.episode();
     let first = notification.at == notification.since;
     let id = |suffix: &str| format!("<sidewatch.{thread}{suffix}@{domain}>");
     let own_id = if first { id("") } else { id(&format!(".{}", notification.at.micros())) };
@@ -244,13 +244,6 @@ pub(super) fn message(
 
 fn mailbox(text: &str) -> Result<Mailbox, String> {
     text.trim().parse().map_err(|error| format!("{text:?} is no mail address: {error}"))
-}
-
-/// Names an episode of a group for a receiver.
-fn thread_id(notification: &Notification) -> String {
-    let hasher = ahash::RandomState::with_seeds(0x5157, 0x4d41, 0x494c, 0x5448);
-    let hash = hasher.hash_one((&*notification.receiver, notification.integration, &*notification.group_key));
-    format!("{hash:016x}.{}", notification.since.micros())
 }
 
 /// Sends one message.
@@ -356,7 +349,8 @@ mod tests {
 
     #[test]
     fn server_addresses() {
-        let check = |text: &str, expected: Result<(bool, &str, u16, Option<&str>, Option<&str>), &str>| {
+        type Parts<'a> = (bool, &'a str, u16, Option<&'a str>, Option<&'a str>);
+        let check = |text: &str, expected: Result<Parts<'_>, &str>| {
             let found = parse_server(text);
             let found = found.as_ref().map_err(String::as_str);
             let found = found.map(|s| (s.implicit_tls, &*s.host, s.port, s.username.as_deref(), s.password.as_deref()));

@@ -4,6 +4,7 @@
 use super::outbox::Outcome;
 use super::receiver::read_secret;
 use crate::config::schema::SecretSource;
+use crate::config::{Diagnostics, Span};
 use crate::model::Timestamp;
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, StatusCode, Url};
@@ -40,6 +41,24 @@ pub struct HttpOptions {
     pub proxy: Option<String>,
     /// Whether redirects are refused (`follow_redirects: false`).
     pub refuse_redirects: bool,
+}
+
+impl HttpOptions {
+    /// Says which headers cannot be sent; `None` when there is one.
+    pub(super) fn check_headers(&self, span: &Span, found: &mut Diagnostics) -> Option<()> {
+        let secret = self.secret_headers.iter().map(|(name, _)| (name, None));
+        let mut usable = true;
+        for (name, value) in self.headers.iter().map(|(name, value)| (name, Some(value))).chain(secret) {
+            if HeaderName::from_bytes(name.as_bytes()).is_err() {
+                found.error(span, format!("headers: {name:?} is no name of a header"));
+                usable = false;
+            } else if value.is_some_and(|value| HeaderValue::from_str(value).is_err()) {
+                found.error(span, format!("headers: the value of {name} holds characters that a header cannot"));
+                usable = false;
+            }
+        }
+        usable.then_some(())
+    }
 }
 
 /// What the Authorization header is made of.
@@ -82,6 +101,20 @@ struct ClientKey {
     refuse_redirects: bool,
 }
 
+/// One request.
+pub(super) struct Post<'a> {
+    pub(super) url: &'a Url,
+    pub(super) content_type: &'static str,
+    pub(super) body: Vec<u8>,
+    /// Sent as `Idempotency-Key`: the same each time the message is tried.
+    pub(super) key: String,
+    pub(super) options: &'a HttpOptions,
+    /// 0 for the default.
+    pub(super) timeout_ms: i64,
+    /// May explain a refusal from its status and body.
+    pub(super) hint: fn(StatusCode, &str) -> Option<&'static str>,
+}
+
 /// The clients, one for each combination of settings in use. Connections are kept and used again.
 #[derive(Debug, Default)]
 pub struct HttpClients {
@@ -90,37 +123,24 @@ pub struct HttpClients {
 }
 
 impl HttpClients {
-    /// Posts a body and says how that ended. `hint` may explain a refusal from its status and body.
-    pub(super) async fn post(
-        &self,
-        url: &Url,
-        content_type: &'static str,
-        body: Vec<u8>,
-        options: &HttpOptions,
-        timeout_ms: i64,
-        now: Timestamp,
-        hint: fn(StatusCode, &str) -> Option<&'static str>,
-    ) -> Outcome {
-        match self.try_post(url, content_type, body, options, timeout_ms).await {
+    /// Posts a body and says how that ended.
+    pub(super) async fn post(&self, post: Post<'_>, now: Timestamp) -> Outcome {
+        let hint = post.hint;
+        match self.try_post(post).await {
             Ok((status, headers, answer)) => classify(status, &headers, &answer, now, hint),
             Err(outcome) => outcome,
         }
     }
 
-    async fn try_post(
-        &self,
-        url: &Url,
-        content_type: &'static str,
-        body: Vec<u8>,
-        options: &HttpOptions,
-        timeout_ms: i64,
-    ) -> Result<(StatusCode, HeaderMap, String), Outcome> {
+    async fn try_post(&self, post: Post<'_>) -> Result<(StatusCode, HeaderMap, String), Outcome> {
+        let Post { url, content_type, body, key, options, timeout_ms, .. } = post;
         let retry = |error: String| Outcome::Retry { error, retry_after_ms: None };
         let client = self.client(url, options).map_err(retry)?;
         let timeout_ms = if timeout_ms > 0 { timeout_ms } else { DEFAULT_TIMEOUT_MS };
         let mut request = client
             .post(url.clone())
             .header(CONTENT_TYPE, content_type)
+            .header("idempotency-key", key)
             .headers(headers(options).await.map_err(retry)?)
             .timeout(Duration::from_millis(timeout_ms.unsigned_abs()));
         match &options.authorization {

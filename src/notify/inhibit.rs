@@ -16,11 +16,14 @@ pub struct InhibitRule {
     pub equal: Vec<String>,
 }
 
+/// By the values of `equal` labels: fingerprints of firing sources, and whether each matches both sides of its rule.
+type Sources = BTreeMap<Vec<Arc<str>>, BTreeMap<u64, bool>>;
+
 /// The firing sources of every rule, by the values of the rule's `equal` labels.
 #[derive(Debug, Default)]
 pub(super) struct Inhibitor {
     rules: Vec<InhibitRule>,
-    sources: Vec<BTreeMap<Vec<Arc<str>>, BTreeMap<u64, bool>>>,
+    sources: Vec<Sources>,
 }
 
 impl Inhibitor {

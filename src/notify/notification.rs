@@ -52,6 +52,28 @@ impl Notification {
         self.alerts.iter().filter(|alert| self.news.is_empty() || self.news.contains(&alert.fingerprint()))
     }
 
+    /// Names this message: the same each time it is tried, also after a restart; a receiver that has seen it may drop it.
+    pub fn key(&self) -> String {
+        format!("{}.{}", self.group_hash(), self.at.micros())
+    }
+
+    /// Names the episode of the group that this message belongs to: the key of its first message.
+    pub(super) fn episode(&self) -> String {
+        format!("{}.{}", self.group_hash(), self.since.micros())
+    }
+
+    /// FNV-1a over receiver, integration and group key: the same on every machine and in every release.
+    fn group_hash(&self) -> String {
+        let index = self.integration.to_string();
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for part in [&*self.receiver, &index, &*self.group_key] {
+            for byte in part.bytes().chain([0xff]) {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        }
+        format!("{hash:016x}")
+    }
+
     /// Sorts the alerts and fills in what follows from them: common labels and annotations, and the status.
     pub(super) fn settle(&mut self) {
         sort(&mut self.alerts);

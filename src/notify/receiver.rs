@@ -74,6 +74,7 @@ pub(super) fn from_short_form(named: &Named<ReceiverConfig>, found: &mut Diagnos
         ReceiverKind::Webhook { url, headers } => {
             check_url(url, found)?;
             let http = HttpOptions { headers: headers.clone(), ..HttpOptions::default() };
+            http.check_headers(&config.span, found)?;
             IntegrationKind::Webhook(Box::new(WebhookConfig { url: url.clone(), max_alerts: 0, timeout_ms: 0, http }))
         }
         ReceiverKind::Email { .. } => {

@@ -2,7 +2,7 @@
 //! Rocket.Chat, Discord under /slack) take it too.
 
 use super::courier::Context;
-use super::http::{HttpClients, HttpOptions};
+use super::http::{HttpClients, HttpOptions, Post};
 use super::notification::Notification;
 use super::outbox::Outcome;
 use super::receiver::{parse_url, read_secret};
@@ -235,7 +235,17 @@ pub(super) async fn send(
         Err(error) => return Outcome::Retry { error, retry_after_ms: None },
     };
     let body = message(config, notification, context).to_string().into_bytes();
-    clients.post(&url, "application/json", body, &config.http, config.timeout_ms, context.now, hint).await
+    let timeout_ms = config.timeout_ms;
+    let post = Post {
+        url: &url,
+        content_type: "application/json",
+        body,
+        key: notification.key(),
+        options: &config.http,
+        timeout_ms,
+        hint,
+    };
+    clients.post(post, context.now).await
 }
 
 /// Slack's own words for what is wrong (its page on incoming webhooks), and what to do.

@@ -43,7 +43,7 @@ fn notification(receiver: &str, alerts: Vec<Alert>, at: Timestamp) -> Notificati
     let mut notification = Notification {
         receiver: receiver.into(),
         integration: 0,
-        group_key: format!("{{}}:{}", super::matcher::print_labels(&labels)).into(),
+        group_key: format!("{{}}:{}", matcher::print_labels(&labels)).into(),
         group_labels: labels,
         common_labels: Labels::default(),
         common_annotations: Labels::default(),

@@ -1,7 +1,7 @@
 //! Webhooks: Alertmanager's payload, version 4 (notify/webhook, template.Data), field by field in its order.
 
 use super::courier::Context;
-use super::http::{HttpClients, HttpOptions};
+use super::http::{HttpClients, HttpOptions, Post};
 use super::matcher::go_quote;
 use super::notification::Notification;
 use super::outbox::Outcome;
@@ -132,7 +132,17 @@ pub(super) async fn send(
     };
     match body(notification, context.external_url, config.max_alerts) {
         Ok(body) => {
-            clients.post(&url, "application/json", body, &config.http, config.timeout_ms, context.now, hint).await
+            let timeout_ms = config.timeout_ms;
+            let post = Post {
+                url: &url,
+                content_type: "application/json",
+                body,
+                key: notification.key(),
+                options: &config.http,
+                timeout_ms,
+                hint,
+            };
+            clients.post(post, context.now).await
         }
         Err(error) => Outcome::Final { error },
     }

@@ -386,6 +386,7 @@ fn read_http(node: &Node, found: &mut Diagnostics) -> HttpOptions {
     for (name, (values, secrets)) in headers {
         options.headers.extend(values);
         options.secret_headers.extend(secrets.into_iter().map(|source| (name.value.clone(), source)));
+        options.check_headers(&name.span, map.found());
     }
     map.finish();
     options

@@ -101,7 +101,7 @@ fn the_whole_of_it_is_read() {
         [
             "everything else -> default (grouped by alertname, cluster, at most 5m late)",
             "  {severity=\"page\",team=~\"a|b\"} -> page (each alert alone, at most 1m late, then the next route)",
-            "    {region=\"eu\",service=~\"x.*\"} -> page (each alert alone, at most 2m late)",
+            "    {region=\"eu\",service=~\"^(?:x.*)$\"} -> page (each alert alone, at most 2m late)",
             "  {team=\"c\",\"utf-8 label\"!~\"z\"} -> default (grouped by alertname, cluster, at most 5m late)",
         ]
     );
@@ -109,7 +109,7 @@ fn the_whole_of_it_is_read() {
     let inherited =
         Timing { group_wait_ms: 10_000, group_interval_ms: 120_000, repeat_interval_ms: 3_600_000, eager: false };
     assert_eq!((route.timing, &route.group_by), (inherited, &GroupBy::All));
-    assert_eq!(&*route.key, r#"{}/{severity="page",team=~"a|b"}/{region="eu",service=~"x.*"}"#);
+    assert_eq!(&*route.key, r#"{}/{severity="page",team=~"a|b"}/{region="eu",service=~"^(?:x.*)$"}"#);
     let page = routing.receiver("page").unwrap();
     let kinds: Vec<_> = page.integrations.iter().map(|it| (it.kind.name(), it.send_resolved)).collect();
     assert_eq!(kinds, [("webhook", false), ("slack", false), ("email", false)]);
@@ -226,9 +226,8 @@ fn template_files_are_read_beside_the_file() {
     assert!(found.to_string().contains("no template file matches"), "{found}");
     let IntegrationKind::Slack(slack) = &routing.receiver("a").unwrap().integrations[0].kind else { panic!() };
     let message = notification("a", vec![alert("A", Timestamp::EPOCH)], Timestamp::EPOCH);
-    let context =
-        crate::notify::courier::Context { external_url: "", templates: &routing.templates, now: Timestamp::EPOCH };
-    let value = crate::notify::slack::message(slack, &message, &context);
+    let context = courier::Context { external_url: "", templates: &routing.templates, now: Timestamp::EPOCH };
+    let value = slack::message(slack, &message, &context);
     assert_eq!(value["attachments"][0]["title"], "FIRING!");
     std::fs::write(folder.path().join("b.tmpl"), "{{ define \"x\" }}\n{{ nope }}{{ end }}").unwrap();
     let mut found = Diagnostics::new();
@@ -259,11 +258,15 @@ fn short_form_errors_have_their_places() {
             receiver(ReceiverKind::Slack { url: secret("hooks.slack.com/secret"), channel: None }),
             receiver(email("ops", "smtp://mail")),
             receiver(email("ops@example.com", "mail:25")),
+            receiver(ReceiverKind::Webhook {
+                url: secret("http://127.0.0.1:1/secret"),
+                headers: vec![("X Y".into(), "z".into())],
+            }),
         ],
         alertmanager: None,
     };
     assert!(Routing::compile(&config, None, &[], &mut found).is_none());
     let said = found.to_string();
-    assert_eq!(said.matches("error:").count(), 3, "{said}");
+    assert_eq!(said.matches("error:").count(), 4, "{said}");
     assert!(!said.contains("secret"), "{said}");
 }

@@ -137,6 +137,10 @@ async fn a_webhook_gets_the_bytes_that_alertmanager_sends() {
     let headers = server.headers.lock().unwrap()[0].clone();
     assert_eq!(headers["content-type"], "application/json");
     assert_eq!(headers["user-agent"], concat!("sidewatch/", env!("CARGO_PKG_VERSION")));
+    let again = courier.deliver(&routing, &sent[0], FIRED.plus_millis(5)).await;
+    assert_eq!(again, Outcome::Delivered("answered 200 OK".into()));
+    assert_eq!(server.headers.lock().unwrap()[1]["idempotency-key"], headers["idempotency-key"]);
+    assert_eq!(headers["idempotency-key"], &*sent[0].key());
     let resolved = ended(&flip(), 1_500);
     let two = notification("h", vec![resolved, alert("Other x=<&>", FIRED)], FIRED);
     let body = String::from_utf8(webhook_body(&two, "", 1).unwrap()).unwrap();
@@ -191,7 +195,7 @@ async fn a_slow_receiver_delays_nobody_and_is_cut_off_at_the_end() {
     let (quick, fast) = serve(Answer::Plain(200, "")).await;
     let routing = routing(vec![webhook("slow", &hanging), webhook("fast", &quick)]);
     let (courier, _) = courier();
-    let start = std::time::Instant::now();
+    let start = tokio::time::Instant::now();
     let clock: Clock = Arc::new(move || FIRED.plus_micros(start.elapsed().as_micros() as i64));
     let deliveries = Deliveries::new(Outbox::new(100, 1), routing, courier, clock.clone());
     let stop = CancellationToken::new();
@@ -226,7 +230,7 @@ async fn a_reload_corrects_an_address_for_what_waits() {
     let (bad, _) = serve(Answer::RetryAfter(503, "0")).await;
     let (good, server) = serve(Answer::Plain(200, "")).await;
     let clock: Clock = {
-        let start = std::time::Instant::now();
+        let start = tokio::time::Instant::now();
         Arc::new(move || FIRED.plus_micros(start.elapsed().as_micros() as i64))
     };
     let deliveries =

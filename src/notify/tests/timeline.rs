@@ -255,10 +255,10 @@ fn the_route_tree_and_its_group_keys() {
          2s fire B team=db
          3s fire C team=cache
          4s fire D team=web",
-        r#"1s archive first {}/{severity="page"}:{} firing A/page ended -
+        r#"1s archive first {}/{severity="page"}:{alertname="A", severity="page"} firing A/page ended -
            1s oncall first {}/{severity="page"}:{alertname="A"} firing A/page ended -
-           2s data first {}/{team=~"db|cache"}:{alertname="B", team="db"} firing B/db ended -
-           3s cache first {}/{team=~"db|cache"}/{team="cache"}:{alertname="C", team="cache"} firing C/cache ended -
+           2s data first {}/{team=~"^(?:db|cache)$"}:{alertname="B", team="db"} firing B/db ended -
+           3s cache first {}/{team=~"^(?:db|cache)$"}/{team="cache"}:{alertname="C", team="cache"} firing C/cache ended -
            4s all first {}:{alertname="D", team="web"} firing D/web ended -"#,
     );
 }
@@ -359,7 +359,7 @@ fn named_receivers_of_single_rules_come_first() {
          2s fire B severity=page",
         r#"1s cache first {}/{alertname="A"}:{alertname="A"} firing A/page ended -
            1s data first {}/{alertname="A"}:{alertname="A"} firing A/page ended -
-           2s archive first {}/{severity="page"}:{} firing B/page ended -
+           2s archive first {}/{severity="page"}:{alertname="B", severity="page"} firing B/page ended -
            2s oncall first {}/{severity="page"}:{alertname="B"} firing B/page ended -"#,
     );
 }

@@ -21,7 +21,7 @@ use crate::model::{Alert, EventBatch, FieldPlan, Labels, Timestamp};
 use crate::notify::{Notification, Notifier};
 use crate::promql::Options;
 use crate::rules::{self, Effects, Rules, SourceHealth};
-use crate::series::{SampleValue, Selection, Storage, Store, View};
+use crate::series::{Metadata, SampleValue, Selection, Storage, Store, View};
 use crate::source::SourceState;
 use recent::Recent;
 use std::collections::BTreeMap;
@@ -297,6 +297,22 @@ impl Engine {
             EvalResult::Health { check, outcome } => self.checks.expr_result(now, &check, outcome),
         }
         self.settle(now, effects);
+    }
+
+    /// Gives up a job whose worker broke or had no room; its group is due again at its next slot.
+    pub fn lost(&mut self, now: Timestamp, job: &EvalJob) {
+        match job {
+            EvalJob::Rules(job) => self.rules.lost(job.ticket()),
+            EvalJob::Health { check, .. } => {
+                let outcome = Err("the evaluation broke or had no room".into());
+                self.apply(now, EvalResult::Health { check: check.clone(), outcome }, Duration::ZERO);
+            }
+        }
+    }
+
+    /// Says what a received metric is, for the API's metadata.
+    pub fn describe(&mut self, metric: &Metadata) {
+        self.store.describe(&metric.name, metric.kind, &metric.help, &metric.unit);
     }
 
     /// When [`Engine::tick`] or [`Engine::due`] has something to do next.

@@ -116,6 +116,11 @@ pub struct StoreStats {
 }
 
 impl Store {
+    /// Live self-counted series.
+    pub fn live_series(&self) -> usize {
+        self.live
+    }
+
     /// Counts everything. Goes through all series: for an API request, not for each event.
     pub fn stats(&self) -> StoreStats {
         let counts = &self.counts;

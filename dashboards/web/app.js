@@ -135,6 +135,7 @@ function createAlert() {
 }
 
 function updateAlert(item, alert, now) {
+  item.dataset.alert = alert.name;
   item.dataset.state = alert.state;
   setBadge(item.querySelector(".badge"), alert.state);
   setText(item.querySelector(".alert-name"), alert.severity ? `${alert.name} · ${alert.severity}` : alert.name);

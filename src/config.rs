@@ -5,6 +5,8 @@
 //! to the same [`Diagnostics`].
 
 pub mod diagnostic;
+mod locate;
+pub mod reader;
 pub mod schema;
 pub mod yaml;
 

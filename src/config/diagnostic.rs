@@ -126,10 +126,14 @@ impl Diagnostics {
         self.found.iter()
     }
 
+    /// A file's text, where it is known.
+    pub fn source(&self, file: &str) -> Option<&str> {
+        self.sources.iter().find(|(known, _)| **known == *file).map(|(_, text)| &**text)
+    }
+
     /// The line a finding points at, when its file's text is known.
     pub fn line_of(&self, span: &Span) -> Option<&str> {
-        let (_, text) = self.sources.iter().find(|(file, _)| *file == span.file)?;
-        text.lines().nth((span.line as usize).checked_sub(1)?)
+        self.source(&span.file)?.lines().nth((span.line as usize).checked_sub(1)?)
     }
 }
 
@@ -181,8 +185,8 @@ fn edit_distance(a: &str, b: &str) -> usize {
     for (i, row) in rows.iter_mut().enumerate() {
         row[0] = i;
     }
-    for j in 0..=b.len() {
-        rows[0][j] = j;
+    for (j, cell) in rows[0].iter_mut().enumerate() {
+        *cell = j;
     }
     for i in 1..=a.len() {
         for j in 1..=b.len() {

@@ -5,6 +5,7 @@
 use super::{Diagnostics, Span};
 use granit_parser::{Event, Parser, ScalarStyle, Span as ParserSpan};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 /// Nodes of one file, aliases expanded; more is refused ("billion laughs").
@@ -17,7 +18,8 @@ const MAX_DEPTH: usize = 64;
 pub struct Node {
     /// What it is.
     pub kind: Kind,
-    /// Where it begins (for a block scalar: where its text begins).
+    /// Where it begins: the quote of a quoted scalar, the first visible character of a block scalar's text (so not its
+    /// `|`). [`Diagnostics::locate`] finds a character inside.
     pub span: Span,
 }
 
@@ -120,6 +122,10 @@ struct Open {
     node: Node,
     anchor: usize,
     key: Option<Node>,
+    /// The keys that stand in this mapping, with their lines.
+    keys: HashMap<String, u32>,
+    /// What `<<` brings in; explicit keys win wherever they stand.
+    merged: Vec<(Node, Node)>,
 }
 
 struct Builder<'a> {
@@ -144,13 +150,26 @@ impl Builder<'_> {
         match event {
             Event::Scalar(text, style, anchor, _) => {
                 let plain = style == ScalarStyle::Plain;
+                let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+                // A block without text has no place of its own: the parser points behind it.
+                let key = self.stack.last().and_then(|open| open.key.as_ref());
+                let span = key.filter(|_| block && text.trim().is_empty()).map_or(span, |key| key.span.clone());
                 let node = Node { kind: Kind::Scalar { text: text.into_owned(), plain }, span };
                 self.finish(node, anchor)
             }
             Event::SequenceStart(_, anchor, ..) => self.open(Kind::Seq(Vec::new()), span, anchor),
             Event::MappingStart(_, anchor, ..) => self.open(Kind::Map(Vec::new()), span, anchor),
             Event::SequenceEnd | Event::MappingEnd => {
-                let Some(open) = self.stack.pop() else { return Ok(()) };
+                let Some(mut open) = self.stack.pop() else { return Ok(()) };
+                if let Kind::Map(entries) = &mut open.node.kind {
+                    for (key, value) in open.merged {
+                        let name = key.as_str().unwrap_or_default();
+                        if let Entry::Vacant(vacant) = open.keys.entry(name.to_owned()) {
+                            vacant.insert(key.span.line);
+                            entries.push((key, value));
+                        }
+                    }
+                }
                 self.finish(open.node, open.anchor)
             }
             Event::Alias(id) => {
@@ -171,7 +190,8 @@ impl Builder<'_> {
             self.found.error(&span, format!("nested deeper than {MAX_DEPTH} levels"));
             return Err(Stop);
         }
-        self.stack.push(Open { node: Node { kind, span }, anchor, key: None });
+        let node = Node { kind, span };
+        self.stack.push(Open { node, anchor, key: None, keys: HashMap::new(), merged: Vec::new() });
         Ok(())
     }
 
@@ -190,9 +210,9 @@ impl Builder<'_> {
         };
         match &mut top.node.kind {
             Kind::Seq(items) => items.push(node),
-            Kind::Map(entries) => match top.key.take() {
+            Kind::Map(_) => match top.key.take() {
                 None => top.key = Some(node),
-                Some(key) => add_entry(entries, key, node, self.found),
+                Some(key) => top.add(key, node, self.found),
             },
             Kind::Scalar { .. } => {}
         }
@@ -200,33 +220,36 @@ impl Builder<'_> {
     }
 }
 
-/// Adds an entry; `<<` merges a mapping (entries that stand there win), a duplicate is an error.
-fn add_entry(entries: &mut Vec<(Node, Node)>, key: Node, value: Node, found: &mut Diagnostics) {
-    let Some(name) = key.as_str() else {
-        found.error(&key.span, "a key must be a single value");
-        return;
-    };
-    if name == "<<" && matches!(key.kind, Kind::Scalar { plain: true, .. }) {
-        let maps = if let Kind::Seq(items) = value.kind { items } else { vec![value] };
-        for map in maps {
-            let Kind::Map(merged) = map.kind else {
-                found.error(&map.span, "only a mapping can be merged with <<");
-                continue;
-            };
-            for (name, value) in merged {
-                if !entries.iter().any(|(known, _)| known.as_str() == name.as_str()) {
-                    entries.push((name, value));
+impl Open {
+    /// Adds an entry to a mapping. `<<` is kept for the end of the mapping; a duplicate is an error.
+    fn add(&mut self, key: Node, value: Node, found: &mut Diagnostics) {
+        let Kind::Map(entries) = &mut self.node.kind else { return };
+        let Some(name) = key.as_str() else {
+            found.error(&key.span, "a key must be a single value");
+            return;
+        };
+        if name == "<<" && matches!(key.kind, Kind::Scalar { plain: true, .. }) {
+            let maps = if let Kind::Seq(items) = value.kind { items } else { vec![value] };
+            for map in maps {
+                if let Kind::Map(merged) = map.kind {
+                    self.merged.extend(merged);
+                } else {
+                    found.error(&map.span, "only a mapping can be merged with <<");
                 }
             }
+            return;
         }
-        return;
+        match self.keys.entry(name.to_owned()) {
+            Entry::Occupied(known) => {
+                let message = format!("the key {name:?} stands here a second time; first in line {}", known.get());
+                found.error(&key.span, message);
+            }
+            Entry::Vacant(vacant) => {
+                vacant.insert(key.span.line);
+                entries.push((key, value));
+            }
+        }
     }
-    if let Some((known, _)) = entries.iter().find(|(known, _)| known.as_str() == Some(name)) {
-        let message = format!("the key {name:?} stands here a second time; first in line {}", known.span.line);
-        found.error(&key.span, message);
-        return;
-    }
-    entries.push((key, value));
 }
 
 fn count(node: &Node) -> usize {
@@ -257,12 +280,17 @@ mod tests {
     }
 
     #[test]
-    fn a_block_scalars_place_is_known() {
-        let (node, _) = check("expr: |\n  up == 0\n  and x\n");
-        let node = node.unwrap();
-        let expr = node.get("expr").unwrap();
-        assert_eq!(expr.as_str(), Some("up == 0\nand x\n"));
-        assert_eq!(expr.span.line, 1, "the indicator's place; {:?}", expr.span);
+    fn a_block_scalars_place_is_that_of_its_text() {
+        for (text, expected, line, column) in [
+            ("expr: |\n  up == 0\n  and x\n", "up == 0\nand x\n", 2, 3),
+            ("expr: >-  # folded\n\n   a\n   b\n", "\na b", 3, 4),
+            ("expr: |\nfor: 1m\n", "", 1, 1),
+        ] {
+            let (node, _) = check(text);
+            let expr = node.unwrap().get("expr").unwrap().clone();
+            let Kind::Scalar { text: value, plain: false } = &expr.kind else { panic!("{expr:?}") };
+            assert_eq!((value.as_str(), expr.span.line, expr.span.column), (expected, line, column), "{text}");
+        }
     }
 
     #[test]
@@ -283,6 +311,11 @@ mod tests {
         let node = node.unwrap();
         let y = node.get("y").unwrap();
         assert_eq!((y.get("a").unwrap().as_str(), y.get("b").unwrap().as_str()), (Some("1"), Some("3")));
+        let (node, found) = check("x: &x {a: 1}\nz: &z {a: 2, c: 9}\ny: {b: 3, <<: [*x, *z], a: 5}\n");
+        assert_eq!(found, "");
+        let y = node.unwrap().get("y").unwrap().clone();
+        let value = |key| y.get(key).and_then(Node::as_str);
+        assert_eq!((value("a"), value("b"), value("c")), (Some("5"), Some("3"), Some("9")));
         let mut laughs = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
         for level in 1..9 {
             let previous = format!("*a{}", level - 1);

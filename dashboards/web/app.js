@@ -11,7 +11,7 @@ const $ = (id) => document.getElementById(id);
 
 /** Tone (colour) and mark (for those who see no colour) of every state word that the API uses. */
 const STATES = {
-  good: { mark: "✓", words: ["healthy", "ok", "up", "connected", "listening", "reading", "running", "resolved"] },
+  good: { mark: "✓", words: ["healthy", "ok", "up", "live", "connected", "listening", "reading", "running", "resolved"] },
   warn: { mark: "!", words: ["degraded", "pending", "starting", "connecting", "catching_up", "waiting", "paused", "deaf"] },
   bad: { mark: "✕", words: ["unhealthy", "firing", "lost", "failed", "error", "down"] },
 };

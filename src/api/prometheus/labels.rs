@@ -48,7 +48,7 @@ fn names(mut names: Vec<String>, limit: Option<usize>) -> Response {
 /// In Prometheus's envelope.
 pub async fn labels(State(backend): State<Shared>, params: Params) -> Result<Response, PromError> {
     let Scope { sets, range, limit } = Scope::read(&params)?;
-    let found = backend.core.call(move |core, _| core.store().label_names(&sets, range)).await?;
+    let found = backend.core.call(move |core, _| core.engine.store().label_names(&sets, range)).await?;
     Ok(names(found, limit))
 }
 
@@ -66,7 +66,7 @@ pub async fn label_values(
         return Err(PromError::new(ErrorKind::BadData, "invalid label name: \"\""));
     }
     let Scope { sets, range, limit } = Scope::read(&params)?;
-    let found = backend.core.call(move |core, _| core.store().label_values(&name, &sets, range)).await?;
+    let found = backend.core.call(move |core, _| core.engine.store().label_values(&name, &sets, range)).await?;
     Ok(names(found, limit))
 }
 
@@ -79,7 +79,7 @@ pub async fn series(State(backend): State<Shared>, params: Params) -> Result<Res
     if sets.is_empty() {
         return Err(PromError::new(ErrorKind::BadData, "no match[] parameter provided"));
     }
-    let mut found = backend.core.call(move |core, _| core.store().series(&sets, range)).await?;
+    let mut found = backend.core.call(move |core, _| core.engine.store().series(&sets, range)).await?;
     found.dedup();
     let mut notes = Notes::default();
     truncate(&mut found, limit, &mut notes);
@@ -100,7 +100,7 @@ pub async fn metadata(State(backend): State<Shared>, params: Params) -> Result<R
         unit: String,
     }
     let (limit, only) = (params.limit("limit")?, params.get("metric").map(str::to_owned));
-    let mut known = backend.core.call(|core, _| core.store().metadata()).await?;
+    let mut known = backend.core.call(|core, _| core.engine.store().metadata()).await?;
     known.retain(|metric| only.as_ref().is_none_or(|only| *only == metric.name));
     known.truncate(limit.unwrap_or(usize::MAX));
     let by_name: BTreeMap<String, [Metadata; 1]> = known

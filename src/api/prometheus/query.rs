@@ -135,7 +135,7 @@ async fn run(backend: &Shared, query: Query, span: Span, budget: Budget) -> Resu
     // The semaphore is never closed: an error is the timeout.
     let Ok(Ok(_place)) = waiting.await else { return Err(QueryError::Timeout.into()) };
     let selections = span.selections(&query, &budget.options());
-    let view = backend.core.call(move |core, _| core.view(&selections)).await?;
+    let view = backend.core.call(move |core, _| core.engine.view(&selections)).await?;
     let canceled = Arc::new(AtomicBool::new(false));
     let _cancel = CancelOnDrop(Arc::clone(&canceled));
     let evaluation = tokio::task::spawn_blocking(move || {

@@ -32,8 +32,8 @@ pub async fn buildinfo() -> Result<Response, PromError> {
 /// # Errors
 /// In Prometheus's envelope.
 pub async fn runtimeinfo(State(backend): State<Shared>) -> Result<Response, PromError> {
-    let series = backend.core.call(|core, _| core.store().stats().live_series).await?;
-    let reload = backend.reload_status();
+    let series = backend.core.call(|core, _| core.engine.store().stats().live_series).await?;
+    let reload = (backend.surroundings.reload_status)();
     success(&json!({
         "startTime": backend.identity.started.rfc3339(),
         "serverTime": crate::telemetry::clock::now().rfc3339(),
@@ -72,7 +72,7 @@ pub async fn tsdb(State(backend): State<Shared>, params: Params) -> Result<Respo
         value: usize,
     }
     let limit = params.limit("limit")?.unwrap_or(10);
-    let stats = backend.core.call(|core, _| core.store().stats()).await?;
+    let stats = backend.core.call(|core, _| core.engine.store().stats()).await?;
     let mut by_metric: Vec<Count> =
         stats.metrics.into_iter().map(|metric| Count { name: metric.name, value: metric.series }).collect();
     by_metric.sort_by(|a, b| b.value.cmp(&a.value).then_with(|| a.name.cmp(&b.name)));

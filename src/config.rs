@@ -5,9 +5,15 @@
 //! to the same [`Diagnostics`].
 
 pub mod diagnostic;
+mod expand;
+mod load;
 mod locate;
+mod read;
 pub mod reader;
 pub mod schema;
 pub mod yaml;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Level, Span, Spanned};
+pub use expand::expand;
+pub use load::{DEFAULT_FILE, ENVIRONMENT_KEYS, LoadOptions, Overrides, environment_variable, load};
+pub use read::read_alerts;

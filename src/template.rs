@@ -161,6 +161,9 @@ impl Template {
         let (tree, found) = Parser::new(text, "{{", "}}")
             .and_then(Parser::parse)
             .map_err(|error| TemplateError::from_parser(text, &error))?;
+        if let Some((offset, word)) = check::stray_end(text) {
+            return Err(TemplateError::at(text, offset, format!("unexpected {{{{{word}}}}}")));
+        }
         let mut check =
             check::Check { source: text, dialect, variables: variable_names(dialect), event_paths: Vec::new() };
         check.list(&tree)?;

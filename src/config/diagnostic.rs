@@ -116,6 +116,13 @@ impl Diagnostics {
         }
     }
 
+    /// Puts the findings into the order of their places: files as they were added, then lines and columns; findings
+    /// without a place first.
+    pub fn sort(&mut self) {
+        let rank = |file: &str| self.sources.iter().position(|(known, _)| **known == *file);
+        self.found.sort_by_cached_key(|finding| (rank(&finding.span.file), finding.span.line, finding.span.column));
+    }
+
     /// Whether any finding is an error.
     pub fn has_errors(&self) -> bool {
         self.found.iter().any(|finding| finding.level == Level::Error)

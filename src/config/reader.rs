@@ -31,6 +31,7 @@ pub struct MapReader<'n, 'f> {
     span: Span,
     entries: &'n [(Node, Node)],
     asked: Vec<&'static str>,
+    refused: Vec<&'static str>,
     found: &'f mut Diagnostics,
 }
 
@@ -46,7 +47,7 @@ impl<'n, 'f> MapReader<'n, 'f> {
                 return None;
             }
         };
-        Some(Self { what, span: node.span.clone(), entries, asked: Vec::new(), found })
+        Some(Self { what, span: node.span.clone(), entries, asked: Vec::new(), refused: Vec::new(), found })
     }
 
     /// Where the mapping begins.
@@ -243,16 +244,23 @@ impl<'n, 'f> MapReader<'n, 'f> {
         }
     }
 
-    /// A key that is known but cannot be used; standing here it is an error with this message.
+    /// Keys that are known, whatever stands under them: where an error that was said already makes them meaningless.
+    pub fn know(&mut self, keys: &[&'static str]) {
+        self.asked.extend(keys);
+    }
+
+    /// A key that users may expect but that does not belong here; standing here it is an error with this message.
     pub fn refuse(&mut self, key: &'static str, message: &str) {
-        if let Some((name, _)) = self.entry(key) {
+        self.refused.push(key);
+        if let Some((name, _)) = self.entries.iter().find(|(name, _)| name.as_str() == Some(key)) {
             self.found.error(&name.span, message);
         }
     }
 
     /// The keys that stand in this mapping and were not asked for so far.
     pub fn unknown(&self) -> impl Iterator<Item = &'n (Node, Node)> + use<'_, 'n, 'f> {
-        self.entries.iter().filter(|(name, _)| !self.asked.iter().any(|known| name.as_str() == Some(known)))
+        let known = |key: &str| self.asked.contains(&key) || self.refused.contains(&key);
+        self.entries.iter().filter(move |(name, _)| name.as_str().is_none_or(|key| !known(key)))
     }
 
     /// Ends the mapping: each key that nobody asked for is an error with the nearest valid name.

@@ -1,0 +1,211 @@
+//! `sources:`.
+
+use crate::config::reader::{self, MapReader};
+use crate::config::schema::{FormatConfig, Named, SourceConfig, Transport};
+use crate::config::yaml::{Kind, Node};
+use crate::config::{Diagnostics, Spanned};
+use crate::model::Attribute;
+
+const TRANSPORTS: [&str; 7] = ["http", "stdin", "file", "unix", "tcp", "memory", "none"];
+/// Transports that are designed but not in this build, with the schemes of their addresses.
+const PLANNED: [(&str, &[&str]); 11] = [
+    ("nats", &["nats", "tls"]),
+    ("redis", &["redis", "rediss"]),
+    ("kafka", &["kafka"]),
+    ("amqp", &["amqp", "amqps"]),
+    ("mqtt", &["mqtt", "mqtts"]),
+    ("websocket", &["ws", "wss"]),
+    ("docker", &["docker"]),
+    ("udp", &["udp"]),
+    ("statsd", &["statsd"]),
+    ("scrape", &["https"]),
+    ("otlp", &["otlp"]),
+];
+
+/// Reads `sources:`; `None` when the key is absent.
+pub(super) fn read(map: &mut MapReader<'_, '_>) -> Option<Vec<Named<SourceConfig>>> {
+    map.get("sources")?;
+    let mut standard_input: Option<String> = None;
+    let sources = map.named("sources", |name, node, found| {
+        if name.value.trim().is_empty() {
+            found.error(&name.span, "a source needs a name; it becomes the label source");
+            return None;
+        }
+        let source = source(node, found)?;
+        if source.transport == Transport::Stdin {
+            if let Some(first) = &standard_input {
+                found.error(&name.span, format!("standard input is read by the source {first:?} already"));
+                return None;
+            }
+            standard_input = Some(name.value.clone());
+        }
+        Some(source)
+    });
+    Some(sources.into_iter().map(|(name, value)| Named { name, value }).collect())
+}
+
+fn source(node: &Node, found: &mut Diagnostics) -> Option<SourceConfig> {
+    let span = node.span.clone();
+    if matches!(node.kind, Kind::Scalar { .. }) && !node.is_null() {
+        let address = reader::string(node, "source", found)?;
+        let transport = transport_of_address(&address, found)?;
+        return Some(SourceConfig { transport, format: FormatConfig::default(), span });
+    }
+    let mut map = MapReader::new(node, "source", found)?;
+    let mut planned = false;
+    for (name, _) in PLANNED {
+        planned |= node.get(name).is_some();
+        map.refuse(name, &not_built(name));
+    }
+    let kind = if planned { None } else { map.exactly_one(&TRANSPORTS) };
+    if planned {
+        map.know(&TRANSPORTS);
+    }
+    let format = format(&mut map);
+    if let Some((kind, _)) = kind {
+        for key in ["path", "listen", "start", "url"] {
+            map.refuse(key, &format!("{key} stands inside {kind}: {{...}}"));
+        }
+    }
+    map.finish();
+    let (kind, node) = kind?;
+    let transport = transport(kind, node, found)?;
+    Some(SourceConfig { transport, format: format?, span })
+}
+
+fn not_built(name: &str) -> String {
+    format!("{name} sources are not in this build; it has {}", reader::list(&TRANSPORTS, "and"))
+}
+
+fn transport(kind: &'static str, node: &Node, found: &mut Diagnostics) -> Option<Transport> {
+    // `file: PATH`, `tcp: ADDRESS` say the one thing that matters.
+    let short = matches!(node.kind, Kind::Scalar { .. }) && !node.is_null();
+    match kind {
+        "file" if short => Some(Transport::File { path: reader::string(node, "file", found)?, from_end: false }),
+        "unix" if short => Some(Transport::Unix { path: reader::string(node, "unix", found)? }),
+        "tcp" if short => Some(Transport::Tcp { listen: super::address(node, "tcp", found)? }),
+        "file" => {
+            let mut map = MapReader::new(node, "file source", found)?;
+            let path = map.required_string("path");
+            let start = map.one_of("start", &[("first", false), ("last", true)]);
+            map.finish();
+            Some(Transport::File { path: path?, from_end: start.is_some_and(|start| start.value) })
+        }
+        "unix" => {
+            let mut map = MapReader::new(node, "unix source", found)?;
+            let path = map.required_string("path");
+            map.finish();
+            Some(Transport::Unix { path: path? })
+        }
+        "tcp" => {
+            let mut map = MapReader::new(node, "tcp source", found)?;
+            let listen = map.required("listen").and_then(|node| super::address(node, "listen", map.found()));
+            map.finish();
+            Some(Transport::Tcp { listen: listen? })
+        }
+        _ => {
+            let map = MapReader::new(node, "source without options", found)?;
+            map.finish();
+            Some(match kind {
+                "http" => Transport::Http,
+                "stdin" => Transport::Stdin,
+                "memory" => Transport::Memory,
+                _ => Transport::None,
+            })
+        }
+    }
+}
+
+/// `tcp://HOST:PORT`, `unix:///PATH`, `file:///PATH`, `stdin:`, `http:`; the words alone where nothing follows.
+fn transport_of_address(address: &Spanned<String>, found: &mut Diagnostics) -> Option<Transport> {
+    let (scheme, rest) = address.value.split_once(':').unwrap_or((&address.value, ""));
+    let slashed = rest.strip_prefix("//");
+    let rest = slashed.unwrap_or(rest);
+    let part = || Spanned::new(rest.to_owned(), address.span.clone());
+    if let Some((name, _)) = PLANNED.iter().find(|(name, schemes)| *name == scheme || schemes.contains(&scheme)) {
+        found.error(&address.span, not_built(name));
+        return None;
+    }
+    match scheme {
+        "http" if rest.is_empty() => Some(Transport::Http),
+        "http" => {
+            let message = "an http source takes no address: events are pushed to listen.ingest";
+            found.error_hint(&address.span, message, "write {http: {}}; scraping is not in this build");
+            None
+        }
+        "stdin" | "memory" | "none" if !rest.is_empty() => {
+            found.error(&address.span, format!("{scheme}: nothing may follow, found {rest:?}"));
+            None
+        }
+        "stdin" => Some(Transport::Stdin),
+        "memory" => Some(Transport::Memory),
+        "none" => Some(Transport::None),
+        "tcp" => {
+            super::check_address(&address.value, rest, &address.span, found).then(|| Transport::Tcp { listen: part() })
+        }
+        "file" | "unix" if rest.is_empty() => {
+            found.error_hint(&address.span, format!("{scheme}: a path is missing"), format!("write {scheme}:///path"));
+            None
+        }
+        // In file://name/path the name is a host; only the empty one makes sense here.
+        "file" | "unix" if slashed.is_some() && !rest.starts_with('/') => {
+            found.error_hint(
+                &address.span,
+                format!("{:?} names a host, not a path", address.value),
+                format!("write {scheme}:///{rest}, or {scheme}:{rest} for a path from the configuration's folder"),
+            );
+            None
+        }
+        "file" => Some(Transport::File { path: part(), from_end: false }),
+        "unix" => Some(Transport::Unix { path: part() }),
+        _ => {
+            let message = format!("{:?} is not a source", address.value);
+            let known = reader::list(&TRANSPORTS, "or");
+            match crate::config::diagnostic::nearest(scheme, TRANSPORTS) {
+                Some(near) => found.error_hint(&address.span, message, format!("did you mean {near:?}?")),
+                None => found.error_hint(&address.span, message, format!("an address begins with {known}")),
+            }
+            None
+        }
+    }
+}
+
+/// `lines:`, `type:`, `shape:`.
+fn format(map: &mut MapReader<'_, '_>) -> Option<FormatConfig> {
+    let mut valid = true;
+    let mut lines = None;
+    if let Some(node) = map.get("lines") {
+        // `lines: REGEX` for `lines: {regex: REGEX}`.
+        lines = if node.as_map().is_some() {
+            MapReader::new(node, "lines", map.found()).and_then(|mut inner| {
+                let regex = inner.required_string("regex");
+                inner.finish();
+                regex
+            })
+        } else {
+            reader::string(node, "lines", map.found())
+        };
+        valid = lines.is_some();
+    }
+    let event_type = map.string("type");
+    let shape = map.named("shape", |name, node, found| {
+        let known: Vec<&str> =
+            Attribute::ALL.iter().map(|(name, _)| *name).chain(["data", "tags", "headers"]).collect();
+        if !known.contains(&name.value.as_str()) {
+            let message = format!("shape: an event has no attribute {:?}", name.value);
+            match crate::config::diagnostic::nearest(&name.value, known.iter().copied()) {
+                Some(near) => found.error_hint(&name.span, message, format!("did you mean {near:?}?")),
+                None => found.error_hint(&name.span, message, format!("it has {}", reader::list(&known, "and"))),
+            }
+            return None;
+        }
+        reader::path(node, "shape", found)
+    });
+    if lines.is_some()
+        && let Some((first, _)) = shape.first()
+    {
+        map.found().error(&first.span, "shape: text lines get their attributes from the groups of the regex");
+        valid = false;
+    }
+    valid.then_some(FormatConfig { lines, event_type, shape })
+}

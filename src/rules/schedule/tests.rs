@@ -1,0 +1,1 @@
+//! Slots, reactive evaluation, reload.

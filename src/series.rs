@@ -11,7 +11,7 @@ mod append;
 mod bits;
 mod buckets;
 mod catalog;
-//mod checkpoint;
+mod checkpoint;
 mod chunk;
 pub mod data;
 mod exposition;
@@ -35,7 +35,7 @@ mod window;
 
 pub use append::SampleValue;
 pub use catalog::{Metadata, MetricType};
-//pub use checkpoint::RestoreError;
+pub use checkpoint::RestoreError;
 pub use data::{
     FloatPoint, HistogramPoint, MatchOp, Matcher, STALE_NAN_BITS, Selection, SeriesData, Storage, is_stale,
 };

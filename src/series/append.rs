@@ -128,7 +128,8 @@ pub(super) fn received_entry(metric: MetricId, labels: Labels, labels_hash: u64)
         counted: false,
         body: Body::Received(Box::<ReceivedRings>::default()),
         bytes: 0,
-        saved: Saved::default(),
+        saved: [Saved::default(); 2],
+        identity_saved: false,
     };
     entry.bytes = entry.size();
     entry

@@ -105,16 +105,6 @@ impl Index {
         }
         slots
     }
-
-    /// Every label name in use.
-    pub fn label_names(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.names.keys()
-    }
-
-    /// Every value of a label with how many series carry it.
-    pub fn label_values(&self, name: &str) -> impl Iterator<Item = (&Arc<str>, usize)> {
-        self.names.get(name).into_iter().flatten().map(|(value, postings)| (value, postings.len()))
-    }
 }
 
 #[cfg(test)]

@@ -129,6 +129,8 @@ pub(super) struct Metric {
     /// Live self-counted series, in the order of the exposition.
     pub sorted: Vec<u32>,
     pub overflow: Option<u32>,
+    /// Whether this process declares it; else it comes from a checkpoint or an earlier configuration.
+    pub declared: bool,
     pub changed: bool,
     pub hits: [u64; Limit::COUNT],
 }
@@ -168,6 +170,7 @@ impl Store {
             bounds: Arc::from([]),
             sorted: Vec::new(),
             overflow: None,
+            declared: false,
             changed: false,
             hits: [0; Limit::COUNT],
         });
@@ -207,6 +210,10 @@ impl Store {
             bounds = options.bounds.as_slice().into();
         }
         let id = self.metric_id(name);
+        let metric = &self.metrics[id.0 as usize];
+        if !metric.declared && metric.kind.as_ref().is_some_and(|known| *known != kind) {
+            self.forget(id);
+        }
         let metric = &mut self.metrics[id.0 as usize];
         match &metric.kind {
             Some(known) if kind_name(known) != kind_name(&kind) => {
@@ -224,9 +231,32 @@ impl Store {
             MetricKind::Gauge => MetricType::Gauge,
             MetricKind::Histogram(_) => MetricType::Histogram,
         };
-        (metric.kind, metric.bounds) = (Some(kind), bounds);
+        (metric.kind, metric.bounds, metric.declared) = (Some(kind), bounds, true);
         (metric.help, metric.unit) = (help.into(), unit.into());
         Ok(id)
+    }
+
+    /// Ends all series of a metric that the configuration no longer has, with markers of staleness; it may be declared as
+    /// something else then.
+    pub fn retire(&mut self, metric: MetricId, now: Timestamp) {
+        let Some(held) = self.metrics.get_mut(metric.0 as usize) else { return };
+        held.declared = false;
+        for slot in held.sorted.clone() {
+            let handle = self.handle(slot, false);
+            self.remove(handle, now);
+        }
+    }
+
+    /// Drops all self-counted series of a metric, samples and all, because it becomes something else.
+    fn forget(&mut self, metric: MetricId) {
+        let slots: Vec<u32> = self
+            .each_entry()
+            .filter(|(_, entry)| entry.counted && entry.metric == metric)
+            .map(|(slot, _)| slot)
+            .collect();
+        slots.iter().for_each(|slot| self.detach(*slot));
+        self.purge(&slots);
+        self.metrics[metric.0 as usize].kind = None;
     }
 
     pub(super) fn hash_own<'a>(&self, metric: MetricId, pairs: impl Iterator<Item = (&'a str, &'a str)>) -> u64 {
@@ -286,7 +316,6 @@ impl Store {
         let own = Labels::new(vec![Label { name: self.intern(OVERFLOW_LABEL), value: self.intern("true") }]);
         let known = self.find_own(metric, &[(OVERFLOW_LABEL, "true")]);
         let handle = self.begin(metric, own, known, now);
-        self.metrics[metric.0 as usize].overflow = Some(handle.slot);
         Ok(Handle { overflow: true, ..handle })
     }
 
@@ -357,7 +386,12 @@ impl Store {
         let sorted = &self.metrics[metric.0 as usize].sorted;
         let at = sorted.partition_point(|other| self.entry(*other).is_some_and(|other| other.own < *own));
         let histogram = matches!(entry.body, Body::Histogram(_));
-        self.metrics[metric.0 as usize].sorted.insert(at, slot);
+        let overflow = own.len() == 1 && own.get(OVERFLOW_LABEL) == Some("true");
+        let held = &mut self.metrics[metric.0 as usize];
+        held.sorted.insert(at, slot);
+        if overflow {
+            held.overflow = Some(slot);
+        }
         self.live += 1;
         self.live_histograms += usize::from(histogram);
     }
@@ -411,7 +445,8 @@ impl Store {
             counted: true,
             body,
             bytes: 0,
-            saved: Saved::default(),
+            saved: [Saved::default(); 2],
+            identity_saved: false,
         };
         entry.bytes = entry.size();
         entry

@@ -33,6 +33,9 @@ impl Store {
         }
         let mut later = Vec::new();
         for slot in std::mem::take(&mut self.dirty) {
+            if self.hot[slot as usize].flags & flag::TICK == 0 {
+                continue;
+            }
             if self.record(slot, t_ms) {
                 self.hot[slot as usize].flags &= !flag::TICK;
             } else {

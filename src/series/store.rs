@@ -109,7 +109,10 @@ pub(super) struct Entry {
     pub body: Body,
     /// Bytes at the last sweep.
     pub bytes: usize,
-    pub saved: Saved,
+    /// One for each ring.
+    pub saved: [Saved; 2],
+    /// Whether a delta has carried the labels.
+    pub identity_saved: bool,
 }
 
 /// How far the last delta went: everything of the first tier up to this byte of this chunk.

@@ -47,7 +47,7 @@ pub fn table() -> Vec<Route> {
         change("/events", &["POST", "OPTIONS"], post(push::events).options(push::handshake)),
         change("/events/{source}", &["POST", "OPTIONS"], post(push::events_of).options(push::handshake)),
         change("/-/reload", &["POST", "PUT"], post(reload::reload).merge(put(reload::reload))),
-        read("/health", GET, get(probes::health)),
+        read("/health", GET, get(probes::health_of_the_service)),
         read("/livez", GET, get(probes::livez)),
         read("/readyz", GET, get(probes::readyz)),
         read("/startupz", GET, get(probes::startupz)),

@@ -2,6 +2,7 @@
 pub mod config;
 pub mod mapping;
 pub mod model;
+pub mod notify;
 pub mod promql;
 pub mod rules;
 pub mod secret;

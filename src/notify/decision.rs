@@ -86,7 +86,13 @@ pub struct View {
 /// Decides as Alertmanager's deduplication stage does (notify/dedup_stage.go), with two differences that keep the promise
 /// that each firing message is followed by its resolution: an ending is told although the alert is muted by then, and an
 /// alert that ends under `send_resolved: false` is forgotten, so that it is news when it fires again.
-pub fn decide(told: Option<&Told>, view: View, send_resolved: bool, repeat_interval_ms: i64, now: Timestamp) -> Decision {
+pub fn decide(
+    told: Option<&Told>,
+    view: View,
+    send_resolved: bool,
+    repeat_interval_ms: i64,
+    now: Timestamp,
+) -> Decision {
     let muted = || {
         let reason = if view.muted_by_time { Withheld::OutsideActiveTime } else { Withheld::Inhibited };
         Decision::Withhold(reason)

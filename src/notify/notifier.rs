@@ -275,7 +275,8 @@ impl Notifier {
         }
         let generation = self.generation;
         let absent = self.known.iter().filter(|(_, known)| known.generation != generation);
-        let absent: Vec<(u64, Arc<Alert>)> = absent.map(|(fingerprint, known)| (*fingerprint, known.alert.clone())).collect();
+        let absent: Vec<(u64, Arc<Alert>)> =
+            absent.map(|(fingerprint, known)| (*fingerprint, known.alert.clone())).collect();
         let mut sources_changed = false;
         for (fingerprint, alert) in absent {
             if alert.status() == AlertStatus::Firing {
@@ -483,7 +484,8 @@ impl Notifier {
             if lost.is_empty() {
                 continue;
             }
-            let labels = old.values().find(|group| group.key == *key).map_or_else(Labels::default, |g| g.labels.clone());
+            let labels =
+                old.values().find(|group| group.key == *key).map_or_else(Labels::default, |g| g.labels.clone());
             let id = (format!("orphaned#{receiver}#{key}"), labels.clone());
             let mut group = Group::new(receiver.clone(), key.clone(), labels);
             group.orphaned = true;

@@ -478,7 +478,8 @@ impl Outbox {
     /// # Errors
     /// When the bytes are not a snapshot; then nothing is changed.
     pub fn restore(&mut self, bytes: &[u8], now: Timestamp) -> Result<(), String> {
-        let saved: Saved = postcard::from_bytes(bytes).map_err(|error| format!("the outbox cannot be read: {error}"))?;
+        let saved: Saved =
+            postcard::from_bytes(bytes).map_err(|error| format!("the outbox cannot be read: {error}"))?;
         self.next_id = self.next_id.max(saved.next_id);
         self.dead = saved.dead.into();
         for mut entry in saved.entries {

@@ -9,6 +9,7 @@ use crate::config::diagnostic::nearest;
 use crate::config::schema::NotifyConfig;
 use crate::config::{Diagnostics, Span, Spanned};
 use crate::model::{Labels, Timestamp};
+use crate::template::Templates;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -87,6 +88,8 @@ pub struct Routing {
     pub(super) root: usize,
     pub(super) inhibit_rules: Vec<InhibitRule>,
     pub(super) intervals: Intervals,
+    /// Named templates that the receivers' texts may call.
+    pub(super) templates: Templates,
 }
 
 impl Routing {
@@ -107,6 +110,7 @@ impl Routing {
             root: 0,
             inhibit_rules: Vec::new(),
             intervals: Intervals::default(),
+            templates: Templates::default(),
         };
         let mut usable = true;
         for named in &config.receivers {
@@ -142,6 +146,7 @@ impl Routing {
             root: 0,
             inhibit_rules: Vec::new(),
             intervals: Intervals::default(),
+            templates: Templates::default(),
         };
         routing.root = routing.add_short_route(None, 0, false);
         routing
@@ -198,7 +203,8 @@ impl Routing {
     pub(super) fn add_route(&mut self, mut route: Route) -> usize {
         let receiver = self.receivers.get(route.receiver).map_or("", |receiver| &receiver.name);
         let stem = format!("{}#{}", route.key, receiver);
-        let before = self.routes.iter().filter(|known| known.id.rsplit_once('#').is_some_and(|(s, _)| s == stem)).count();
+        let before =
+            self.routes.iter().filter(|known| known.id.rsplit_once('#').is_some_and(|(s, _)| s == stem)).count();
         route.id = format!("{stem}#{before}");
         self.routes.push(route);
         self.routes.len() - 1

@@ -1,0 +1,1 @@
+//! Receivers against real servers.

@@ -6,7 +6,7 @@
 mod facts;
 mod figures;
 
-pub use facts::{Alert, Check, Health, Receiver};
+pub use facts::{Alert, Check, Health, Receiver, health, source_state};
 
 use super::Shared;
 use super::error::{ApiError, json_text};

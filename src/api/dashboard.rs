@@ -6,7 +6,7 @@
 mod facts;
 mod figures;
 
-pub use facts::{Alert, Check, Health, Receiver, health, source_state};
+pub use facts::{Alert, Check, Health, Receiver, health};
 
 use super::Shared;
 use super::error::{ApiError, json_text};

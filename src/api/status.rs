@@ -1,7 +1,7 @@
 //! `GET /api/status`: the state of every part.
 
 use super::Shared;
-use super::dashboard::{health, source_state};
+use super::dashboard::health;
 use super::error::{ApiError, json as json_answer};
 use crate::notify::OutboxStatus;
 use axum::extract::State;
@@ -49,7 +49,7 @@ pub async fn status(State(backend): State<Shared>) -> Result<Response, ApiError>
             .map(|metric| json!({"metric": metric.name, "series": metric.series, "limited": metric.limited, "widest_label": metric.widest_label}))
             .collect();
         let sources = engine.sources().iter().map(|(name, source)| {
-            let (state, reason) = source_state(&source.state);
+            let (state, reason) = (source.state.word(), source.state.detail());
             json!({"name": **name, "kind": source.kind, "state": state, "reason": reason,
                    "since": source.since.rfc3339(), "received_total": source.events})
         });

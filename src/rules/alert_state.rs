@@ -509,6 +509,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         /// Whatever happens: fires only after `for`, ends only from firing or pending, and reactive steps never end.
         #[test]
         fn the_invariants_hold(for_s in 0_i64..5, keep_s in 0_i64..5, steps in prop::collection::vec((1_i64..4, prop::bool::ANY, prop::bool::ANY), 1..40)) {

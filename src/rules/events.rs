@@ -331,3 +331,6 @@ fn symbol(comparison: Comparison) -> &'static str {
         Comparison::NotEqual => "!=",
     }
 }
+
+#[cfg(test)]
+mod tests;

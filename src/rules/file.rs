@@ -239,3 +239,6 @@ pub fn templates(texts: &[(Spanned<String>, Spanned<String>)], found: &mut Diagn
     }
     out
 }
+
+#[cfg(test)]
+mod tests;

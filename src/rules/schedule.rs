@@ -369,6 +369,11 @@ impl Rules {
         &self.counters
     }
 
+    /// What event conditions count, by the alert's name.
+    pub fn event_counters(&self) -> Vec<(Arc<str>, super::events::EventCounters)> {
+        self.events.iter().map(|(rule, _, counters)| (rule.name.clone(), counters)).collect()
+    }
+
     /// The health of each source, as it was last said.
     pub fn sources(&self) -> &BTreeMap<Arc<str>, SourceHealth> {
         &self.sources

@@ -547,3 +547,6 @@ fn annotations(config: &AlertConfig, texts: Vec<(&'static str, String)>, found: 
     }
     out
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,6 @@ use crate::model::{Labels, Timestamp};
 use crate::notify::OutboxStatus;
 use crate::rules::AlertPhase;
 use crate::series::{StoreStats, View};
-use crate::source::SourceState;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -199,20 +198,9 @@ impl Health {
     }
 }
 
-/// The state of a source in one word, and a sentence where there is one.
-pub fn source_state(state: &SourceState) -> (&'static str, String) {
-    match state {
-        SourceState::Starting => ("starting", String::new()),
-        SourceState::Connected => ("connected", String::new()),
-        SourceState::CatchingUp { behind } => ("catching_up", format!("{behind} behind")),
-        SourceState::Lost { reason } => ("lost", reason.clone()),
-        SourceState::Ended => ("ended", String::new()),
-    }
-}
-
 fn sources(core: &Core) -> Vec<Source> {
     let one = |(name, status): (&Arc<str>, &crate::engine::SourceStatus)| {
-        let (state, reason) = source_state(&status.state);
+        let (state, reason) = (status.state.word(), status.state.detail());
         Source { name: name.clone(), kind: status.kind, state, reason, received: status.events }
     };
     core.engine.sources().iter().map(one).collect()

@@ -105,7 +105,7 @@ impl EventRules {
             settings,
             by_type: HashMap::with_hasher(RandomState::with_seeds(1, 2, 3, 4)),
             deaf: BTreeSet::new(),
-            next_series_ms: 0,
+            next_series_ms: now.millis() + SERIES_EVERY_MS,
             scratch: String::new(),
         }
     }

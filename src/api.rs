@@ -119,8 +119,6 @@ pub struct ReloadStatus {
 pub struct Surroundings {
     /// The outbox and its receivers.
     pub outbox: Box<dyn Fn() -> OutboxStatus + Send + Sync>,
-    /// What waits for the core.
-    pub queue: Box<dyn Fn() -> QueueStatus + Send + Sync>,
     /// How the last reading of the configuration went.
     pub reload_status: Box<dyn Fn() -> ReloadStatus + Send + Sync>,
     /// The Prometheus text of sidewatch's own metrics.
@@ -209,6 +207,12 @@ impl Backend {
             dashboard: tokio::sync::Mutex::default(),
             metrics_bytes: AtomicUsize::new(0),
         })
+    }
+
+    /// What waits for the core.
+    fn queue(&self) -> QueueStatus {
+        let (batches, bytes) = self.sink.waiting();
+        QueueStatus { batches, capacity: self.sink.limits().batches, bytes }
     }
 
     /// The limits that hold now.

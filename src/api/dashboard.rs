@@ -6,7 +6,7 @@
 mod facts;
 mod figures;
 
-pub use facts::{Alert, Check, Health, Receiver, health};
+pub use facts::{Alert, Health, Receiver, health};
 
 use super::Shared;
 use super::error::{ApiError, json_text};
@@ -58,7 +58,7 @@ struct Dashboard {
     alerts: Vec<Alert>,
     sources: Vec<SourceRow>,
     types: Vec<TypeRow>,
-    queue: facts::Queue,
+    queue: super::QueueStatus,
     series: facts::Series,
     notifications: Notifications,
 }

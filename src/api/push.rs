@@ -4,6 +4,7 @@ use super::error::{ApiError, json};
 use super::{Shared, origin};
 use crate::model::Refusal;
 use crate::source::decode::{Decoder, Framing};
+use crate::source::{Full, Ingest};
 use crate::telemetry::clock;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
@@ -82,7 +83,7 @@ async fn take(backend: &Shared, name: Option<&str>, request: Request) -> Result<
     if body.is_empty() && !matches!(framing, Framing::CloudEventsBinary { .. }) {
         return Err(ApiError::bad_request("the body is empty", "send an event, for example {\"type\":\"order.placed\"}"));
     }
-    let arrived = clock::now();
+    let (arrived, size) = (clock::now(), body.len());
     let plan = Arc::clone(&push.plan);
     let batch = if body.len() < LARGE_BODY_BYTES {
         source.decoder.decode(body, framing, &plan, &source.name, arrived)
@@ -96,12 +97,24 @@ async fn take(backend: &Shared, name: Option<&str>, request: Request) -> Result<
     };
     let (accepted, refused) = (batch.events.len(), batch.refused.clone());
     // A batch of refusals alone goes to the core as well: that is where they are counted.
-    backend.sink.try_send(batch).map_err(|_| {
-        let hint = "wait for Retry-After and send it again; limits.queue_batches and limits.queue_bytes bound the queue";
-        ApiError::new(StatusCode::TOO_MANY_REQUESTS, "the queue is full; nothing of this request was taken", hint)
-            .retry_after(RETRY_AFTER_SECONDS)
-    })?;
+    let queue_bytes = backend.sink.limits().bytes;
+    backend.sink.try_send(Ingest::Batch(batch)).map_err(|full| not_taken(full, size > queue_bytes))?;
     Ok(answer(accepted, &refused))
+}
+
+fn not_taken(full: Full, is_too_large: bool) -> ApiError {
+    match full {
+        Full::Closed => ApiError::core_gone(),
+        Full::Later => {
+            let hint = if is_too_large {
+                "this batch is larger than limits.queue_bytes: send smaller ones"
+            } else {
+                "wait for Retry-After and send it again; limits.queue_batches and limits.queue_bytes bound the queue"
+            };
+            ApiError::new(StatusCode::TOO_MANY_REQUESTS, "the queue is full; nothing of this request was taken", hint)
+                .retry_after(RETRY_AFTER_SECONDS)
+        }
+    }
 }
 
 fn answer(accepted: usize, refused: &[Refusal]) -> Response {

@@ -36,7 +36,7 @@ struct Status {
 pub async fn status(State(backend): State<Shared>) -> Result<Response, ApiError> {
     let (identity, limits) = (backend.identity.clone(), backend.limits());
     let reload = (backend.surroundings.reload_status)();
-    let (queue, notifications) = ((backend.surroundings.queue)(), (backend.surroundings.outbox)());
+    let (queue, notifications) = (backend.queue(), (backend.surroundings.outbox)());
     let addresses = backend.addresses;
     let status = backend.core.call(move |core, now| {
         let engine = &core.engine;

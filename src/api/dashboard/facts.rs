@@ -11,8 +11,6 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use QueueStatus as Queue;
-
 /// Alerts of each state in the answer; a page shows fifty.
 const ALERTS: usize = 200;
 
@@ -101,14 +99,14 @@ pub struct Facts {
     pub health: Health,
     pub alerts: Vec<Alert>,
     pub sources: Vec<Source>,
-    pub queue: Queue,
+    pub queue: QueueStatus,
     pub series: Series,
     pub receivers: Vec<Receiver>,
 }
 
 /// Asks the core, and the parts around it.
 pub async fn read(backend: &Shared) -> Result<Facts, CoreGone> {
-    let (outbox, queue) = ((backend.surroundings.outbox)(), (backend.surroundings.queue)());
+    let (outbox, queue) = ((backend.surroundings.outbox)(), backend.queue());
     let limit = backend.limits().series;
     let facts = backend.core.call(move |core, now| Facts {
         now,

@@ -42,7 +42,7 @@ pub(crate) struct Plan {
 }
 
 /// Functions whose result depends on the time of the evaluation even when their arguments do not.
-const TIME_DEPENDENT: &[&str] = &[
+pub(crate) const TIME_DEPENDENT: &[&str] = &[
     "days_in_month",
     "day_of_month",
     "day_of_week",

@@ -3,7 +3,7 @@
 //! prometheus/compliance.
 
 use crate::model::{Alert, Labels, METRIC_NAME, Timestamp};
-use crate::series::data::STALE_NAN_BITS;
+use crate::series::{STALE_NAN_BITS, SampleValue};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,8 +18,25 @@ pub struct RecordedSample {
     pub labels: Labels,
     /// Milliseconds since the epoch.
     pub t_ms: i64,
-    /// The value.
-    pub value: f64,
+    /// The value; the stale NaN ends the series.
+    pub value: SampleValue,
+}
+
+impl RecordedSample {
+    /// A number.
+    pub fn float(labels: Labels, t_ms: i64, value: f64) -> Self {
+        Self { labels, t_ms, value: SampleValue::Float(value) }
+    }
+
+    /// The end of a series.
+    pub fn stale(labels: Labels, t_ms: i64) -> Self {
+        Self::float(labels, t_ms, f64::from_bits(STALE_NAN_BITS))
+    }
+
+    /// Whether it ends its series.
+    pub fn is_stale(&self) -> bool {
+        matches!(self.value, SampleValue::Float(value) if crate::series::is_stale(value))
+    }
 }
 
 /// pending, firing, inactive.
@@ -336,21 +353,20 @@ pub(super) fn write_series(
     let active =
         |state: Option<&AlertState>| state.map(|state| state.phase).filter(|phase| *phase != AlertPhase::Inactive);
     let (before, after) = (active(old), active(new));
-    let stale = f64::from_bits(STALE_NAN_BITS);
     if let Some(phase) = before
         && before != after
     {
-        out.push(RecordedSample { labels: alerts_labels(labels, phase), t_ms, value: stale });
+        out.push(RecordedSample::stale(alerts_labels(labels, phase), t_ms));
         if after.is_none() {
-            out.push(RecordedSample { labels: for_state_labels(labels), t_ms, value: stale });
+            out.push(RecordedSample::stale(for_state_labels(labels), t_ms));
         }
     }
     if let (Some(phase), Some(state)) = (after, new)
         && (scope == Scope::Whole || before != after)
     {
-        out.push(RecordedSample { labels: alerts_labels(labels, phase), t_ms, value: 1.0 });
+        out.push(RecordedSample::float(alerts_labels(labels, phase), t_ms, 1.0));
         let since = state.active_at.micros().div_euclid(1_000_000) as f64;
-        out.push(RecordedSample { labels: for_state_labels(labels), t_ms, value: since });
+        out.push(RecordedSample::float(for_state_labels(labels), t_ms, since));
     }
 }
 
@@ -455,17 +471,11 @@ mod tests {
         let present = |value| vec![Present { labels: Labels::from_pairs(A), annotations: Labels::default(), value }];
         let at = |s: i64| Timestamp::from_millis(s * 1_000);
         let show = |series: &[RecordedSample]| {
-            let texts: Vec<String> = series
-                .iter()
-                .map(|sample| {
-                    format!(
-                        "{}={}",
-                        sample.labels,
-                        if sample.value.is_nan() { "stale".into() } else { sample.value.to_string() }
-                    )
-                })
-                .collect();
-            texts.join(" ")
+            let text = |sample: &RecordedSample| match &sample.value {
+                SampleValue::Float(value) if !sample.is_stale() => format!("{}={value}", sample.labels),
+                _ => format!("{}=stale", sample.labels),
+            };
+            series.iter().map(text).collect::<Vec<_>>().join(" ")
         };
         let one = step(&AlertStates::new(), present(1.0), timing(1, 0), at(100), Scope::Whole, 0, 100_000).unwrap();
         assert_eq!(

@@ -1,11 +1,11 @@
 //! Evaluation of a group's rules: a pure function of a storage.
 
 use super::alert_state::{AlertStates, Present, RecordedSample, Scope, Step, Transition, step};
-use super::expression::{Expression, Options};
+use super::expression::Expression;
 use super::rule::{Alerting, Group, Rule, Settings, alert_data, expand};
 use crate::model::{Label, Labels, METRIC_NAME, Timestamp};
-use crate::series::data::STALE_NAN_BITS;
-use crate::series::{FloatPoint, Selection, SeriesData, Storage};
+use crate::promql::{self, Options};
+use crate::series::{FloatPoint, HistogramPoint, SampleValue, Selection, SeriesData, Storage};
 use crate::template::{Dialect, Functions, Value, sample};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -100,7 +100,7 @@ impl EvalJob {
     }
 
     /// Evaluates the rules in order; each sees what the ones before it recorded.
-    pub fn run(&self, storage: &dyn Storage, options: &Options) -> EvalResult {
+    pub fn run(&self, storage: &dyn Storage, options: &Options<'_>) -> EvalResult {
         let mut overlay = Overlay { base: storage, added: BTreeMap::new() };
         let mut results = Vec::with_capacity(self.rules.len());
         for job in &self.rules {
@@ -127,16 +127,17 @@ impl EvalJob {
         alerting: &Alerting,
         job: &JobRule,
         storage: &dyn Storage,
-        options: &Options,
+        options: &Options<'_>,
     ) -> Result<Outcome, String> {
         let (now, read_at_ms) = (Timestamp::from_millis(self.at_ms), self.read_at_ms());
-        let vector = rule.expression.vector(read_at_ms, storage, options)?;
+        let vector = rule.expression.samples(read_at_ms, storage, options)?;
         let query = |text: &str| query(text, read_at_ms, storage, options);
         let functions =
             Functions { query: Some(&query), ..Functions::new(Dialect::Prometheus, now, &self.settings.external_url) };
         let present = vector
             .into_iter()
             .map(|(labels, value)| {
+                let value = number(&value);
                 let data = alert_data(&self.settings, &labels, value, Value::Nil);
                 let base = labels.filtered(|name| name != METRIC_NAME);
                 let (labels, annotations) =
@@ -160,9 +161,15 @@ impl EvalJob {
         })
     }
 
-    fn record(&self, rule: &Rule, job: &JobRule, storage: &dyn Storage, options: &Options) -> Result<Outcome, String> {
+    fn record(
+        &self,
+        rule: &Rule,
+        job: &JobRule,
+        storage: &dyn Storage,
+        options: &Options<'_>,
+    ) -> Result<Outcome, String> {
         let t_ms = self.read_at_ms();
-        let vector = rule.expression.vector(t_ms, storage, options)?;
+        let vector = rule.expression.samples(t_ms, storage, options)?;
         let mut samples = Vec::with_capacity(vector.len());
         let mut written = BTreeSet::new();
         for (labels, value) in vector {
@@ -175,39 +182,48 @@ impl EvalJob {
             if !written.insert(labels.clone()) {
                 return Err("vector contains metrics with the same labelset after applying rule labels".into());
             }
+            let value = match value {
+                promql::SampleValue::Float(value) => SampleValue::Float(value),
+                promql::SampleValue::Histogram(histogram) => SampleValue::Histogram(histogram),
+            };
             samples.push(RecordedSample { labels, t_ms, value });
         }
         if self.group.limit > 0 && samples.len() > self.group.limit {
             return Err(format!("exceeded limit of {} with {} series", self.group.limit, samples.len()));
         }
         let ended = job.written.iter().filter(|labels| !written.contains(*labels));
-        samples.extend(ended.map(|labels| RecordedSample {
-            labels: labels.clone(),
-            t_ms,
-            value: f64::from_bits(STALE_NAN_BITS),
-        }));
+        samples.extend(ended.map(|labels| RecordedSample::stale(labels.clone(), t_ms)));
         Ok(Outcome { written: Some(written), samples, ..Outcome::default() })
     }
 }
 
 /// `query` of templates.
-pub(super) fn query(text: &str, at_ms: i64, storage: &dyn Storage, options: &Options) -> Result<Vec<Value>, String> {
+pub(super) fn query(
+    text: &str,
+    at_ms: i64,
+    storage: &dyn Storage,
+    options: &Options<'_>,
+) -> Result<Vec<Value>, String> {
     let expression = Expression::parse(text).map_err(|error| error.message)?;
-    let vector = expression.vector(at_ms, storage, options)?;
-    Ok(vector.iter().map(|(labels, value)| sample(labels, *value)).collect())
+    let vector = expression.samples(at_ms, storage, options)?;
+    Ok(vector.iter().map(|(labels, value)| sample(labels, number(value))).collect())
+}
+
+/// A histogram has no single value; Prometheus's alerts show 0 for it.
+fn number(value: &promql::SampleValue) -> f64 {
+    if let promql::SampleValue::Float(value) = value { *value } else { 0.0 }
 }
 
 /// A storage with what the rules before have recorded in the same pass.
 struct Overlay<'a> {
     base: &'a dyn Storage,
-    added: BTreeMap<Labels, FloatPoint>,
+    added: BTreeMap<Labels, (i64, SampleValue)>,
 }
 
 impl Overlay<'_> {
     fn add(&mut self, samples: &[RecordedSample]) {
         for sample in samples {
-            let point = FloatPoint { t_ms: sample.t_ms, value: sample.value, start_ms: 0 };
-            self.added.insert(sample.labels.clone(), point);
+            self.added.insert(sample.labels.clone(), (sample.t_ms, sample.value.clone()));
         }
     }
 }
@@ -216,20 +232,25 @@ impl Storage for Overlay<'_> {
     fn select(&self, selection: &Selection) -> Vec<SeriesData> {
         let mut found = self.base.select(selection);
         let mut grown = false;
-        for (labels, point) in &self.added {
-            let inside = (selection.from_ms..=selection.to_ms).contains(&point.t_ms);
+        for (labels, (t_ms, value)) in &self.added {
+            let t_ms = *t_ms;
+            let inside = (selection.from_ms..=selection.to_ms).contains(&t_ms);
             let matches = |matcher: &crate::series::Matcher| matcher.matches(labels.get(&matcher.name).unwrap_or(""));
             if !inside || !selection.matchers.iter().all(matches) {
                 continue;
             }
-            match found.iter_mut().find(|series| series.labels == *labels) {
-                Some(series) => {
-                    series.floats.retain(|known| known.t_ms < point.t_ms);
-                    series.floats.push(*point);
-                }
-                None => {
-                    grown = true;
-                    found.push(SeriesData { labels: labels.clone(), floats: vec![*point], histograms: Vec::new() });
+            let at = found.iter().position(|series| series.labels == *labels).unwrap_or_else(|| {
+                grown = true;
+                found.push(SeriesData { labels: labels.clone(), ..SeriesData::default() });
+                found.len() - 1
+            });
+            let series = &mut found[at];
+            series.floats.retain(|known| known.t_ms < t_ms);
+            series.histograms.retain(|known| known.t_ms < t_ms);
+            match value {
+                SampleValue::Float(value) => series.floats.push(FloatPoint { t_ms, value: *value, start_ms: 0 }),
+                SampleValue::Histogram(histogram) => {
+                    series.histograms.push(HistogramPoint { t_ms, histogram: histogram.clone(), start_ms: 0 });
                 }
             }
         }

@@ -352,7 +352,7 @@ fn a_reload_keeps_what_is_unchanged_and_ends_what_is_gone() {
     world.rules.reconfigure(compile(BURST, 100).0, at(48.0), &mut out);
     assert_eq!(out.transitions.len(), 1);
     assert_eq!(out.transitions[0].change.to, AlertPhase::Inactive);
-    assert!(out.samples.iter().any(|sample| sample.labels.metric_name() == "ALERTS" && sample.value.is_nan()));
+    assert!(out.samples.iter().any(|sample| sample.labels.metric_name() == "ALERTS" && sample.is_stale()));
     assert!(world.rules.published().1.is_empty());
 }
 

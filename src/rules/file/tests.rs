@@ -61,7 +61,7 @@ fn every_mistake_is_said_with_its_place() {
         ("{alert: A, expr: up, annotations: {a.b: c}}", "4:40:", "invalid annotation name: a.b"),
         ("{alert: A, expr: up, annotations: {s: 'x {{ $label.a }}'}}", "4:49:", "undefined variable \"$label\""),
         ("{alert: A, expr: up, labels: {a: b, a: c}}", "4:41:", "a second time"),
-        ("{alert: A, expr: up, for: 5}", "4:31:", "not a valid duration"),
+        ("{alert: A, expr: up, for: 5}", "4:31:", "a duration needs a unit"),
         ("{alert: A, expr: 'sum(rate(x[5m])'}", "4:", "could not parse expression"),
         ("{alert: A, expr: 'a +* b'}", "4:26:", "could not parse expression"),
     ] {

@@ -7,7 +7,6 @@ use crate::rules::alert_state::{
 };
 use crate::rules::eval::{EvalJob, EvalKind, JobRule, Outcome, Ticket};
 use crate::rules::rule::{Group, Rule, Settings};
-use crate::series::data::STALE_NAN_BITS;
 use crate::template::graph_link;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -240,13 +239,8 @@ pub(in crate::rules) fn carry_over(old: Vec<GroupState>, new: &mut [GroupState],
         }
         for state in left.into_iter().flatten() {
             end_alerts(&state.states, &group.group.file, &group.group.name, now, out);
-            let stale = f64::from_bits(STALE_NAN_BITS);
             let ended = state.written.iter();
-            out.samples.extend(ended.map(|labels| RecordedSample {
-                labels: labels.clone(),
-                t_ms: now.millis(),
-                value: stale,
-            }));
+            out.samples.extend(ended.map(|labels| RecordedSample::stale(labels.clone(), now.millis())));
         }
     }
 }

@@ -70,7 +70,7 @@ fn metrics_compile_to_promql_with_messages() {
 #[test]
 fn what_makes_no_sense_is_said_with_its_place() {
     for (yaml, place, part) in [
-        ("A: {metric: order_duration_seconds, stat: p99, above: 500}", "a.yaml:2:63:", "has no unit"),
+        ("A: {metric: order_duration_seconds, stat: p99, above: 500}", "a.yaml:2:57:", "has no unit"),
         ("A: {metric: order_duration_seconds, above: 500ms}", "a.yaml:2:15:", "`stat` is needed"),
         ("A: {metric: order_duration_seconds, stat: p9x, above: 500ms}", "a.yaml:2:45:", "unknown stat"),
         ("A: {metric: stock, stat: rate, above: 1}", "a.yaml:2:28:", "does not fit"),

@@ -458,7 +458,7 @@ fn live(acts: &[Act]) -> Vec<Notification> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_the_promises_hold(acts in proptest::collection::vec(act(), 1..40)) {

@@ -11,6 +11,8 @@ mod backend;
 mod dashboard;
 mod error;
 mod events;
+#[cfg(test)]
+mod grafana_tests;
 mod listen;
 mod metrics;
 mod negotiate;
@@ -23,6 +25,8 @@ mod push;
 mod reload;
 mod routes;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub use backend::{CALL_TIMEOUT, CALLS, CoreGone, CoreHandle, CoreJob, core_channel};
 pub use error::ApiError;
@@ -137,8 +141,7 @@ pub struct QueueStatus {
 }
 
 /// Reads the configuration again: what changed, or every error.
-pub type ReloadCall =
-    Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Reloaded, String>> + Send>> + Send + Sync>;
+pub type ReloadCall = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Reloaded, String>> + Send>> + Send + Sync>;
 
 /// What the handlers stand on. Made once by `app`; what a reload changes is behind [`ArcSwap`].
 pub struct Backend {
@@ -169,7 +172,10 @@ pub struct Backend {
 
 impl fmt::Debug for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Backend").field("identity", &self.identity).field("addresses", &self.addresses).finish_non_exhaustive()
+        f.debug_struct("Backend")
+            .field("identity", &self.identity)
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
     }
 }
 

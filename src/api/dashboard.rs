@@ -36,8 +36,15 @@ const TYPES: usize = 20;
 #[derive(Debug, Default)]
 pub struct Cache {
     answer: Option<(Instant, Bytes)>,
-    /// (when, events by source) of the last seconds, the oldest first.
-    received: VecDeque<(Instant, Vec<(Arc<str>, u64)>)>,
+    /// What had been received, in the last seconds, the oldest first.
+    received: VecDeque<Received>,
+}
+
+/// Events by source at one moment.
+#[derive(Debug)]
+struct Received {
+    at: Instant,
+    by_source: Vec<(Arc<str>, u64)>,
 }
 
 /// A point of history: seconds since the epoch, then values; null where there was nothing to measure.
@@ -141,29 +148,27 @@ impl Cache {
     /// Events a second by source, over the last [`RATE_SECONDS`] as far as this page was asked for in that time.
     fn source_rates(&mut self, now: Instant, sources: &[Source]) -> Vec<f64> {
         let window = Duration::from_secs(RATE_SECONDS as u64);
-        while self.received.len() > 1 && now.duration_since(self.received[0].0) > window {
+        while self.received.len() > 1 && now.duration_since(self.received[0].at) > window {
             self.received.pop_front();
         }
         let rates = sources
             .iter()
             .map(|source| {
-                let (then, known) = self.received.front()?;
-                let before = known.iter().find(|(name, _)| *name == source.name)?.1;
-                let seconds = now.duration_since(*then).as_secs_f64();
+                let then = self.received.front()?;
+                let before = then.by_source.iter().find(|(name, _)| *name == source.name)?.1;
+                let seconds = now.duration_since(then.at).as_secs_f64();
                 (seconds > 0.1).then(|| source.received.saturating_sub(before) as f64 / seconds)
             })
             .map(Option::unwrap_or_default)
             .collect();
-        self.received.push_back((now, sources.iter().map(|source| (source.name.clone(), source.received)).collect()));
-        // A page that asks twice a second keeps ten; more would only be many pages at once.
-        self.received.truncate(64);
+        let by_source = sources.iter().map(|source| (source.name.clone(), source.received)).collect();
+        self.received.push_back(Received { at: now, by_source });
         rates
     }
 }
 
 fn assemble(facts: Facts, figures: Figures, rates: &[f64], identity: super::Identity, ingest_url: String) -> Dashboard {
-    let counts: Vec<(i64, u64, u64)> =
-        facts.history.iter().map(|one| (one.second, one.events, one.failed)).collect();
+    let counts: Vec<(i64, u64, u64)> = facts.history.iter().map(|one| (one.second, one.events, one.failed)).collect();
     let recent = &counts[counts.len().saturating_sub(RATE_SECONDS)..];
     let events: u64 = recent.iter().map(|one| one.1).sum();
     let Figures { latency, mut types } = figures;
@@ -233,7 +238,8 @@ mod tests {
     fn rates_of_sources_are_over_the_last_seconds() {
         let mut cache = Cache::default();
         let start = clock::instant();
-        let source = |received| Source { name: "a".into(), kind: "http", state: "live", reason: String::new(), received };
+        let source =
+            |received| Source { name: "a".into(), kind: "http", state: "live", reason: String::new(), received };
         let mut rates = Vec::new();
         for second in 0..10 {
             let now = start + Duration::from_secs(second);

@@ -9,8 +9,7 @@ use http::{HeaderMap, header};
 
 const TEXT: Offer = Offer { media_type: "text/plain", parameters: &[("version", "0.0.4")] };
 const TEXT_UTF8: Offer = Offer { media_type: "text/plain", parameters: &[("version", "1.0.0")] };
-const OPEN_METRICS: Offer =
-    Offer { media_type: "application/openmetrics-text", parameters: &[("version", "1.0.0")] };
+const OPEN_METRICS: Offer = Offer { media_type: "application/openmetrics-text", parameters: &[("version", "1.0.0")] };
 
 /// What can be had, the preferred first: plain text is what a person with a browser or curl wants to see.
 const OFFERS: [Offer; 3] = [TEXT, OPEN_METRICS, TEXT_UTF8];
@@ -56,9 +55,7 @@ pub async fn metrics(State(backend): State<Shared>, headers: HeaderMap) -> Resul
 /// specification), empty lines are not allowed, a type `untyped` is `unknown`. Counters without the suffix become unknown.
 fn open_metrics(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    let is_counter = |name: &str| {
-        name.ends_with("_total") && text.contains(&format!("# TYPE {name} counter\n"))
-    };
+    let is_counter = |name: &str| name.ends_with("_total") && text.contains(&format!("# TYPE {name} counter\n"));
     for line in text.lines().filter(|line| !line.is_empty()) {
         let mut words = line.splitn(4, ' ');
         match (words.next(), words.next(), words.next(), words.next()) {
@@ -97,7 +94,8 @@ mod tests {
     fn scrapers_get_what_they_prefer() {
         let prometheus_2 = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
                             text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
-        let prometheus_3_text = "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.2";
+        let prometheus_3_text =
+            "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.2";
         for (accept, expected) in [("*/*", 0), (prometheus_2, 1), (prometheus_3_text, 2), ("text/html,*/*;q=0.8", 0)] {
             assert_eq!(best(Some(accept), &OFFERS), Some(expected), "{accept}");
         }

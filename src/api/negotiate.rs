@@ -49,7 +49,10 @@ impl<'a> Range<'a> {
             }
             1
         };
-        let asked = self.parameters.iter().filter(|(name, _)| !NEUTRAL.iter().any(|neutral| name.eq_ignore_ascii_case(neutral)));
+        let asked = self
+            .parameters
+            .iter()
+            .filter(|(name, _)| !NEUTRAL.iter().any(|neutral| name.eq_ignore_ascii_case(neutral)));
         let mut count = 0;
         for (name, value) in asked {
             if !offer.parameters.iter().any(|(known, same)| known.eq_ignore_ascii_case(name) && same == value) {

@@ -5,8 +5,9 @@ use axum::response::Response;
 use http::StatusCode;
 use std::sync::LazyLock;
 
-static DOCUMENT: LazyLock<String> =
-    LazyLock::new(|| include_str!("openapi.json").replacen("\"VERSION\"", concat!("\"", env!("CARGO_PKG_VERSION"), "\""), 1));
+static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
+    include_str!("openapi.json").replacen("\"VERSION\"", concat!("\"", env!("CARGO_PKG_VERSION"), "\""), 1)
+});
 
 /// `GET /openapi.json`.
 pub async fn document() -> Response {
@@ -26,7 +27,8 @@ mod tests {
         assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
         let mut described = BTreeSet::new();
         for (path, item) in document["paths"].as_object().unwrap() {
-            described.extend(item.as_object().unwrap().keys().map(|method| format!("{} {path}", method.to_uppercase())));
+            described
+                .extend(item.as_object().unwrap().keys().map(|method| format!("{} {path}", method.to_uppercase())));
         }
         let mut served = BTreeSet::new();
         for route in routes::table().into_iter().filter(|route| !crate::api::page::ASSETS.contains(&route.path)) {

@@ -81,16 +81,18 @@ async fn take(backend: &Shared, name: Option<&str>, request: Request) -> Result<
     let framing = framing(request.headers(), source.decoder.cuts_lines())?;
     let body = read_body(request, backend.limits().body_bytes).await?;
     if body.is_empty() && !matches!(framing, Framing::CloudEventsBinary { .. }) {
-        return Err(ApiError::bad_request("the body is empty", "send an event, for example {\"type\":\"order.placed\"}"));
+        return Err(ApiError::bad_request(
+            "the body is empty",
+            "send an event, for example {\"type\":\"order.placed\"}",
+        ));
     }
     let (arrived, size) = (clock::now(), body.len());
     let plan = Arc::clone(&push.plan);
     let batch = if body.len() < LARGE_BODY_BYTES {
         source.decoder.decode(body, framing, &plan, &source.name, arrived)
     } else {
-        let decoding = tokio::task::spawn_blocking(move || {
-            source.decoder.decode(body, framing, &plan, &source.name, arrived)
-        });
+        let decoding =
+            tokio::task::spawn_blocking(move || source.decoder.decode(body, framing, &plan, &source.name, arrived));
         decoding.await.map_err(|error| {
             ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("decoding failed: {error}"), "please report this")
         })?
@@ -122,9 +124,7 @@ fn answer(accepted: usize, refused: &[Refusal]) -> Response {
     let shown = refused.iter().take(REFUSALS_SHOWN);
     let body = Answer {
         accepted,
-        refused: shown
-            .map(|one| RefusedItem { item: one.item, reason: one.reason, message: &one.message })
-            .collect(),
+        refused: shown.map(|one| RefusedItem { item: one.item, reason: one.reason, message: &one.message }).collect(),
         refused_total: (total > REFUSALS_SHOWN).then_some(total),
         error: (total > 0).then(|| format!("{total} of {} items were refused", accepted + total)),
         hint: (total > 0).then_some("the others are accepted: mend and send only the refused ones again"),
@@ -146,7 +146,10 @@ async fn read_body(request: Request, limit_bytes: usize) -> Result<Vec<u8>, ApiE
     let (mut body, mut size) = (Vec::with_capacity(announced.min(limit_bytes)), 0_usize);
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|error| {
-            ApiError::bad_request(format!("the body could not be read: {error}"), "it ended early, or its gzip is broken")
+            ApiError::bad_request(
+                format!("the body could not be read: {error}"),
+                "it ended early, or its gzip is broken",
+            )
         })?;
         size += chunk.len();
         if size <= limit_bytes {
@@ -187,7 +190,9 @@ fn framing(headers: &HeaderMap, cuts_lines: bool) -> Result<Framing, ApiError> {
     let plain = if cuts_lines { Framing::Lines } else { Framing::Auto };
     match media_type.as_str() {
         "" | "text/plain" | "application/octet-stream" | "application/x-www-form-urlencoded" => Ok(plain),
-        "application/x-ndjson" | "application/ndjson" | "application/jsonl" | "application/x-jsonlines" => Ok(Framing::Ndjson),
+        "application/x-ndjson" | "application/ndjson" | "application/jsonl" | "application/x-jsonlines" => {
+            Ok(Framing::Ndjson)
+        }
         "application/json" | "text/json" => Ok(Framing::Auto),
         other if other.ends_with("+json") => Ok(Framing::Auto),
         other => Err(unsupported(other)),
@@ -207,10 +212,7 @@ pub async fn handshake(headers: HeaderMap) -> Response {
     let Some(origin) = headers.get("webhook-request-origin") else {
         return (StatusCode::NO_CONTENT, allow).into_response();
     };
-    let granted = [
-        ("webhook-allowed-origin", origin.clone()),
-        ("webhook-allowed-rate", HeaderValue::from_static("*")),
-    ];
+    let granted = [("webhook-allowed-origin", origin.clone()), ("webhook-allowed-rate", HeaderValue::from_static("*"))];
     (StatusCode::OK, allow, granted).into_response()
 }
 

@@ -23,7 +23,10 @@ pub struct Reloaded {
 pub async fn reload(State(backend): State<Shared>, headers: HeaderMap) -> Result<Response, ApiError> {
     origin::refuse_foreign(&headers)?;
     let reloaded = (backend.reload)().await.map_err(|errors| {
-        ApiError::bad_request(errors, "nothing has changed: the configuration from before still holds; mend it and try again")
+        ApiError::bad_request(
+            errors,
+            "nothing has changed: the configuration from before still holds; mend it and try again",
+        )
     })?;
     Ok(json(StatusCode::OK, &reloaded))
 }

@@ -189,9 +189,7 @@ pub fn health(core: &Core) -> Health {
 impl Health {
     /// The checks as an object by name.
     pub fn checks_by_name(&self) -> serde_json::Map<String, serde_json::Value> {
-        let value = |check: &Check| {
-            serde_json::json!({"status": check.status, "reason": check.reason, "since": check.since, "kind": check.kind})
-        };
+        let value = |check: &Check| serde_json::json!({"status": check.status, "reason": check.reason, "since": check.since, "kind": check.kind});
         self.checks.iter().map(|check| (check.name.clone(), value(check))).collect()
     }
 }

@@ -53,8 +53,7 @@ pub struct Figures {
 pub fn selections(now: Timestamp) -> Vec<Selection> {
     let (queries, options, now_ms) = (&*QUERIES, Options::default(), now.millis());
     let instant = queries.latency.iter().chain([&queries.rates, &queries.failed, &queries.p99]);
-    let mut all: Vec<Selection> =
-        instant.flat_map(|query| query.selections(now_ms, now_ms, &options)).collect();
+    let mut all: Vec<Selection> = instant.flat_map(|query| query.selections(now_ms, now_ms, &options)).collect();
     let (start_ms, end_ms) = history_range(now_ms);
     for query in &queries.latency_history {
         all.extend(query.selections_at_step(start_ms, end_ms, STEP_MS, &options));

@@ -21,7 +21,8 @@ impl Scope {
         let sets = params
             .all("match[]")
             .map(|text| {
-                let selector = crate::promql::parse_metric_selector(text).map_err(|error| invalid("match[]", &error.to_string()))?;
+                let selector = crate::promql::parse_metric_selector(text)
+                    .map_err(|error| invalid("match[]", &error.to_string()))?;
                 Ok(selector.matchers)
             })
             .collect::<Result<Vec<_>, PromError>>()?;

@@ -17,12 +17,21 @@ impl Params {
     /// Reads `a=1&b=2`.
     pub fn parse(text: &str) -> Self {
         let pairs = text.split('&').filter(|pair| !pair.is_empty());
-        Self(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(name, value)| (decode(name), decode(value))).collect())
+        Self(
+            pairs
+                .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+                .map(|(name, value)| (decode(name), decode(value)))
+                .collect(),
+        )
     }
 
     /// The first value of a parameter; `None` when absent or empty.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+        self.0
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
     }
 
     /// Whether a parameter is named at all (`?verbose`).
@@ -83,14 +92,16 @@ impl<S: Send + Sync> FromRequest<S> for Params {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, PromError> {
         let mut params = Self::parse(request.uri().query().unwrap_or(""));
-        let is_form = request
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .is_some_and(|value| value.trim_start().to_ascii_lowercase().starts_with("application/x-www-form-urlencoded"));
+        let is_form =
+            request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
+                value.trim_start().to_ascii_lowercase().starts_with("application/x-www-form-urlencoded")
+            });
         if request.method() == Method::POST && is_form {
             let body = axum::body::to_bytes(request.into_body(), FORM_BYTES).await.map_err(|_| {
-                PromError::new(ErrorKind::BadData, format!("the form could not be read, or is larger than {FORM_BYTES} bytes"))
+                PromError::new(
+                    ErrorKind::BadData,
+                    format!("the form could not be read, or is larger than {FORM_BYTES} bytes"),
+                )
             })?;
             let mut form = Self::parse(&String::from_utf8_lossy(&body));
             form.0.append(&mut params.0);
@@ -196,9 +207,14 @@ mod tests {
             assert_eq!(parse_time_ms(text).ok(), expected, "{text}");
         }
         assert!(parse_time_ms("292277025-08-18T07:12:54.999999999Z").is_ok());
-        for (text, expected) in
-            [("1", Some(1_000)), ("0.25", Some(250)), ("5m", Some(300_000)), ("1h30m", Some(5_400_000)), ("x", None), ("1e300", None)]
-        {
+        for (text, expected) in [
+            ("1", Some(1_000)),
+            ("0.25", Some(250)),
+            ("5m", Some(300_000)),
+            ("1h30m", Some(5_400_000)),
+            ("x", None),
+            ("1e300", None),
+        ] {
             assert_eq!(parse_duration(text).ok(), expected, "{text}");
         }
         let message = Params::parse("time=foo").time_ms("time").unwrap_err().message;

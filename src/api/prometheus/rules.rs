@@ -36,7 +36,8 @@ impl Filter {
             Some("true" | "1") => true,
             Some(other) => return Err(invalid("exclude_alerts", &format!("{other:?} is neither true nor false"))),
         };
-        let (group_limit, next_token) = (params.limit("group_limit")?, params.get("group_next_token").map(str::to_owned));
+        let (group_limit, next_token) =
+            (params.limit("group_limit")?, params.get("group_next_token").map(str::to_owned));
         if next_token.is_some() && group_limit.is_none() {
             return Err(invalid("group_limit", "group_limit needs to be set in order to paginate over the groups"));
         }

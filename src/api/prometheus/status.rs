@@ -1,6 +1,6 @@
 //! `status/buildinfo`, `status/runtimeinfo`, `status/flags`, `status/tsdb`.
 
-use super::{PromError, Params, success};
+use super::{Params, PromError, success};
 use crate::api::Shared;
 use crate::model::format_duration_ms;
 use axum::extract::State;

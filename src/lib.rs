@@ -1,5 +1,6 @@
 //! sidewatch: an observability sidecar for event-driven services.
 pub mod config;
+pub mod mapping;
 pub mod model;
 pub mod notify;
 pub mod promql;

@@ -8,7 +8,7 @@
 //! - [`file`], [`short`]: the two ways to write rules; both compile to the same types ([`rule`]).
 //! - [`events`]: count, absent, sequence on events.
 //! - [`schedule`]: slots, reactive evaluation, budget. [`eval`]: one group at one moment.
-//! - [`describe`]: what the API says. [`snapshot`]: what the checkpoint keeps. Unit tests of rule files: later.
+//! - [`describe`]: what the API says. [`snapshot`]: what the checkpoint keeps. [`unit_test`]: promtool's test files.
 //!
 //! Deliberately absent: Prometheus's restore of `for` from `ALERTS_FOR_STATE` (the checkpoint restores exactly), and
 //! sending alerts (the notifier reads [`Rules::published`]).
@@ -25,6 +25,7 @@ pub mod rule;
 pub mod schedule;
 pub mod short;
 pub mod snapshot;
+pub mod unit_test;
 
 pub use alert_state::{AlertPhase, Reason, RecordedSample, Transition};
 pub use compile::{RuleFile, RuleInput};

@@ -322,7 +322,7 @@ fn judge(error: &lettre::transport::smtp::Error, config: &EmailConfig) -> Outcom
     let mut text = match (error.status(), error.source()) {
         (Some(code), Some(said)) => format!("{server} answered {code} {said}"),
         (Some(code), None) => format!("{server} answered {code}"),
-        (None, source) => format!("{server}: {error}{}", source.map(|_| "").unwrap_or_default()),
+        (None, _) => format!("{server}: {}", http::root_cause(error)),
     };
     let code = error.status().map(u16::from);
     let hint = match code {
@@ -333,7 +333,9 @@ fn judge(error: &lettre::transport::smtp::Error, config: &EmailConfig) -> Outcom
             Some("it does not take mail for this recipient or from this sender: check to and from")
         }
         Some(552 | 554) => Some("it refuses the mail itself: ask who runs it"),
-        _ if error.is_tls() => Some("is the certificate that of this host, and its authority known? see ca_file"),
+        _ if error.is_tls() || text.contains("certificate") => {
+            Some("is the certificate that of this host, and its authority known? see ca_file")
+        }
         _ if error.is_timeout() => Some("does smtps:// meet a port that wants STARTTLS, or the other way round?"),
         _ => None,
     };

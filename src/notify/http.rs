@@ -308,7 +308,8 @@ fn explain(error: reqwest::Error, url: &Url, timeout_ms: i64) -> String {
     format!("the connection to {host} broke: {}", root_cause(&error.without_url()))
 }
 
-fn root_cause(error: &(dyn Error + 'static)) -> String {
+/// The innermost error: the one that says what really happened.
+pub(super) fn root_cause(error: &(dyn Error + 'static)) -> String {
     let mut cause: &(dyn Error + 'static) = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;

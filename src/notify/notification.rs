@@ -84,9 +84,12 @@ impl Notification {
     }
 }
 
-/// Alertmanager's order: by job, then instance, then all labels (types, `AlertSlice.Less`).
+/// Alertmanager's order: by job, then instance, then all labels; those without come last (types, `AlertSlice.Less`).
 fn sort(alerts: &mut [Arc<Alert>]) {
-    let key = |alert: &Alert, name: &str| alert.labels.get(name).unwrap_or("").to_owned();
+    let key = |alert: &Alert, name: &str| {
+        let value = alert.labels.get(name);
+        (value.is_none(), value.unwrap_or("").to_owned())
+    };
     alerts.sort_by_cached_key(|alert| (key(alert, "job"), key(alert, "instance"), alert.labels.clone()));
 }
 

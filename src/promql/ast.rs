@@ -129,7 +129,7 @@ impl Aggregator {
 #[derive(Clone, Debug, PartialEq)]
 pub enum DurationExpr {
     /// A number of seconds.
-    Seconds(f64),
+    Seconds(Number),
     /// A duration literal, kept in milliseconds.
     Literal(i64),
     /// `step()`: the step of the query.
@@ -218,8 +218,8 @@ impl Modifiers {
     }
 }
 
-/// A vector selector, the heart of a range selector too.
-#[derive(Clone, Debug, PartialEq)]
+/// A vector selector, the heart of a range selector too. The order of the matchers does not matter in comparisons.
+#[derive(Clone, Debug)]
 pub struct Selector {
     /// The name before the braces, empty when there is none.
     pub name: String,
@@ -238,6 +238,17 @@ impl Selector {
             .iter()
             .find(|matcher| matcher.name == crate::model::METRIC_NAME && matcher.op == crate::series::MatchOp::Equal)
             .map(|matcher| matcher.value.as_str())
+    }
+}
+
+impl PartialEq for Selector {
+    fn eq(&self, other: &Self) -> bool {
+        let sorted = |selector: &Self| {
+            let mut matchers = selector.matchers.clone();
+            matchers.sort_by(|a, b| (&a.name, &a.value, a.op as u8).cmp(&(&b.name, &b.value, b.op as u8)));
+            matchers
+        };
+        self.name == other.name && self.modifiers == other.modifiers && sorted(self) == sorted(other)
     }
 }
 
@@ -272,9 +283,9 @@ pub struct Matching {
     /// The labels taken from the side of the one.
     pub include: Vec<String>,
     /// `fill_left`
-    pub fill_left: Option<f64>,
+    pub fill_left: Option<Number>,
     /// `fill_right`
-    pub fill_right: Option<f64>,
+    pub fill_right: Option<Number>,
 }
 
 /// A binary operation.
@@ -337,13 +348,23 @@ pub struct Subquery {
     pub span: Span,
 }
 
+/// A number as it was written; NaN is the same as NaN.
+#[derive(Clone, Copy, Debug)]
+pub struct Number(pub f64);
+
+impl PartialEq for Number {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0 || (self.0.is_nan() && other.0.is_nan())
+    }
+}
+
 /// An expression.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Expr {
     /// A number; `duration` when it was written as one (`5m`).
     Number {
         /// Seconds, if it is a duration.
-        value: f64,
+        value: Number,
         /// Written as a duration.
         duration: bool,
         /// Where it stands.

@@ -34,7 +34,7 @@ pub(crate) fn evaluate(expr: &DurationExpr, times: Times, may_be_negative: bool)
 
 fn seconds(expr: &DurationExpr, times: Times) -> Result<f64, String> {
     Ok(match expr {
-        DurationExpr::Seconds(value) => *value,
+        DurationExpr::Seconds(value) => value.0,
         DurationExpr::Literal(ms) => *ms as f64 / 1000.0,
         DurationExpr::Step => times.step_ms as f64 / 1000.0,
         DurationExpr::Range => times.range_ms as f64 / 1000.0,

@@ -8,7 +8,7 @@ pub use error::ParseError;
 pub(crate) use error::line_and_column;
 
 use super::ast::{
-    Aggregate, Aggregator, At, Binary, Call, Cardinality, Duration, Expr, Extension, Matching, Modifiers, Op, Selector,
+    Aggregate, Aggregator, At, Binary, Call, Cardinality, Duration, Expr, Extension, Matching, Modifiers, Number, Op, Selector,
     Span, Subquery, Text,
 };
 use super::lexer::{LexError, tokens};
@@ -206,7 +206,7 @@ impl<'a> Parser<'a> {
                 return self.unexpected("", "");
             }
             self.next();
-            let value = Some(self.fill_value()?);
+            let value = Some(Number(self.fill_value()?));
             if left {
                 matching.fill_left = value;
             }
@@ -297,7 +297,7 @@ impl<'a> Parser<'a> {
         let span = Span::new(token.start, operand.span().end);
         match operand {
             Expr::Number { value, duration, .. } => {
-                Ok((Expr::Number { value: if negative { -value } else { value }, duration, span }, depth))
+                Ok((Expr::Number { value: if negative { Number(-value.0) } else { value }, duration, span }, depth))
             }
             operand => self.node(Expr::Unary { negative, expr: Box::new(operand), span }, depth + 1),
         }
@@ -309,7 +309,7 @@ impl<'a> Parser<'a> {
         match token.kind {
             Kind::Number | Kind::Duration => {
                 self.next();
-                let value = literal_value(&token)?;
+                let value = Number(literal_value(&token)?);
                 Ok((Expr::Number { value, duration: token.kind == Kind::Duration, span: span_of(&token) }, 1))
             }
             Kind::Text => {
@@ -589,7 +589,7 @@ impl<'a> Parser<'a> {
         } else {
             let negative = self.sign();
             let number = match self.peek().kind {
-                Kind::Number => self.next(),
+                Kind::Number | Kind::Duration => self.next(),
                 _ => return self.unexpected("@", "timestamp"),
             };
             let value = literal_value(&number)?;
@@ -675,12 +675,7 @@ fn literal_value(token: &Token<'_>) -> Parsed<f64> {
 }
 
 fn duration_ms(token: &Token<'_>) -> Parsed<i64> {
-    let ms = crate::model::parse_duration_ms(token.text);
-    match ms {
-        Ok(0) => Err(Failure::new(span_of(token), "duration must be greater than 0")),
-        Ok(ms) => Ok(ms),
-        Err(message) => Err(Failure { span: span_of(token), message }),
-    }
+    crate::model::parse_duration_ms(token.text).map_err(|message| Failure { span: span_of(token), message })
 }
 
 fn text_of(token: &Token<'_>) -> Parsed<Text> {

@@ -1,12 +1,13 @@
 //! Prepares an expression for one evaluation: durations become numbers, `@ start()` becomes a time, and it is known which
 //! samples will be read.
 
-use super::ast::{At, Call, Duration, Expr, Extension, Modifiers, Selector, Subquery};
+use super::ast::{At, Call, Duration, Expr, Extension, Number, Modifiers, Selector, Subquery};
 use super::durations::{Times, evaluate};
+use super::eval::info::info_name_matchers;
 use super::{Options, QueryError};
 use crate::model::METRIC_NAME;
-use crate::series::{MatchOp, Matcher, Selection};
-use std::collections::BTreeMap;
+use crate::series::{Matcher, Selection};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The steps of an evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub(crate) struct Plan {
     pub selections: Vec<Selection>,
     /// Where a selector (or a call of `info`) begins in the text -> its selection.
     pub slots: BTreeMap<usize, usize>,
+    /// Selectors of which only counts and sums of histograms are used, by where they begin.
+    pub stats_only: BTreeSet<usize>,
 }
 
 /// Functions whose result depends on the time of the evaluation even when their arguments do not.
@@ -76,11 +79,36 @@ pub(crate) fn prepare(
     if invariant && is_worth_wrapping(&expr) {
         wrap(&mut expr);
     }
-    let mut plan = Plan { expr, frame, selections: Vec::new(), slots: BTreeMap::new() };
-    let expr = std::mem::replace(&mut plan.expr, Expr::Number { value: 0.0, duration: false, span: Default::default() });
+    let mut plan = Plan { expr, frame, selections: Vec::new(), slots: BTreeMap::new(), stats_only: BTreeSet::new() };
+    let expr = std::mem::replace(&mut plan.expr, Expr::Number { value: Number(0.0), duration: false, span: Default::default() });
     plan.collect(&expr, frame.start_ms, frame.end_ms, options);
+    find_stats_only(&expr, false, &mut plan.stats_only);
     plan.expr = expr;
     Ok(plan)
+}
+
+/// Finds the selectors inside of `histogram_count` and its like. A subquery between them, or a function that needs the
+/// buckets, ends that.
+fn find_stats_only(expr: &Expr, within: bool, found: &mut BTreeSet<usize>) {
+    let within = match expr {
+        Expr::Vector(selector) | Expr::Matrix { selector, .. } => {
+            if within {
+                found.insert(selector.span.start);
+            }
+            return;
+        }
+        Expr::Subquery(_) => return,
+        Expr::Binary(_) => false,
+        Expr::Call(call) => match call.function.name {
+            "histogram_count" | "histogram_sum" | "histogram_avg" => true,
+            "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => return,
+            _ => within,
+        },
+        _ => within,
+    };
+    for child in expr.children() {
+        find_stats_only(child, within, found);
+    }
 }
 
 struct Resolver {
@@ -118,7 +146,7 @@ impl Resolver {
             }
             Expr::Call(call) => {
                 if let Some(value) = self.query_context(call.function.name) {
-                    *expr = Expr::Number { value, duration: false, span: call.span };
+                    *expr = Expr::Number { value: Number(value), duration: false, span: call.span };
                     return Ok(());
                 }
                 call.args.iter_mut().try_for_each(|arg| self.resolve(arg))
@@ -165,7 +193,7 @@ fn is_worth_wrapping(expr: &Expr) -> bool {
 }
 
 fn wrap(expr: &mut Expr) {
-    let placeholder = Expr::Number { value: 0.0, duration: false, span: Default::default() };
+    let placeholder = Expr::Number { value: Number(0.0), duration: false, span: Default::default() };
     let inner = std::mem::replace(expr, placeholder);
     *expr = Expr::Invariant(Box::new(inner));
 }
@@ -271,15 +299,12 @@ impl Plan {
     /// The series that `info()` may join: all info series of the names it names; which of them, its argument decides.
     fn select_info(&mut self, call: &Call, start: i64, end: i64, options: &Options<'_>) {
         let (start, end) = call.args.first().map_or((start, end), |first| first_selector_times(first, start, end));
-        let mut matchers: Vec<Matcher> = match call.args.get(1) {
-            Some(Expr::Vector(labels)) => labels.matchers.clone(),
-            _ => Vec::new(),
+        let given: &[Matcher] = match call.args.get(1) {
+            Some(Expr::Vector(labels)) => &labels.matchers,
+            _ => &[],
         };
-        if !matchers.iter().any(|matcher| matcher.name == METRIC_NAME)
-            && let Ok(matcher) = Matcher::new(METRIC_NAME, MatchOp::Equal, "target_info")
-        {
-            matchers.insert(0, matcher);
-        }
+        let mut matchers = info_name_matchers(given);
+        matchers.extend(given.iter().filter(|matcher| matcher.name != METRIC_NAME).cloned());
         let from_ms = start.saturating_sub(options.lookback_ms).saturating_add(1);
         self.add(call.span.start, Selection { matchers, from_ms, to_ms: end });
     }

@@ -12,10 +12,10 @@ impl Display for Expr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Number { value, duration: true, .. } => {
-                let ms = (value * 1000.0).round() as i64;
+                let ms = (value.0 * 1000.0).round() as i64;
                 f.write_str(&format_duration_ms(ms))
             }
-            Self::Number { value, .. } => f.write_str(&format_short(*value)),
+            Self::Number { value, .. } => f.write_str(&format_short(value.0)),
             Self::String(text, _) => match &text.bytes {
                 Some(bytes) => f.write_str(&super::number::go_quote_bytes(bytes)),
                 None => f.write_str(&go_quote(&text.value)),
@@ -111,7 +111,7 @@ impl Display for Duration {
 impl Display for DurationExpr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Seconds(value) => f.write_str(&format_short(*value)),
+            Self::Seconds(value) => f.write_str(&format_short(value.0)),
             Self::Literal(ms) => f.write_str(&format_duration_ms(*ms)),
             Self::Step => f.write_str("step()"),
             Self::Range => f.write_str("range()"),
@@ -159,13 +159,13 @@ impl Display for Matching {
             write!(f, " group_{side} ({})", label_list(&self.include))?;
         }
         match (self.fill_left, self.fill_right) {
-            (Some(left), Some(right)) if left.to_bits() == right.to_bits() => write!(f, " fill ({})", format_short(left)),
+            (Some(left), Some(right)) if left == right => write!(f, " fill ({})", format_short(left.0)),
             (left, right) => {
                 if let Some(left) = left {
-                    write!(f, " fill_left ({})", format_short(left))?;
+                    write!(f, " fill_left ({})", format_short(left.0))?;
                 }
                 if let Some(right) = right {
-                    write!(f, " fill_right ({})", format_short(right))?;
+                    write!(f, " fill_right ({})", format_short(right.0))?;
                 }
                 Ok(())
             }

@@ -208,12 +208,19 @@ impl Rules {
 
     /// Says which metrics changed, so that the alert rules that read them run within [`MIN_INTERVAL_MS`].
     pub fn metrics_changed<'m>(&mut self, now: Timestamp, names: &mut dyn Iterator<Item = &'m str>) {
+        self.mark(now, names, None);
+    }
+
+    fn mark<'m>(&mut self, now: Timestamp, names: &mut dyn Iterator<Item = &'m str>, except: Option<usize>) {
         if !self.set.settings.reactive {
             return;
         }
         for name in names {
             let Some(readers) = self.by_metric.get(name) else { continue };
             for (group, rule) in readers {
+                if except == Some(*group as usize) {
+                    continue;
+                }
                 let group = &mut self.groups[*group as usize];
                 let state = &mut group.rules[*rule as usize];
                 if state.react_at_ms.is_none() {
@@ -246,6 +253,29 @@ impl Rules {
             }
         }
         jobs
+    }
+
+    /// Every group at one moment, whatever its interval, as promtool's tests want it. Groups follow each other, so that the
+    /// jobs must be run and applied in order; each reads the storage when it runs.
+    pub(super) fn jobs_at(&mut self, now: Timestamp) -> Vec<EvalJob> {
+        let (settings, generation) = (self.set.settings.clone(), self.generation);
+        let each = self.groups.iter_mut().enumerate();
+        each.map(|(group, state)| {
+            let ticket = Ticket { group, generation };
+            EvalJob {
+                at_ms: now.millis(),
+                ..state.interval_job(ticket, now.millis(), settings.clone(), &mut self.counters)
+            }
+        })
+        .collect()
+    }
+
+    /// The alerts of every alerting rule with the rule's name.
+    pub(super) fn alerts_by_rule(&self) -> impl Iterator<Item = (&str, &AlertStates)> {
+        let metric = self.groups.iter().flat_map(|group| group.group.rules.iter().zip(&group.rules));
+        let metric =
+            metric.filter(|(rule, _)| rule.alerting.is_some()).map(|(rule, state)| (&*rule.name, &*state.states));
+        metric.chain(self.events.iter().map(|(rule, alerts, _)| (&*rule.name, alerts)))
     }
 
     /// When [`Self::due`] or [`Self::tick`] has something to do; `None` when nothing is configured.
@@ -313,7 +343,8 @@ impl Rules {
             state.last_error = error;
         }
         group.set_wake();
-        self.metrics_changed(now, &mut recorded.iter().map(|name| &**name));
+        // The rules of this group have seen what it recorded, or see it in their next pass, as in Prometheus.
+        self.mark(now, &mut recorded.iter().map(|name| &**name), Some(result.ticket.group));
     }
 
     /// Reports that a job was lost (its worker ended); the group is due again at its next slot.

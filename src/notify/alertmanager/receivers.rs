@@ -219,7 +219,9 @@ fn read_email(node: &Node, global: &Global, found: &mut Diagnostics) -> Option<I
     let to = template(&mut map, "to");
     let from = template(&mut map, "from").or_else(|| base.from.clone());
     let smarthost = read_smarthost(&mut map, "smarthost").or_else(|| base.smarthost.clone());
-    for (missing, key) in [(from.is_none(), "from"), (smarthost.is_none(), "smarthost")] {
+    for (missing, key) in
+        [(from.is_none(), "from"), (smarthost.is_none() && map.get("smarthost").is_none(), "smarthost")]
+    {
         if missing {
             let span = map.span().clone();
             let message = format!("email_configs: {key} is needed");

@@ -194,18 +194,19 @@ impl Evaluator<'_> {
         let mut steps = Steps::new(&matrix);
         let mut collector = Collector::default();
         for t_ms in frame.times() {
-            let mut counts: BTreeMap<(usize, String), f64> = BTreeMap::new();
+            let mut counts: BTreeMap<(Labels, bool), f64> = BTreeMap::new();
             for (at, sample) in steps.vector(t_ms) {
                 let value = match sample {
                     SampleRef::Float(value) => format_value(value),
                     SampleRef::Histogram(histogram) => histogram.to_string(),
                 };
-                *counts.entry((groups.of_series[at], value)).or_default() += 1.0;
+                // The counted label may overwrite one of the group, which joins groups.
+                let group = groups.of_series[at];
+                *counts.entry((groups.labels[group].with(&label, &value), groups.drop_names[group])).or_default() += 1.0;
             }
             self.work(matrix.len())?;
-            for ((group, value), count) in counts {
-                let labels: Labels = groups.labels[group].with(&label, &value);
-                let place = collector.place(&labels, groups.drop_names[group]);
+            for ((labels, drop_name), count) in counts {
+                let place = collector.place(&labels, drop_name);
                 collector.push(place, t_ms, SampleValue::Float(count))?;
             }
         }

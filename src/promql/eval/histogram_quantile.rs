@@ -40,7 +40,6 @@ impl Evaluator<'_> {
             let arg = Self::argument(call, at)?;
             values.push((self.scalar(frame, arg)?, arg.span()));
         }
-        let first_span = Self::argument(call, 0)?.span();
         let arg = Self::argument(call, vector)?;
         let matrix = self.matrix(frame, arg)?;
         let groups = Groups::new(&matrix, &mut self.notes, arg.span());
@@ -55,7 +54,7 @@ impl Evaluator<'_> {
                 for (labels, histogram) in &histograms {
                     let value = match histogram {
                         Input::Native(histogram) => {
-                            native_fraction(at(0), at(1), histogram, labels, &mut self.notes, first_span)
+                            native_fraction(at(0), at(1), histogram, labels, &mut self.notes, arg.span())
                         }
                         Input::Classic(buckets) => classic_fraction(at(0), at(1), buckets.clone()),
                     };
@@ -72,7 +71,7 @@ impl Evaluator<'_> {
                 for (labels, histogram) in &histograms {
                     let value = match histogram {
                         Input::Native(histogram) => {
-                            native_quantile(wanted, histogram, labels, &mut self.notes, first_span)
+                            native_quantile(wanted, histogram, labels, &mut self.notes, arg.span())
                         }
                         Input::Classic(buckets) => {
                             let (value, forced) = classic_quantile(wanted, buckets.clone());

@@ -5,7 +5,7 @@ use super::{Collector, Evaluated, Evaluator, SampleRef, Series, Steps, fail};
 use crate::model::{Labels, METRIC_NAME};
 use crate::promql::ast::{Call, Expr};
 use crate::promql::plan::{Frame, first_selector_times};
-use crate::series::{Matcher, SeriesData};
+use crate::series::{MatchOp, Matcher, SeriesData};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The labels by which an info series is found.
@@ -27,14 +27,11 @@ impl<'a> Evaluator<'a> {
             Some(Expr::Vector(selector)) => &selector.matchers,
             _ => &[],
         };
-        let (names, data): (Vec<&Matcher>, Vec<&Matcher>) =
-            matchers.iter().partition(|matcher| matcher.name == METRIC_NAME);
+        let data: Vec<&Matcher> = matchers.iter().filter(|matcher| matcher.name != METRIC_NAME).collect();
+        let names = info_name_matchers(matchers);
         let is_info = |name: &str| {
-            if call.args.len() < 2 {
-                name == TARGET_INFO
-            } else {
-                !names.is_empty() && names.iter().all(|matcher| matcher.matches(name))
-            }
+            let named = call.args.len() < 2 || matchers.iter().any(|matcher| matcher.name == METRIC_NAME);
+            named && names.iter().all(|matcher| matcher.matches(name))
         };
         let ignored: Vec<bool> = base.iter().map(|series| is_info(series.labels.metric_name())).collect();
         let candidates = self.info_series(frame, call, first, &base, &ignored)?;
@@ -100,6 +97,19 @@ impl<'a> Evaluator<'a> {
         }
         Ok(out)
     }
+}
+
+/// The matchers of the info series' name: `target_info` when there are none, all names that end in `_info` when they only
+/// say what it is not.
+pub(in crate::promql) fn info_name_matchers(matchers: &[Matcher]) -> Vec<Matcher> {
+    let mut names: Vec<Matcher> = matchers.iter().filter(|matcher| matcher.name == METRIC_NAME).cloned().collect();
+    let positive = |matcher: &Matcher| matches!(matcher.op, MatchOp::Equal | MatchOp::Regex);
+    if names.is_empty() {
+        names.extend(Matcher::new(METRIC_NAME, MatchOp::Equal, TARGET_INFO));
+    } else if !names.iter().any(positive) {
+        names.extend(Matcher::new(METRIC_NAME, MatchOp::Regex, ".+_info"));
+    }
+    names
 }
 
 /// At a step, the newest info series of each name and identity.

@@ -113,7 +113,7 @@ impl Evaluator<'_> {
                 match (ones[signature], matching.fill_right) {
                     (Some(one), _) => pairs.push((signature, series, one.series, sample.into(), one.value)),
                     (None, Some(fill)) => {
-                        pairs.push((signature, series, usize::MAX, sample.into(), Operand::Float(fill)));
+                        pairs.push((signature, series, usize::MAX, sample.into(), Operand::Float(fill.0)));
                     }
                     (None, None) => {}
                 }
@@ -126,7 +126,7 @@ impl Evaluator<'_> {
                     if let Some(found) = found
                         && matched[signature].is_empty()
                     {
-                        let pair = (signature, usize::MAX, found.series, Operand::Float(fill), found.value);
+                        let pair = (signature, usize::MAX, found.series, Operand::Float(fill.0), found.value);
                         self.pair(binary, matching, (many, one), &signatures, pair, t_ms, &mut matched, (&mut collector, &mut places))?;
                     }
                 }
@@ -152,9 +152,6 @@ impl Evaluator<'_> {
         let Some((value, keep)) = element(binary.op, left, right, &mut self.notes, binary.span) else {
             return Ok(());
         };
-        let Some(value) = with_bool(binary.return_bool, value, keep) else {
-            return Ok(());
-        };
         let filled = &signatures.labels[signature];
         let place = *places.entry((many_at, one_at)).or_insert_with(|| {
             let many_labels = many.get(many_at).map_or(filled, |series| &series.labels);
@@ -172,7 +169,10 @@ impl Evaluator<'_> {
             return fail("multiple matches for labels: grouping labels must ensure unique matches");
         }
         seen.push(place);
-        collector.push(place, t_ms, value)
+        match with_bool(binary.return_bool, value, keep) {
+            Some(value) => collector.push(place, t_ms, value),
+            None => Ok(()),
+        }
     }
 
     /// `and`, `or`, `unless`.
@@ -245,12 +245,14 @@ fn join_equal(matrix: Vec<Series>) -> Evaluated<Vec<Series>> {
 
 fn duplicate_message(matching: &Matching, signature: &Labels, new: &Labels, known: &Labels) -> String {
     let side = if matching.cardinality == Cardinality::OneToMany { "left" } else { "right" };
+    // In a stable order, whichever came first.
+    let (first, second) = if known <= new { (known, new) } else { (new, known) };
     format!(
         "found duplicate series for the match group {} on the {side} hand-side of the operation: [{}, {}];\
          many-to-many matching not allowed: matching labels must be unique on one side",
         go_labels(signature),
-        go_labels(new),
-        go_labels(known)
+        go_labels(first),
+        go_labels(second)
     )
 }
 

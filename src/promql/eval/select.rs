@@ -5,7 +5,7 @@ use super::{Evaluated, Evaluator, Out, Series, fail};
 use crate::model::Labels;
 use crate::promql::ast::{At, Expr, Extension, Modifiers, Selector, Span, Subquery};
 use crate::promql::plan::{Frame, moved};
-use crate::series::{FloatPoint, HistogramPoint, SeriesData, data::is_stale};
+use crate::series::{FloatHistogram, FloatPoint, HistogramPoint, ResetHint, SeriesData, data::is_stale};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -128,7 +128,7 @@ impl<'s> Sliding<'s> {
 impl<'a> Evaluator<'a> {
     /// The series that a selector (or `info`) reads, by where it begins in the text.
     pub(super) fn selected(&self, place: usize) -> &'a [SeriesData] {
-        self.plan.slots.get(&place).and_then(|slot| self.data.get(*slot)).map_or(&[], Vec::as_slice)
+        self.sources.slots.get(&place).and_then(|slot| self.sources.data.get(*slot)).map_or(&[], Vec::as_slice)
     }
 
     /// The time that a selector looks at, at a step.
@@ -175,6 +175,10 @@ impl<'a> Evaluator<'a> {
         for t_ms in frame.times() {
             let at = Self::reference_time(&selector.modifiers, t_ms);
             let (floats, histograms) = sliding.slide(at.saturating_sub(lookback), at.saturating_add(lookback));
+            if !floats.is_empty() && !histograms.is_empty() {
+                self.notes.mixed_floats_histograms(data.labels.metric_name(), selector.span);
+                continue;
+            }
             let before = floats.partition_point(|point| point.t_ms <= at);
             if let Some(left) = before.checked_sub(1).map(|before| &floats[before]) {
                 match floats.get(before) {
@@ -187,9 +191,14 @@ impl<'a> Evaluator<'a> {
             let Some(left) = before.checked_sub(1).map(|before| &histograms[before]) else {
                 continue;
             };
+            let left_is_counter = left.histogram.reset_hint != ResetHint::Gauge;
             let histogram = match histograms.get(before) {
                 Some(right) if left.t_ms < at => {
-                    match interpolate_histograms(left, right, at, false, &mut self.notes, selector.span) {
+                    if right.histogram.uses_custom_buckets() != left.histogram.uses_custom_buckets() {
+                        self.notes.mixed_exponential_custom(data.labels.metric_name(), selector.span);
+                        continue;
+                    }
+                    match interpolate_histograms(left, right, at, left_is_counter, &mut self.notes, selector.span) {
                         Ok(histogram) => Arc::new(histogram),
                         Err(_) => {
                             self.notes.mixed_exponential_custom(data.labels.metric_name(), selector.span);
@@ -245,10 +254,17 @@ impl<'a> Evaluator<'a> {
         if inner.steps() > self.options.max_samples {
             return fail("query processing would load too many samples into memory in query execution");
         }
-        let series = match self.eval(inner, &subquery.expr)? {
+        let mut series = match self.eval(inner, &subquery.expr)? {
             Out::Matrix(series) => series,
             Out::Scalar(_) | Out::Text(_) => return fail("subquery is only allowed on instant vector"),
         };
+        // The steps leave samples out or see them twice, so what a sample knows of the one before it is void.
+        for point in series.iter_mut().flat_map(|series| &mut series.histograms) {
+            if matches!(point.histogram.reset_hint, ResetHint::Reset | ResetHint::NotReset) {
+                let unhinted = FloatHistogram { reset_hint: ResetHint::Unknown, ..(*point.histogram).clone() };
+                point.histogram = Arc::new(unhinted);
+            }
+        }
         ranges.drop_names = series.iter().map(|series| series.drop_name).collect();
         ranges.series = Cow::Owned(series.into_iter().map(super::into_data).collect());
         Ok(ranges)

@@ -2,7 +2,7 @@
 
 use super::error::Failure;
 use super::{Parsed, Parser, duration_ms, literal_value, seconds_duration};
-use crate::promql::ast::{Duration, DurationExpr, Op, Span};
+use crate::promql::ast::{Duration, DurationExpr, Number, Op, Span};
 use crate::promql::token::Kind;
 
 impl Parser<'_> {
@@ -70,7 +70,7 @@ impl Parser<'_> {
         match token.kind {
             Kind::Number => {
                 self.next();
-                Ok(DurationExpr::Seconds(literal_value(&token)?))
+                Ok(DurationExpr::Seconds(Number(literal_value(&token)?)))
             }
             Kind::Duration => {
                 self.next();
@@ -109,10 +109,10 @@ impl Parser<'_> {
 fn simplify(expr: DurationExpr, span: Span) -> Parsed<Duration> {
     match expr {
         DurationExpr::Literal(ms) => Ok(Duration::Fixed(ms)),
-        DurationExpr::Seconds(seconds) => seconds_duration(seconds, span),
+        DurationExpr::Seconds(seconds) => seconds_duration(seconds.0, span),
         DurationExpr::Unary(op, inner) => match *inner {
             DurationExpr::Literal(ms) => Ok(Duration::Fixed(if op == Op::Sub { -ms } else { ms })),
-            DurationExpr::Seconds(seconds) => seconds_duration(if op == Op::Sub { -seconds } else { seconds }, span),
+            DurationExpr::Seconds(seconds) => seconds_duration(if op == Op::Sub { -seconds.0 } else { seconds.0 }, span),
             inner => Ok(Duration::Computed(DurationExpr::Unary(op, Box::new(inner)))),
         },
         expr => Ok(Duration::Computed(expr)),

@@ -125,7 +125,7 @@ impl<'a> Reader<'a> {
             pairs.push((METRIC_NAME.to_owned(), name.to_owned()));
         }
         self.blanks();
-        if !self.take("{") {
+        if self.rest().starts_with("{{") || !self.take("{") {
             return if name.is_empty() { Err(format!("no series in {:?}", self.text)) } else { Ok(Labels::from_pairs(pairs)) };
         }
         loop {

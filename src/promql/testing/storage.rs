@@ -77,15 +77,15 @@ fn stored_hint(previous: Option<&FloatHistogram>, histogram: &FloatHistogram) ->
     if is_stale(histogram.sum) {
         return ResetHint::NotReset;
     }
-    if histogram.count < previous.count {
-        return ResetHint::Reset;
-    }
-    if histogram.schema != previous.schema || histogram.zero_threshold != previous.zero_threshold {
+    if histogram.schema != previous.schema
+        || histogram.zero_threshold != previous.zero_threshold
+        || histogram.custom_values != previous.custom_values
+    {
         return ResetHint::Unknown;
     }
-    let custom_changed = histogram.schema == CUSTOM_BUCKETS_SCHEMA && histogram.custom_values != previous.custom_values;
     let unhinted = FloatHistogram { reset_hint: ResetHint::Unknown, ..histogram.clone() };
-    if custom_changed || unhinted.is_reset_after(previous) { ResetHint::Reset } else { ResetHint::NotReset }
+    // A reset that the store finds itself begins a chunk, and the first sample of a chunk claims nothing.
+    if unhinted.is_reset_after(previous) { ResetHint::Unknown } else { ResetHint::NotReset }
 }
 
 impl Storage for TestStorage {

@@ -169,7 +169,7 @@ fn queries_answer_in_the_envelope_of_prometheus() {
     assert!(answer.text.contains(r#""values":[[1700000010,"20"],[1700000010.500,"20"]]"#), "{}", answer.text);
 
     for (path, status, kind, part) in [
-        ("/api/v1/query?query=foo(", 400, "bad_data", "unclosed left parenthesis"),
+        ("/api/v1/query?query=sum(", 400, "bad_data", "unclosed left parenthesis"),
         ("/api/v1/query", 400, "bad_data", "invalid parameter \"query\""),
         ("/api/v1/query?query=1&time=x", 400, "bad_data", "cannot parse \"x\" to a valid timestamp"),
         ("/api/v1/query?query=1&timeout=x", 400, "bad_data", "cannot parse \"x\" to a valid duration"),

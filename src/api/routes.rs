@@ -95,12 +95,10 @@ pub fn routers() -> (Router<Shared>, Router<Shared>) {
     }
     // Only pushes may come compressed; the limit on a body is held after decompression.
     let changes = changes.layer(RequestDecompressionLayer::new().pass_through_unaccepted(true));
-    // Scrapes and pages are repeated: the fastest level, as Prometheus's own client library does.
-    let compression = || CompressionLayer::new().quality(CompressionLevel::Fastest);
-    let finish = |router: Router<Shared>| {
-        router.layer(compression()).fallback(unknown_path).method_not_allowed_fallback(wrong_method)
-    };
-    (finish(observe), finish(reads.merge(changes)))
+    // Scrapes and pages are repeated: the fastest level. Answers to pushes are short and many, so they go without.
+    let compressed = |router: Router<Shared>| router.layer(CompressionLayer::new().quality(CompressionLevel::Fastest));
+    let finish = |router: Router<Shared>| router.fallback(unknown_path).method_not_allowed_fallback(wrong_method);
+    (finish(compressed(observe)), finish(compressed(reads).merge(changes)))
 }
 
 async fn wrong_listener(State(backend): State<Shared>, method: Method, uri: Uri) -> ApiError {

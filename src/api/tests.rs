@@ -390,7 +390,11 @@ fn a_listener_serves_and_ends_with_its_live_streams() {
 fn test_parts(plan: Arc<FieldPlan>) -> crate::engine::Parts {
     crate::engine::Parts {
         plan,
-        mappings: crate::mapping::Mappings::default(),
+        mappings: crate::mapping::Mappings::compile(
+            &[],
+            &mut crate::model::FieldPlanBuilder::default(),
+            &mut Diagnostics::new(),
+        ),
         checks: crate::health::Checks::default(),
         rule_set: crate::rules::RuleSet::default(),
         routing: Arc::new(crate::notify::Routing::terminal()),

@@ -109,7 +109,7 @@ impl EvalJob {
     /// What it reads, so that a read view can be made for it.
     pub fn selections(&self, options: &Options) -> Vec<Selection> {
         match self {
-            Self::Rules(job) => job.selections(options),
+            Self::Rules(job) => job.selections(),
             Self::Health { query, at, .. } => query.selections(at.millis(), at.millis(), options),
         }
     }
@@ -147,9 +147,7 @@ pub enum Change {
 /// Samples of self-counted series are this far apart, in milliseconds.
 const TICK_MS: i64 = 1_000;
 
-
 /// Series, mappings, checks and rules behind one door.
-#[derive(Debug)]
 pub struct Engine {
     now: Timestamp,
     started: Timestamp,
@@ -169,15 +167,17 @@ impl Engine {
     /// A fresh core from compiled parts.
     pub fn new(parts: &Parts, now: Timestamp) -> Self {
         let mut store = Store::new(parts.store_options());
-        let mappings = parts.mappings.clone();
-        mappings.declare(&mut store);
+        let mut mappings = parts.mappings.clone();
+        mappings.declare(&mut store, now);
+        let mut checks = parts.checks.clone();
+        checks.start(now);
         Self {
             now,
             started: now,
             plan: parts.plan.clone(),
             store,
             mappings,
-            checks: parts.checks.clone(),
+            checks,
             rules: Rules::new(parts.rule_set.clone(), now),
             recent: Recent::default(),
             sources: parts.source_statuses(now),
@@ -198,7 +198,7 @@ impl Engine {
         let mut effects = Effects::default();
         for input in inputs {
             match input {
-                Input::Events(batch) => self.events(now, &batch, &mut effects),
+                Input::Events(batch) => self.events(now, batch, &mut effects),
                 Input::Samples(samples) => {
                     for sample in samples {
                         // A refused sample is counted by the store, by reason.
@@ -212,7 +212,9 @@ impl Engine {
         self.settle(now, effects);
     }
 
-    fn events(&mut self, now: Timestamp, batch: &EventBatch, effects: &mut Effects) {
+    fn events(&mut self, now: Timestamp, mut batch: EventBatch, effects: &mut Effects) {
+        self.mappings.drop_events(&mut batch, &mut self.store, now);
+        let batch = &batch;
         self.mappings.apply(batch, &mut self.store, now);
         self.recent.observe(now, batch);
         self.rules.observe(now, batch, effects);
@@ -231,8 +233,8 @@ impl Engine {
             SourceState::CatchingUp { .. } => SourceHealth::CatchingUp,
             SourceState::Starting | SourceState::Connected | SourceState::Ended => SourceHealth::Live,
         };
-        self.rules.source_state(now, name, health.clone(), effects);
-        self.checks.source_state(now, name, &health);
+        self.rules.source_state(now, name, health, effects);
+        self.checks.source_state(now, name, &state);
         if let Some(status) = self.sources.get_mut(name) {
             if std::mem::discriminant(&status.state) != std::mem::discriminant(&state) {
                 status.since = now;
@@ -244,10 +246,14 @@ impl Engine {
     /// Writes what rules recorded, tells rules which metrics changed, collects what goes to the history.
     fn settle(&mut self, now: Timestamp, effects: Effects) {
         for sample in &effects.samples {
-            let _ = self.store.append(&sample.labels, sample.t_ms, SampleValue::Float(sample.value), 0);
+            let _ = self.store.append(&sample.labels, sample.t_ms, sample.value.clone(), 0);
         }
         self.changes.extend(effects.transitions.into_iter().map(Change::Alert));
-        self.changes.extend(effects.failures.into_iter().map(|(group, rule, error)| Change::Rule { group, rule, error }));
+        self.changes.extend(effects.failures.into_iter().map(|(group, rule, error)| Change::Rule {
+            group,
+            rule,
+            error,
+        }));
         self.changes.extend(self.checks.take_transitions().into_iter().map(Change::Health));
         if self.store.has_changes() {
             let changed = self.store.changed_metrics();
@@ -305,8 +311,8 @@ impl Engine {
         let mut effects = Effects::default();
         let old = std::mem::replace(&mut self.mappings, parts.mappings.clone());
         self.store.set_limits(parts.store_options().limits);
-        self.mappings.declare(&mut self.store);
-        self.mappings.carry_over(old);
+        self.mappings.declare(&mut self.store, now);
+        self.mappings.carry_over(old, &mut self.store, now);
         self.checks.reconfigure(parts.checks.clone(), now);
         self.rules.reconfigure(parts.rule_set.clone(), now, &mut effects);
         self.plan = parts.plan.clone();
@@ -386,7 +392,6 @@ impl Engine {
 }
 
 /// Engine and notifier together: what a driver drives.
-#[derive(Debug)]
 pub struct Core {
     /// The engine.
     pub engine: Engine,

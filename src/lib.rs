@@ -1,5 +1,7 @@
 //! sidewatch: an observability sidecar for event-driven services.
 pub mod config;
+pub mod engine;
+pub mod health;
 pub mod mapping;
 pub mod model;
 pub mod notify;

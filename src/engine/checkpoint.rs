@@ -13,7 +13,9 @@ const VERSION: u8 = 1;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
     /// Written by another version.
-    #[error("the checkpoint has version {found}, this sidewatch reads version {VERSION}; move the state folder away to start afresh")]
+    #[error(
+        "the checkpoint has version {found}, this sidewatch reads version {VERSION}; move the state folder away to start afresh"
+    )]
     Version {
         /// The version found.
         found: u8,
@@ -49,7 +51,7 @@ impl Core {
             series: engine.store.delta(full),
             mappings: engine.mappings.snapshot(),
             checks: engine.checks.snapshot(),
-            rules: engine.rules.snapshot(),
+            rules: engine.rules.snapshot(engine.now),
             notifier: self.notifier.snapshot(),
             positions: engine.positions.clone(),
         };
@@ -76,11 +78,10 @@ impl Core {
         let Some(envelope) = last else { return Ok(None) };
         let engine = &mut self.engine;
         let now = engine.advance(now.max(envelope.at));
-        let down_ms = now.millis_since(envelope.at);
-        engine.mappings.declare(&mut engine.store);
+        engine.mappings.declare(&mut engine.store, now);
         engine.mappings.restore(&envelope.mappings).map_err(content("mappings"))?;
         engine.checks.restore(&envelope.checks, now).map_err(content("health checks"))?;
-        engine.rules.restore(&envelope.rules, now, down_ms).map_err(content("rules"))?;
+        engine.rules.restore(&envelope.rules, now).map_err(|error| content("rules")(error.to_string()))?;
         self.notifier.restore(&envelope.notifier, now).map_err(content("notification log"))?;
         engine.positions = envelope.positions;
         Ok(Some(envelope.at))

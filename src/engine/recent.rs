@@ -134,7 +134,14 @@ impl Recent {
 
     /// Those after a number, newest first, at most `limit`.
     pub fn after(&self, number: u64, limit: usize, mut keep: impl FnMut(&RecentEvent) -> bool) -> Vec<RecentEvent> {
-        self.events.iter().rev().take_while(|one| one.number > number).filter(|one| keep(one)).take(limit).cloned().collect()
+        self.events
+            .iter()
+            .rev()
+            .take_while(|one| one.number > number)
+            .filter(|one| keep(one))
+            .take(limit)
+            .cloned()
+            .collect()
     }
 }
 

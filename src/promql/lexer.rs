@@ -23,8 +23,7 @@ struct Lexer<'a> {
 
 /// The tokens up to the end of the text or up to the first error (the last token is `Eof` or `Error`).
 pub(crate) fn tokens(text: &str) -> (Vec<Token<'_>>, Option<LexError>) {
-    let mut lexer =
-        Lexer { text, at: 0, tokens: Vec::new(), parens: 0, brace: false, bracket: false, colon: false };
+    let mut lexer = Lexer { text, at: 0, tokens: Vec::new(), parens: 0, brace: false, bracket: false, colon: false };
     let mut failure = None;
     loop {
         match lexer.next() {

@@ -8,8 +8,8 @@ pub use error::ParseError;
 pub(crate) use error::line_and_column;
 
 use super::ast::{
-    Aggregate, Aggregator, At, Binary, Call, Cardinality, Duration, Expr, Extension, Matching, Modifiers, Number, Op, Selector,
-    Span, Subquery, Text,
+    Aggregate, Aggregator, At, Binary, Call, Cardinality, Duration, Expr, Extension, Matching, Modifiers, Number, Op,
+    Selector, Span, Subquery, Text,
 };
 use super::lexer::{LexError, tokens};
 use super::number::{go_quote, parse_literal, unquote};
@@ -428,9 +428,8 @@ impl<'a> Parser<'a> {
         let mut matchers = Vec::new();
         let is_name = match token.kind {
             Kind::Identifier | Kind::MetricIdentifier | Kind::Aggregator => true,
-            Kind::Keyword => {
-                !["bool", "on", "ignoring", "group_left", "group_right"].contains(&token.text.to_ascii_lowercase().as_str())
-            }
+            Kind::Keyword => !["bool", "on", "ignoring", "group_left", "group_right"]
+                .contains(&token.text.to_ascii_lowercase().as_str()),
             Kind::Op(Op::And | Op::Or | Op::Unless) => true,
             _ => false,
         };
@@ -548,7 +547,9 @@ impl<'a> Parser<'a> {
         if self.take(Kind::Colon).is_some() {
             let step = match self.peek().kind {
                 Kind::RightBracket => None,
-                _ => Some(self.duration_in_brackets("subquery selector", "number, duration, step(), range(), or \"]\"")?),
+                _ => {
+                    Some(self.duration_in_brackets("subquery selector", "number, duration, step(), range(), or \"]\"")?)
+                }
             };
             let close = self.expect(Kind::RightBracket, "subquery selector", "\"]\"")?;
             let span = Span::new(expr.span().start, close.end());
@@ -634,10 +635,14 @@ impl<'a> Parser<'a> {
         self.next();
         let end = self.last_end();
         let name = extension.name();
-        let message =
-            format!("{name} modifier must be preceded by an instant vector selector or range vector selector or a subquery");
+        let message = format!(
+            "{name} modifier must be preceded by an instant vector selector or range vector selector or a subquery"
+        );
         if matches!(expr, Expr::Subquery(_)) {
-            return Err(Failure { span: expr.span(), message: format!("{name} modifier is not supported for subqueries") });
+            return Err(Failure {
+                span: expr.span(),
+                message: format!("{name} modifier is not supported for subqueries"),
+            });
         }
         let (modifiers, span) = self.modifiers_of(expr, &message)?;
         if modifiers.extension != Extension::None {

@@ -208,5 +208,3 @@ fn absent_labels(arg: &Expr) -> Labels {
     }
     Labels::from_pairs(labels)
 }
-
-

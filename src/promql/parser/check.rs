@@ -50,8 +50,7 @@ fn expect(expr: &mut Expr, wanted: ValueType, context: &str) -> Parsed<()> {
     if found == wanted {
         return Ok(());
     }
-    let message =
-        format!("expected type {} in {context}, got {}", wanted.documented(), found.documented());
+    let message = format!("expected type {} in {context}, got {}", wanted.documented(), found.documented());
     Err(Failure { span: expr.span(), message })
 }
 
@@ -170,7 +169,8 @@ fn check_call(call: &mut Call) -> Parsed<()> {
 /// The second argument of `info()` looks like a selector but selects labels; it may match everything.
 fn check_info_labels(arg: &Expr) -> Parsed<()> {
     let Expr::Vector(selector) = arg else {
-        let message = format!("expected label selectors as the second argument to \"info\" function, got {}", arg_name(arg));
+        let message =
+            format!("expected label selectors as the second argument to \"info\" function, got {}", arg_name(arg));
         return Err(Failure { span: arg.span(), message });
     };
     if selector.name.is_empty() {

@@ -58,7 +58,7 @@ export class Chart {
     if (next === undefined) return;
     event.preventDefault();
     this.moveTo(this.points[Math.min(last, Math.max(0, next))][0]);
-    this.say.textContent = this.tip.textContent;
+    this.say.textContent = this.tip.innerText.replaceAll("\n", ", ");
   }
 
   point(clientX) {

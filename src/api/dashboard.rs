@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 
 /// How long an answer serves.
 const FRESH: Duration = Duration::from_millis(500);
+/// How long the count of series serves.
+const SERIES_FRESH: Duration = Duration::from_secs(5);
 /// The events of so many seconds make the rate of now.
 const RATE_SECONDS: usize = 5;
 /// The share of failed events now, and each point of its history, are over so many seconds.
@@ -36,6 +38,8 @@ const TYPES: usize = 20;
 #[derive(Debug, Default)]
 pub struct Cache {
     answer: Option<(Instant, Bytes)>,
+    /// How full the store was: counting goes through all series, so it is done every [`SERIES_FRESH`].
+    series: Option<(Instant, facts::Series)>,
     /// What had been received, in the last seconds, the oldest first.
     received: VecDeque<Received>,
 }
@@ -127,13 +131,18 @@ pub async fn dashboard(State(backend): State<Shared>) -> Result<Response, ApiErr
     {
         return Ok(json_text(StatusCode::OK, answer.clone()));
     }
-    let facts = facts::read(&backend).await?;
+    let counts_series = cache.series.as_ref().is_none_or(|(made, _)| now.duration_since(*made) >= SERIES_FRESH);
+    let mut facts = facts::read(&backend, counts_series).await?;
+    if let Some(series) = facts.series.take() {
+        cache.series = Some((now, series));
+    }
+    let series = cache.series.as_ref().map(|(_, series)| series.clone()).unwrap_or_default();
     let rates = cache.source_rates(now, &facts.sources);
     let identity = backend.identity.clone();
     let ingest_url = format!("http://{}", backend.addresses.ingest);
     let making = tokio::task::spawn_blocking(move || {
         let figures = Figures::of(&facts.view, facts.now);
-        let dashboard = assemble(facts, figures, &rates, identity, ingest_url);
+        let dashboard = assemble(facts, figures, series, &rates, identity, ingest_url);
         serde_json::to_vec(&dashboard).map(Bytes::from)
     });
     let failed = |error: &dyn std::fmt::Display| {
@@ -167,7 +176,14 @@ impl Cache {
     }
 }
 
-fn assemble(facts: Facts, figures: Figures, rates: &[f64], identity: super::Identity, ingest_url: String) -> Dashboard {
+fn assemble(
+    facts: Facts,
+    figures: Figures,
+    series: facts::Series,
+    rates: &[f64],
+    identity: super::Identity,
+    ingest_url: String,
+) -> Dashboard {
     let counts: Vec<(i64, u64, u64)> = facts.history.iter().map(|one| (one.second, one.events, one.failed)).collect();
     let recent = &counts[counts.len().saturating_sub(RATE_SECONDS)..];
     let events: u64 = recent.iter().map(|one| one.1).sum();
@@ -212,7 +228,7 @@ fn assemble(facts: Facts, figures: Figures, rates: &[f64], identity: super::Iden
             .collect(),
         types,
         queue: facts.queue,
-        series: facts.series,
+        series,
         notifications: Notifications { receivers: facts.receivers },
     }
 }

@@ -58,6 +58,7 @@ async fn run_core(mut core: Core, mut jobs: tokio::sync::mpsc::Receiver<CoreJob<
                     }
                 }
             }
+            () = tokio::time::sleep(Duration::from_millis(200)) => core.engine.tick(clock::now()),
             job = jobs.recv() => match job {
                 Some(job) => job(&mut core, clock::now()),
                 None => return,
@@ -81,12 +82,11 @@ fn bench_with(limits: Limits, queue_bytes: usize) -> Bench {
     core.engine.observe(now, [Input::Samples(samples.collect())]);
     let (handle, jobs) = core_channel();
     let (sink, events) = queue(QueueLimits { batches: 16, bytes: queue_bytes });
-    #[expect(clippy::disallowed_methods, reason = "the core of this test ends with its runtime")]
     runtime.spawn(run_core(core, jobs, events));
     let readiness = Readiness::default();
     readiness.set_ready();
     let reload: ReloadCall = Box::new(|| Box::pin(async { Err("sidewatch.yaml:1:1: nonsense".to_owned()) }));
-    let backend = Backend::new(super::Parts {
+    let backend = Backend::new(Parts {
         core: handle,
         identity: Identity { service: "shop".into(), instance: "i1".into(), started: clock::now() },
         addresses: Addresses { observe: "127.0.0.1:9180".parse().unwrap(), ingest: "127.0.0.1:9181".parse().unwrap() },

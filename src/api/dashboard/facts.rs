@@ -100,12 +100,13 @@ pub struct Facts {
     pub alerts: Vec<Alert>,
     pub sources: Vec<Source>,
     pub queue: QueueStatus,
-    pub series: Series,
+    /// `None` when it was not asked for.
+    pub series: Option<Series>,
     pub receivers: Vec<Receiver>,
 }
 
 /// Asks the core, and the parts around it.
-pub async fn read(backend: &Shared) -> Result<Facts, CoreGone> {
+pub async fn read(backend: &Shared, counts_series: bool) -> Result<Facts, CoreGone> {
     let (outbox, queue) = ((backend.surroundings.outbox)(), backend.queue());
     let limit = backend.limits().series;
     let facts = backend.core.call(move |core, now| Facts {
@@ -116,7 +117,7 @@ pub async fn read(backend: &Shared) -> Result<Facts, CoreGone> {
         alerts: alerts(core),
         sources: sources(core),
         queue,
-        series: series(&core.engine.store().stats(), limit),
+        series: counts_series.then(|| series(&core.engine.store().stats(), limit)),
         receivers: receivers(&outbox),
     });
     facts.await

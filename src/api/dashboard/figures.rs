@@ -18,6 +18,7 @@ struct Queries {
     latency: [Query; 3],
     latency_history: [Query; 3],
     rates: Query,
+    events: Query,
     failed: Query,
     p99: Query,
 }
@@ -34,7 +35,9 @@ static QUERIES: LazyLock<Queries> = LazyLock::new(|| {
     Queries {
         latency: QUANTILES.map(|q| quantile(q, "1m")),
         latency_history: QUANTILES.map(|q| quantile(q, "15s")),
-        rates: fixed("sum by (type) (rate(events_total[1m]))"),
+        // A short window for the rate, which is then right soon after the start; a longer one for the share.
+        rates: fixed("sum by (type) (rate(events_total[15s]))"),
+        events: fixed("sum by (type) (rate(events_total[1m]))"),
         failed: fixed("sum by (type) (rate(events_failed_total[1m]))"),
         p99: fixed("histogram_quantile(0.99, sum by (type) (rate(event_duration_seconds[1m])))"),
     }
@@ -52,7 +55,7 @@ pub struct Figures {
 /// What a view for [`Figures::of`] must hold.
 pub fn selections(now: Timestamp) -> Vec<Selection> {
     let (queries, options, now_ms) = (&*QUERIES, Options::default(), now.millis());
-    let instant = queries.latency.iter().chain([&queries.rates, &queries.failed, &queries.p99]);
+    let instant = queries.latency.iter().chain([&queries.rates, &queries.events, &queries.failed, &queries.p99]);
     let mut all: Vec<Selection> = instant.flat_map(|query| query.selections(now_ms, now_ms, &options)).collect();
     let (start_ms, end_ms) = history_range(now_ms);
     for query in &queries.latency_history {
@@ -79,21 +82,22 @@ impl Figures {
     pub fn of(storage: &dyn Storage, now: Timestamp) -> Self {
         let (queries, now_ms) = (&*QUERIES, now.millis());
         let [p50, p95, p99] = [0, 1, 2].map(|at| by_type(&queries.latency[at], storage, now_ms).into_values().next());
-        let mut types: BTreeMap<String, TypeRow> = by_type(&queries.rates, storage, now_ms)
-            .into_iter()
-            .map(|(name, rate)| (name.clone(), TypeRow { r#type: name, rate, failed_share: Some(0.0), p99: None }))
-            .collect();
-        for (name, failed) in by_type(&queries.failed, storage, now_ms) {
-            if let Some(row) = types.get_mut(&name) {
-                row.failed_share = (row.rate > 0.0).then(|| (failed / row.rate).min(1.0));
-            }
+        let mut rates = by_type(&queries.rates, storage, now_ms);
+        let mut failed = by_type(&queries.failed, storage, now_ms);
+        let mut types: BTreeMap<String, TypeRow> = BTreeMap::new();
+        for (name, events) in by_type(&queries.events, storage, now_ms).into_iter().filter(|(_, events)| *events > 0.0)
+        {
+            let failed = failed.remove(&name).unwrap_or_default();
+            let rate = rates.remove(&name).unwrap_or_default();
+            let row = TypeRow { r#type: name.clone(), rate, failed_share: Some((failed / events).min(1.0)), p99: None };
+            types.insert(name, row);
         }
         for (name, p99) in by_type(&queries.p99, storage, now_ms) {
             if let Some(row) = types.get_mut(&name) {
                 row.p99 = Some(p99);
             }
         }
-        let mut types: Vec<TypeRow> = types.into_values().filter(|row| row.rate > 0.0).collect();
+        let mut types: Vec<TypeRow> = types.into_values().collect();
         types.sort_by(|a, b| b.rate.total_cmp(&a.rate).then_with(|| a.r#type.cmp(&b.r#type)));
         Self { latency: Latency { p50, p95, p99, history: history(&queries.latency_history, storage, now_ms) }, types }
     }

@@ -1,4 +1,5 @@
 //! sidewatch: an observability sidecar for event-driven services.
+pub mod api;
 pub mod config;
 pub mod engine;
 pub mod health;

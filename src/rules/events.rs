@@ -14,6 +14,7 @@
 //! - `sequence`: `within` after it was complete.
 
 mod keys;
+mod running;
 mod select;
 mod state;
 

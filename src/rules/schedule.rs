@@ -207,11 +207,11 @@ impl Rules {
     }
 
     /// Says which metrics changed, so that the alert rules that read them run within [`MIN_INTERVAL_MS`].
-    pub fn metrics_changed<'m>(&mut self, now: Timestamp, names: &mut dyn Iterator<Item = &'m str>) {
+    pub fn metrics_changed(&mut self, now: Timestamp, names: &mut dyn Iterator<Item = &str>) {
         self.mark(now, names, None);
     }
 
-    fn mark<'m>(&mut self, now: Timestamp, names: &mut dyn Iterator<Item = &'m str>, except: Option<usize>) {
+    fn mark(&mut self, now: Timestamp, names: &mut dyn Iterator<Item = &str>, except: Option<usize>) {
         if !self.set.settings.reactive {
             return;
         }

@@ -15,6 +15,7 @@ use crate::model::{FieldPlan, FieldPlanBuilder, Labels, Timestamp};
 use crate::promql::testing::{PointValue, TestStorage};
 use crate::promql::{Options, Query};
 use crate::series::SampleValue;
+use crate::source::decode::Decoder;
 pub use schema::{AlertTest, ExpectedAlert, ExprTest, InputEvent, TestCase, TestFile};
 use std::fmt;
 use std::sync::Arc;
@@ -138,6 +139,7 @@ struct World<'a> {
     case: &'a TestCase,
     rules: Rules,
     plan: Arc<FieldPlan>,
+    decoder: Option<Decoder>,
     storage: TestStorage,
     /// The next point of each input series.
     next: Vec<usize>,
@@ -154,6 +156,7 @@ impl<'a> World<'a> {
             case,
             rules: Rules::new(set, start),
             plan,
+            decoder: events::decoder(),
             storage: TestStorage::default(),
             next: vec![0; case.series.len()],
             next_event: 0,
@@ -207,7 +210,11 @@ impl<'a> World<'a> {
             let at = Timestamp::from_millis(self.case.start_ms + event.at_ms);
             self.pass_time(at);
             self.next_event += 1;
-            let batch = events::batch(event, &self.plan, at);
+            let Some(decoder) = &self.decoder else { continue };
+            let batch = events::batch(decoder, event, &self.plan, at);
+            let refused =
+                batch.refused.iter().map(|refusal| format!("event at {}ms: {}", event.at_ms, refusal.message));
+            self.failures.extend(refused);
             let mut out = Effects::default();
             self.rules.observe(at, &batch, &mut out);
             self.record(out);

@@ -93,12 +93,12 @@ fn event_conditions_are_tested_with_events() {
 evaluation_interval: 10s
 tests:
 - input_events:
-  - {at: 0s, event: {type: order.placed, correlation: a}}
-  - {at: 1s, event: {type: order.placed, correlation: b}}
-  - {at: 5s, event: {type: payment.captured, correlation: b}}
-  - {at: 6s, event: {type: payment.failed, data: {amount: 150}}}
-  - {at: 7s, event: {type: payment.failed, data: {amount: 50}}}
-  - {at: 8s, event: {type: payment.failed, data: {amount: 250.5}}}
+  - {at: 0s, event: {id: 1, type: order.placed, correlation_id: a, payload: {}}}
+  - {at: 1s, event: {id: 2, type: order.placed, correlation_id: b, payload: {}}}
+  - {at: 5s, event: {id: 3, type: payment.captured, correlation_id: b, payload: {}}}
+  - {at: 6s, event: {event_type: payment.failed, data: {amount: 150}}}
+  - {at: 7s, event: {event_type: payment.failed, data: {amount: 50}}}
+  - {at: 8s, event: {event_type: payment.failed, data: {amount: 250.5}}}
   alert_rule_test:
   - {eval_time: 20s, alertname: Stuck}
   - eval_time: 30s

@@ -1,0 +1,98 @@
+//! `/health`, which tells how the service is, and the probes of sidewatch itself.
+
+use super::Shared;
+use super::dashboard::health;
+use super::error::{ApiError, json};
+use super::prometheus::Params;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use serde::Serialize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// How far sidewatch has come; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<AtomicU8>);
+
+const STARTING: u8 = 0;
+const READY: u8 = 1;
+const STOPPING: u8 = 2;
+
+impl Readiness {
+    /// State is restored and both listeners are bound. Sources may still be connecting: nobody waits for a broker.
+    pub fn set_ready(&self) {
+        self.0.store(READY, Ordering::Relaxed);
+    }
+
+    /// The end has begun: no new requests should come.
+    pub fn set_stopping(&self) {
+        self.0.store(STOPPING, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u8 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+fn ok() -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")], "ok\n").into_response()
+}
+
+/// Whether the core answers: a core that hangs is what a restart would cure, and nothing else fails this probe.
+///
+/// # Errors
+/// 503.
+pub async fn livez(State(backend): State<Shared>) -> Result<Response, ApiError> {
+    backend.core.call(|_, _| ()).await?;
+    Ok(ok())
+}
+
+/// Whether requests are taken. A firing alert, an unhealthy service or a lost broker never fails it.
+///
+/// # Errors
+/// 503 while starting and stopping.
+pub async fn readyz(State(backend): State<Shared>) -> Result<Response, ApiError> {
+    match backend.readiness.get() {
+        READY => Ok(ok()),
+        STOPPING => Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "sidewatch is stopping", "")),
+        _ => Err(starting()),
+    }
+}
+
+/// Whether the start is over; it stays so until the end.
+///
+/// # Errors
+/// 503 while starting.
+pub async fn startupz(State(backend): State<Shared>) -> Result<Response, ApiError> {
+    if backend.readiness.get() == STARTING { Err(starting()) } else { Ok(ok()) }
+}
+
+fn starting() -> ApiError {
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "sidewatch is starting", "ask again").retry_after(1)
+}
+
+/// `GET /health`: 200, or 503 when the service is unhealthy. `?verbose=false` leaves the checks out.
+///
+/// # Errors
+/// 503 when the core does not answer.
+pub async fn health_of_the_service(State(backend): State<Shared>, params: Params) -> Result<Response, ApiError> {
+    #[derive(Serialize)]
+    struct Answer {
+        status: &'static str,
+        service: String,
+        instance: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        checks: Option<serde_json::Map<String, serde_json::Value>>,
+    }
+    let report = backend.core.call(|core, _| health(core)).await?;
+    let status = if report.status == "unhealthy" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let checks = (params.get("verbose") != Some("false")).then(|| report.checks_by_name());
+    let answer = Answer {
+        status: report.status,
+        service: backend.identity.service.clone(),
+        instance: backend.identity.instance.clone(),
+        checks,
+    };
+    Ok(json(status, &answer))
+}

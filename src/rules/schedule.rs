@@ -375,10 +375,8 @@ impl Rules {
                     all.extend(state.states.values().filter_map(|alert| alert.published.clone()));
                 }
             }
-            for (rule, states) in self.events.alerts_mut() {
-                all.extend(
-                    states.iter_mut().filter_map(|(labels, alert)| publish(labels, alert, &rule.text, &settings)),
-                );
+            for states in self.events.alerts_mut() {
+                all.extend(states.iter_mut().filter_map(|(labels, alert)| publish(labels, alert, "", &settings)));
             }
             all.extend(self.deaf.iter_mut().filter_map(|(labels, alert)| publish(labels, alert, "", &settings)));
             let same = all.len() == self.published.len()

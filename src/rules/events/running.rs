@@ -127,6 +127,11 @@ impl RuleState {
         }
     }
 
+    /// How many sources it has heard from.
+    pub fn sources_heard(&self) -> usize {
+        self.heard.len()
+    }
+
     pub fn set_paused(&mut self, now: Timestamp, deaf: &BTreeSet<Arc<str>>) {
         if !self.rule.condition.needs_silence() {
             return;

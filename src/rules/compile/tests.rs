@@ -76,6 +76,27 @@ fn the_alerts_of_the_design_compile() {
     let routed: Vec<&str> =
         set.routes.iter().filter(|route| !route.receivers.is_empty()).map(|route| route.alertname.as_str()).collect();
     assert_eq!(routed, ["TooManyFailures", "PaymentStuck"]);
+    // Every default text is a template that renders.
+    let data = super::super::rule::alert_data(
+        &set.settings,
+        &Labels::from_pairs([("region", "eu")]),
+        0.5,
+        crate::template::Value::Nil,
+    );
+    let functions =
+        crate::template::Functions::new(crate::template::Dialect::Prometheus, crate::model::Timestamp::EPOCH, "");
+    let metric = set
+        .groups
+        .iter()
+        .flat_map(|group| &group.rules)
+        .filter_map(|rule| rule.alerting.as_ref())
+        .flat_map(|rule| &rule.annotations);
+    let texts: Vec<String> = metric
+        .chain(set.events.iter().flat_map(|rule| &rule.annotations))
+        .map(|(_, text)| text.expand("A", &data, &functions))
+        .collect();
+    assert!(texts.iter().all(|text| !text.contains("{{") && !text.contains("<error")), "{texts:#?}");
+    assert!(texts.contains(&"Up: 500m region=eu".to_owned()), "{texts:#?}");
     assert_eq!(set.settings.external_labels.to_string(), r#"{dc="eu"}"#);
 }
 

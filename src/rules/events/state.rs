@@ -6,13 +6,12 @@ use crate::model::{EventBatch, Timestamp};
 use crate::rules::SourceHealth;
 use crate::rules::alert_state::{AlertStates, RecordedSample, Scope, Transition, write_series};
 use crate::rules::rule::Settings;
+use crate::rules::schedule::SERIES_EVERY_MS;
 use ahash::RandomState;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-/// Active alerts write their `ALERTS` series this often.
-const SERIES_EVERY_MS: i64 = 15_000;
 /// Event types whose rules are remembered.
 const MAX_TYPES: usize = 4_096;
 

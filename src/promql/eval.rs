@@ -432,12 +432,7 @@ fn into_data(series: Series) -> SeriesData {
 }
 
 /// Evaluates at the one moment of the plan.
-pub(super) fn instant(
-    plan: &Plan,
-    text: &str,
-    storage: &dyn Storage,
-    options: &Options<'_>,
-) -> Evaluated<Evaluation> {
+pub(super) fn instant(plan: &Plan, text: &str, storage: &dyn Storage, options: &Options<'_>) -> Evaluated<Evaluation> {
     let sources = Sources::read(plan, storage);
     let mut evaluator = evaluator(&sources, options);
     let t_ms = plan.frame.start_ms;

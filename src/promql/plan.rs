@@ -1,7 +1,7 @@
 //! Prepares an expression for one evaluation: durations become numbers, `@ start()` becomes a time, and it is known which
 //! samples will be read.
 
-use super::ast::{At, Call, Duration, Expr, Extension, Number, Modifiers, Selector, Subquery};
+use super::ast::{At, Call, Duration, Expr, Extension, Modifiers, Number, Selector, Subquery};
 use super::durations::{Times, evaluate};
 use super::eval::info::info_name_matchers;
 use super::{Options, QueryError};
@@ -65,12 +65,7 @@ pub(crate) const TIME_DEPENDENT: &[&str] = &[
 
 /// # Errors
 /// A duration that cannot be computed.
-pub(crate) fn prepare(
-    expr: &Expr,
-    frame: Frame,
-    step_ms: i64,
-    options: &Options<'_>,
-) -> Result<Plan, QueryError> {
+pub(crate) fn prepare(expr: &Expr, frame: Frame, step_ms: i64, options: &Options<'_>) -> Result<Plan, QueryError> {
     let times = Times { step_ms, range_ms: frame.end_ms.saturating_sub(frame.start_ms) };
     let mut resolver = Resolver { times, frame };
     let mut expr = expr.clone();
@@ -80,7 +75,10 @@ pub(crate) fn prepare(
         wrap(&mut expr);
     }
     let mut plan = Plan { expr, frame, selections: Vec::new(), slots: BTreeMap::new(), stats_only: BTreeSet::new() };
-    let expr = std::mem::replace(&mut plan.expr, Expr::Number { value: Number(0.0), duration: false, span: Default::default() });
+    let expr = std::mem::replace(
+        &mut plan.expr,
+        Expr::Number { value: Number(0.0), duration: false, span: Default::default() },
+    );
     plan.collect(&expr, frame.start_ms, frame.end_ms, options);
     find_stats_only(&expr, false, &mut plan.stats_only);
     plan.expr = expr;
@@ -168,8 +166,7 @@ impl Resolver {
 
     fn duration(&self, duration: &mut Duration, may_be_negative: bool) -> Result<(), QueryError> {
         if let Duration::Computed(expr) = duration {
-            *duration =
-                Duration::Fixed(evaluate(expr, self.times, may_be_negative).map_err(QueryError::Execution)?);
+            *duration = Duration::Fixed(evaluate(expr, self.times, may_be_negative).map_err(QueryError::Execution)?);
         }
         Ok(())
     }

@@ -233,12 +233,7 @@ impl Query {
     ///
     /// # Errors
     /// See [`QueryError`].
-    pub fn instant(
-        &self,
-        storage: &dyn Storage,
-        at_ms: i64,
-        options: &Options<'_>,
-    ) -> Result<Evaluation, QueryError> {
+    pub fn instant(&self, storage: &dyn Storage, at_ms: i64, options: &Options<'_>) -> Result<Evaluation, QueryError> {
         let frame = plan::Frame { start_ms: at_ms, end_ms: at_ms, step_ms: 1 };
         let plan = plan::prepare(&self.expr, frame, 0, options)?;
         eval::instant(&plan, &self.text, storage, options)
@@ -257,7 +252,9 @@ impl Query {
         options: &Options<'_>,
     ) -> Result<Evaluation, QueryError> {
         if end_ms < start_ms {
-            return Err(QueryError::BadData("invalid parameter \"end\": end timestamp must not be before start time".into()));
+            return Err(QueryError::BadData(
+                "invalid parameter \"end\": end timestamp must not be before start time".into(),
+            ));
         }
         if step_ms <= 0 {
             let message = "invalid parameter \"step\": zero or negative query resolution step widths are not accepted. \

@@ -17,7 +17,11 @@ pub(crate) struct Times {
 pub(crate) fn seconds_to_ms(seconds: f64) -> Result<i64, String> {
     let nanos = seconds * 1e9;
     // NaN compares false, too.
-    if nanos.abs() <= i64::MAX as f64 { Ok(nanos.round() as i64 / 1_000_000) } else { Err("duration out of range".into()) }
+    if nanos.abs() <= i64::MAX as f64 {
+        Ok(nanos.round() as i64 / 1_000_000)
+    } else {
+        Err("duration out of range".into())
+    }
 }
 
 /// Evaluates to milliseconds.

@@ -21,7 +21,8 @@ use super::notes::Notes;
 use super::plan::{Frame, Plan};
 use super::{Evaluation, Options, QueryError, SampleValue, Value, VectorSample};
 use crate::model::Labels;
-use crate::series::{FloatHistogram, FloatPoint, HistogramPoint, SeriesData, Storage};
+use crate::series::data::is_stale;
+use crate::series::{FloatHistogram, FloatPoint, HistogramPoint, ResetHint, SeriesData, Storage};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -180,8 +181,7 @@ impl Collector {
 }
 
 struct Evaluator<'a> {
-    plan: &'a Plan,
-    data: &'a [Vec<SeriesData>],
+    sources: &'a Sources,
     options: &'a Options<'a>,
     notes: Notes,
     /// Samples in memory, by the measure of the limit.
@@ -375,12 +375,56 @@ fn merge_same_labels(matrix: Vec<Series>) -> Evaluated<Vec<Series>> {
     Ok(out)
 }
 
-fn read(plan: &Plan, storage: &dyn Storage) -> Vec<Vec<SeriesData>> {
-    plan.selections.iter().map(|selection| storage.select(selection)).collect()
+/// What the selectors read.
+struct Sources {
+    data: Vec<Vec<SeriesData>>,
+    /// Where a selector begins -> its place in `data`.
+    slots: BTreeMap<usize, usize>,
 }
 
-fn evaluator<'a>(plan: &'a Plan, data: &'a [Vec<SeriesData>], options: &'a Options<'a>) -> Evaluator<'a> {
-    Evaluator { plan, data, options, notes: Notes::default(), samples: 0, unasked: 0 }
+impl Sources {
+    /// Asks the store once for each selection.
+    fn read(plan: &Plan, storage: &dyn Storage) -> Self {
+        let mut data: Vec<Vec<SeriesData>> =
+            plan.selections.iter().map(|selection| storage.select(selection)).collect();
+        let mut slots = plan.slots.clone();
+        for place in &plan.stats_only {
+            let Some(slot) = slots.get_mut(place) else {
+                continue;
+            };
+            if data[*slot].iter().any(|series| !series.histograms.is_empty()) {
+                let hinted = data[*slot].iter().map(with_reset_hints).collect();
+                *slot = data.len();
+                data.push(hinted);
+            }
+        }
+        Self { data, slots }
+    }
+}
+
+/// Where only counts and sums of histograms are used, Prometheus reads them with an iterator that finds resets on its way
+/// (`HistogramStatsIterator`), so that the hints say more than those of the store; warnings depend on them.
+fn with_reset_hints(series: &SeriesData) -> SeriesData {
+    let mut out = series.clone();
+    let mut before: Option<Arc<FloatHistogram>> = None;
+    for point in &mut out.histograms {
+        if is_stale(point.histogram.sum) {
+            continue;
+        }
+        let own = Arc::clone(&point.histogram);
+        if own.reset_hint == ResetHint::Unknown
+            && let Some(before) = &before
+        {
+            let reset_hint = if own.is_reset_after(before) { ResetHint::Reset } else { ResetHint::NotReset };
+            point.histogram = Arc::new(FloatHistogram { reset_hint, ..(*own).clone() });
+        }
+        before = Some(own);
+    }
+    out
+}
+
+fn evaluator<'a>(sources: &'a Sources, options: &'a Options<'a>) -> Evaluator<'a> {
+    Evaluator { sources, options, notes: Notes::default(), samples: 0, unasked: 0 }
 }
 
 fn into_data(series: Series) -> SeriesData {
@@ -388,14 +432,9 @@ fn into_data(series: Series) -> SeriesData {
 }
 
 /// Evaluates at the one moment of the plan.
-pub(super) fn instant(
-    plan: &Plan,
-    text: &str,
-    storage: &dyn Storage,
-    options: &Options<'_>,
-) -> Evaluated<Evaluation> {
-    let data = read(plan, storage);
-    let mut evaluator = evaluator(plan, &data, options);
+pub(super) fn instant(plan: &Plan, text: &str, storage: &dyn Storage, options: &Options<'_>) -> Evaluated<Evaluation> {
+    let sources = Sources::read(plan, storage);
+    let mut evaluator = evaluator(&sources, options);
     let t_ms = plan.frame.start_ms;
     evaluator.work(4_096)?;
     let value = if plan.expr.value_type() == ValueType::Matrix {
@@ -425,8 +464,8 @@ pub(super) fn instant(
 
 /// Evaluates at all steps of the plan.
 pub(super) fn range(plan: &Plan, text: &str, storage: &dyn Storage, options: &Options<'_>) -> Evaluated<Evaluation> {
-    let data = read(plan, storage);
-    let mut evaluator = evaluator(plan, &data, options);
+    let sources = Sources::read(plan, storage);
+    let mut evaluator = evaluator(&sources, options);
     evaluator.work(4_096)?;
     let mut matrix = match evaluator.eval(plan.frame, &plan.expr)? {
         Out::Scalar(values) => {

@@ -172,11 +172,8 @@ impl Notes {
     pub fn forced_monotonicity(&mut self, metric: &str, monotonicity: Monotonicity, span: Span) {
         let text = "PromQL info: input to histogram_quantile needed to be fixed for monotonicity \
                     (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)";
-        let note = self.notes.entry(with_metric(text.into(), metric)).or_insert(Note {
-            span,
-            info: true,
-            monotonicity: None,
-        });
+        let note =
+            self.notes.entry(with_metric(text.into(), metric)).or_insert(Note { span, info: true, monotonicity: None });
         note.monotonicity = Some(note.monotonicity.map_or(monotonicity, |before| before.merged(monotonicity)));
     }
 

@@ -237,7 +237,9 @@ mod tests {
 
     #[test]
     fn literals_and_quotes_read_as_in_go() {
-        for (text, value) in [("0x1F", 31.0), ("017", 15.0), ("09", 9.0), ("1_000", 1000.0), ("1e3", 1000.0), (".5", 0.5)] {
+        for (text, value) in
+            [("0x1F", 31.0), ("017", 15.0), ("09", 9.0), ("1_000", 1000.0), ("1e3", 1000.0), (".5", 0.5)]
+        {
             assert_eq!(parse_literal(text), Some(value), "{text}");
         }
         assert_eq!(unquote(r#""a\"\xc5\n\u00e4""#), Ok(b"a\"\xc5\n\xc3\xa4".to_vec()));

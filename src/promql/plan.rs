@@ -1,13 +1,13 @@
 //! Prepares an expression for one evaluation: durations become numbers, `@ start()` becomes a time, and it is known which
 //! samples will be read.
 
-use super::ast::{At, Call, Duration, Expr, Extension, Number, Modifiers, Selector, Subquery};
+use super::ast::{At, Call, Duration, Expr, Extension, Modifiers, Number, Selector, Subquery};
 use super::durations::{Times, evaluate};
 use super::eval::info::info_name_matchers;
 use super::{Options, QueryError};
 use crate::model::METRIC_NAME;
 use crate::series::{Matcher, Selection};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The steps of an evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     pub selections: Vec<Selection>,
     /// Where a selector (or a call of `info`) begins in the text -> its selection.
     pub slots: BTreeMap<usize, usize>,
+    /// Selectors of which only counts and sums of histograms are used, by where they begin.
+    pub stats_only: BTreeSet<usize>,
 }
 
 /// Functions whose result depends on the time of the evaluation even when their arguments do not.
@@ -63,12 +65,7 @@ pub(crate) const TIME_DEPENDENT: &[&str] = &[
 
 /// # Errors
 /// A duration that cannot be computed.
-pub(crate) fn prepare(
-    expr: &Expr,
-    frame: Frame,
-    step_ms: i64,
-    options: &Options<'_>,
-) -> Result<Plan, QueryError> {
+pub(crate) fn prepare(expr: &Expr, frame: Frame, step_ms: i64, options: &Options<'_>) -> Result<Plan, QueryError> {
     let times = Times { step_ms, range_ms: frame.end_ms.saturating_sub(frame.start_ms) };
     let mut resolver = Resolver { times, frame };
     let mut expr = expr.clone();
@@ -77,11 +74,39 @@ pub(crate) fn prepare(
     if invariant && is_worth_wrapping(&expr) {
         wrap(&mut expr);
     }
-    let mut plan = Plan { expr, frame, selections: Vec::new(), slots: BTreeMap::new() };
-    let expr = std::mem::replace(&mut plan.expr, Expr::Number { value: Number(0.0), duration: false, span: Default::default() });
+    let mut plan = Plan { expr, frame, selections: Vec::new(), slots: BTreeMap::new(), stats_only: BTreeSet::new() };
+    let expr = std::mem::replace(
+        &mut plan.expr,
+        Expr::Number { value: Number(0.0), duration: false, span: Default::default() },
+    );
     plan.collect(&expr, frame.start_ms, frame.end_ms, options);
+    find_stats_only(&expr, false, &mut plan.stats_only);
     plan.expr = expr;
     Ok(plan)
+}
+
+/// Finds the selectors inside of `histogram_count` and its like. A subquery between them, or a function that needs the
+/// buckets, ends that.
+fn find_stats_only(expr: &Expr, within: bool, found: &mut BTreeSet<usize>) {
+    let within = match expr {
+        Expr::Vector(selector) | Expr::Matrix { selector, .. } => {
+            if within {
+                found.insert(selector.span.start);
+            }
+            return;
+        }
+        Expr::Subquery(_) => return,
+        Expr::Binary(_) => false,
+        Expr::Call(call) => match call.function.name {
+            "histogram_count" | "histogram_sum" | "histogram_avg" => true,
+            "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => return,
+            _ => within,
+        },
+        _ => within,
+    };
+    for child in expr.children() {
+        find_stats_only(child, within, found);
+    }
 }
 
 struct Resolver {
@@ -141,8 +166,7 @@ impl Resolver {
 
     fn duration(&self, duration: &mut Duration, may_be_negative: bool) -> Result<(), QueryError> {
         if let Duration::Computed(expr) = duration {
-            *duration =
-                Duration::Fixed(evaluate(expr, self.times, may_be_negative).map_err(QueryError::Execution)?);
+            *duration = Duration::Fixed(evaluate(expr, self.times, may_be_negative).map_err(QueryError::Execution)?);
         }
         Ok(())
     }

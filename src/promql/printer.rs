@@ -1,7 +1,8 @@
 //! Prometheus's canonical form of an expression.
 
 use super::ast::{
-    Aggregate, At, Binary, Cardinality, Duration, DurationExpr, Expr, Extension, Matching, Modifiers, Selector, Subquery,
+    Aggregate, At, Binary, Cardinality, Duration, DurationExpr, Expr, Extension, Matching, Modifiers, Selector,
+    Subquery,
 };
 use super::number::{format_short, go_quote, is_plain_label};
 use crate::model::{METRIC_NAME, format_duration_ms};

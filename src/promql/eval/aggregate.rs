@@ -23,7 +23,8 @@ pub(super) struct Groups {
 impl Groups {
     pub fn new(aggregate: &Aggregate, matrix: &[Series]) -> Self {
         let mut known: BTreeMap<Labels, usize> = BTreeMap::new();
-        let mut groups = Self { of_series: Vec::with_capacity(matrix.len()), labels: Vec::new(), drop_names: Vec::new() };
+        let mut groups =
+            Self { of_series: Vec::with_capacity(matrix.len()), labels: Vec::new(), drop_names: Vec::new() };
         for series in matrix {
             let listed = |name: &str| aggregate.grouping.iter().any(|label| label == name);
             let labels = if aggregate.without {
@@ -50,10 +51,17 @@ impl Groups {
 enum Cell {
     Empty,
     /// A sum, a least or greatest value, or a count.
-    Plain { value: f64, lost: f64 },
+    Plain {
+        value: f64,
+        lost: f64,
+    },
     Mean(Mean),
     /// Variance by Welford's method.
-    Spread { count: f64, mean: f64, sum: f64 },
+    Spread {
+        count: f64,
+        mean: f64,
+        sum: f64,
+    },
     Histograms(Box<HistogramMean>),
     /// Floats and histograms together are neither.
     Mixed,

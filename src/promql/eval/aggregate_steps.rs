@@ -50,9 +50,7 @@ impl Evaluator<'_> {
             }
             _ if is_nan => fail("Parameter value is NaN"),
             _ => match parameters.iter().find(|value| value.abs() >= i64::MAX as f64) {
-                Some(value) if *value > 0.0 => {
-                    fail(format!("Scalar value {} overflows int64", format_short(*value)))
-                }
+                Some(value) if *value > 0.0 => fail(format!("Scalar value {} overflows int64", format_short(*value))),
                 Some(value) => fail(format!("Scalar value {} underflows int64", format_short(*value))),
                 None => Ok(()),
             },
@@ -202,7 +200,8 @@ impl Evaluator<'_> {
                 };
                 // The counted label may overwrite one of the group, which joins groups.
                 let group = groups.of_series[at];
-                *counts.entry((groups.labels[group].with(&label, &value), groups.drop_names[group])).or_default() += 1.0;
+                *counts.entry((groups.labels[group].with(&label, &value), groups.drop_names[group])).or_default() +=
+                    1.0;
             }
             self.work(matrix.len())?;
             for ((labels, drop_name), count) in counts {

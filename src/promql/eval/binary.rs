@@ -62,7 +62,11 @@ pub(super) fn element(
         (Operand::Float(left), Operand::Float(right)) if !op.is_trim() => {
             let value = float_operation(op, left, right);
             // A comparison keeps the left value.
-            Some(if op.is_comparison() { (SampleValue::Float(left), value == 1.0) } else { (SampleValue::Float(value), true) })
+            Some(if op.is_comparison() {
+                (SampleValue::Float(left), value == 1.0)
+            } else {
+                (SampleValue::Float(value), true)
+            })
         }
         (Operand::Float(left), Operand::Histogram(right)) if op == Op::Mul => {
             histogram((**right).clone().scaled(left).compacted())
@@ -73,8 +77,12 @@ pub(super) fn element(
         (Operand::Histogram(left), Operand::Float(right)) if op == Op::Div => {
             histogram((**left).clone().divided(right).compacted())
         }
-        (Operand::Histogram(left), Operand::Float(right)) if op == Op::TrimUpper => histogram(left.trimmed_above(right)),
-        (Operand::Histogram(left), Operand::Float(right)) if op == Op::TrimLower => histogram(left.trimmed_below(right)),
+        (Operand::Histogram(left), Operand::Float(right)) if op == Op::TrimUpper => {
+            histogram(left.trimmed_above(right))
+        }
+        (Operand::Histogram(left), Operand::Float(right)) if op == Op::TrimLower => {
+            histogram(left.trimmed_below(right))
+        }
         (Operand::Histogram(left), Operand::Histogram(right)) if matches!(op, Op::Add | Op::Sub) => {
             let (operation, result) = if op == Op::Add {
                 (HistogramOperation::Addition, left.plus(right))

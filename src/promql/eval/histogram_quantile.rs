@@ -49,7 +49,9 @@ impl Evaluator<'_> {
             let vector = steps.vector(t_ms);
             self.work(vector.len())?;
             let histograms = groups.histograms(&vector, &mut self.notes, arg.span());
-            let at = |scalar: usize| values.get(scalar).and_then(|(values, _)| values.get(step)).copied().unwrap_or(f64::NAN);
+            let at = |scalar: usize| {
+                values.get(scalar).and_then(|(values, _)| values.get(step)).copied().unwrap_or(f64::NAN)
+            };
             if matches!(question, Question::Fraction) {
                 for (labels, histogram) in &histograms {
                     let value = match histogram {
@@ -120,8 +122,11 @@ impl Groups {
                 notes.bad_bucket_label(series.labels.metric_name(), bucket.unwrap_or(""), span);
             }
             // A native histogram with a label `le` is not the same histogram as the one without it.
-            let without_bound =
-                if series.floats.is_empty() { series.labels.clone() } else { series.labels.filtered(|name| name != BUCKET_LABEL) };
+            let without_bound = if series.floats.is_empty() {
+                series.labels.clone()
+            } else {
+                series.labels.filtered(|name| name != BUCKET_LABEL)
+            };
             let group = *known.entry(without_bound.clone()).or_insert_with(|| {
                 groups.labels.push(without_bound);
                 groups.labels.len() - 1
@@ -401,7 +406,8 @@ fn native_quantile(wanted: f64, histogram: &FloatHistogram, labels: &Labels, not
         buckets.reverse();
     }
     let mut count = 0.0;
-    let mut bucket = Bucket { lower: 0.0, upper: 0.0, lower_inclusive: true, upper_inclusive: true, count: 0.0, index: 0 };
+    let mut bucket =
+        Bucket { lower: 0.0, upper: 0.0, lower_inclusive: true, upper_inclusive: true, count: 0.0, index: 0 };
     for next in buckets.into_iter().filter(|bucket| bucket.count != 0.0) {
         bucket = next;
         count += bucket.count;

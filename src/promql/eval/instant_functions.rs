@@ -52,7 +52,15 @@ fn float_function(name: &str) -> Option<fn(f64) -> f64> {
         "atanh" => f64::atanh,
         "rad" => |value| value * std::f64::consts::PI / 180.0,
         "deg" => |value| value * 180.0 / std::f64::consts::PI,
-        "sgn" => |value| if value < 0.0 { -1.0 } else if value > 0.0 { 1.0 } else { value },
+        "sgn" => |value| {
+            if value < 0.0 {
+                -1.0
+            } else if value > 0.0 {
+                1.0
+            } else {
+                value
+            }
+        },
         "minute" => |value| Date::of(value).minute,
         "hour" => |value| Date::of(value).hour,
         "day_of_month" => |value| Date::of(value).day,
@@ -100,12 +108,8 @@ impl Evaluator<'_> {
         }
         let scalar = |at: usize, step: usize| scalars[at].get(step).copied().unwrap_or(f64::NAN);
         match (name, scalars.len()) {
-            ("clamp", 2) => self.map_floats(frame, arg, |step, value| {
-                clamp(value, scalar(0, step), scalar(1, step))
-            }),
-            ("clamp_min", 1) => {
-                self.map_floats(frame, arg, |step, value| clamp(value, scalar(0, step), f64::INFINITY))
-            }
+            ("clamp", 2) => self.map_floats(frame, arg, |step, value| clamp(value, scalar(0, step), scalar(1, step))),
+            ("clamp_min", 1) => self.map_floats(frame, arg, |step, value| clamp(value, scalar(0, step), f64::INFINITY)),
             ("clamp_max", 1) => {
                 self.map_floats(frame, arg, |step, value| clamp(value, f64::NEG_INFINITY, scalar(0, step)))
             }

@@ -119,7 +119,16 @@ impl Evaluator<'_> {
                 }
             }
             for pair in pairs {
-                self.pair(binary, matching, (many, one), &signatures, pair, t_ms, &mut matched, (&mut collector, &mut places))?;
+                self.pair(
+                    binary,
+                    matching,
+                    (many, one),
+                    &signatures,
+                    pair,
+                    t_ms,
+                    &mut matched,
+                    (&mut collector, &mut places),
+                )?;
             }
             if let Some(fill) = matching.fill_left {
                 for (signature, found) in ones.iter().enumerate() {
@@ -127,7 +136,16 @@ impl Evaluator<'_> {
                         && matched[signature].is_empty()
                     {
                         let pair = (signature, usize::MAX, found.series, Operand::Float(fill.0), found.value);
-                        self.pair(binary, matching, (many, one), &signatures, pair, t_ms, &mut matched, (&mut collector, &mut places))?;
+                        self.pair(
+                            binary,
+                            matching,
+                            (many, one),
+                            &signatures,
+                            pair,
+                            t_ms,
+                            &mut matched,
+                            (&mut collector, &mut places),
+                        )?;
                     }
                 }
             }

@@ -155,7 +155,11 @@ impl HistogramMean {
         self.no_reset_seen |= histogram.reset_hint == ResetHint::NotReset;
     }
 
-    pub fn add(&mut self, histogram: &FloatHistogram, mean: bool) -> Result<(), crate::series::histogram::IncompatibleSchema> {
+    pub fn add(
+        &mut self,
+        histogram: &FloatHistogram,
+        mean: bool,
+    ) -> Result<(), crate::series::histogram::IncompatibleSchema> {
         self.see(histogram);
         self.count += 1.0;
         if !mean {
@@ -245,7 +249,12 @@ pub(super) fn median_deviation(window: &Window<'_>, notes: &mut Notes) -> Option
     Some(SampleValue::Float(quantile(0.5, &mut values)))
 }
 
-pub(super) fn quantile_over_time(window: &Window<'_>, wanted: f64, notes: &mut Notes, place: crate::promql::ast::Span) -> Option<SampleValue> {
+pub(super) fn quantile_over_time(
+    window: &Window<'_>,
+    wanted: f64,
+    notes: &mut Notes,
+    place: crate::promql::ast::Span,
+) -> Option<SampleValue> {
     if window.floats.is_empty() {
         return None;
     }

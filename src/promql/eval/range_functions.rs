@@ -33,8 +33,7 @@ impl<'a> Evaluator<'a> {
             return fail("a range vector is expected here");
         };
         self.check_extension(name, range)?;
-        let mut arguments =
-            Arguments { scalars: Vec::new(), first: call.args.first().map_or(call.span, Expr::span) };
+        let mut arguments = Arguments { scalars: Vec::new(), first: call.args.first().map_or(call.span, Expr::span) };
         for arg in &call.args {
             if arg.value_type() == ValueType::Scalar {
                 arguments.scalars.push(self.scalar(frame, arg)?);
@@ -54,7 +53,10 @@ impl<'a> Evaluator<'a> {
             let mut before: Option<Option<SampleValue>> = None;
             let mut seen = 0;
             for (step, now) in frame.times().enumerate() {
-                if still && arguments.scalars.is_empty() && let Some(value) = &before {
+                if still
+                    && arguments.scalars.is_empty()
+                    && let Some(value) = &before
+                {
                     if let Some(value) = value {
                         series.push(now, value.clone());
                     }
@@ -75,8 +77,7 @@ impl<'a> Evaluator<'a> {
                     continue;
                 }
                 let labels = &data.labels;
-                let window =
-                    Window { labels, floats, histograms, range_start, range_end, now, extension, span };
+                let window = Window { labels, floats, histograms, range_start, range_end, now, extension, span };
                 let value = apply(name, &window, &arguments, step, &mut self.notes)?;
                 if still {
                     before = Some(value.clone());

@@ -51,8 +51,9 @@ pub(super) fn rate(window: &Window<'_>, kind: RateKind, notes: &mut Notes) -> Op
     match (window.floats, window.histograms) {
         ([], []) => None,
         (floats, []) => float_rate(window, floats, kind, notes).map(SampleValue::Float),
-        (_, histograms) => histogram_rate(window, histograms, kind, notes)
-            .map(|histogram| SampleValue::Histogram(Arc::new(histogram))),
+        (_, histograms) => {
+            histogram_rate(window, histograms, kind, notes).map(|histogram| SampleValue::Histogram(Arc::new(histogram)))
+        }
     }
 }
 
@@ -104,7 +105,8 @@ fn histogram_rate(
     } else {
         let difference = result.as_ref()?;
         let first_count = first.histogram.count;
-        let zero = (kind.counter && difference.count > 0.0 && first_count >= 0.0).then(|| first_count / difference.count);
+        let zero =
+            (kind.counter && difference.count > 0.0 && first_count >= 0.0).then(|| first_count / difference.count);
         covered.extrapolate_left(zero);
     }
     Some(result?.scaled(covered.factor(window, kind)))
@@ -207,8 +209,7 @@ impl Covered {
 
     fn factor(&self, window: &Window<'_>, kind: RateKind) -> f64 {
         let to_end = if self.to_end >= self.threshold() { self.average / 2.0 } else { self.to_end };
-        let factor =
-            if self.interval == 0.0 { 1.0 } else { (self.interval + self.to_start + to_end) / self.interval };
+        let factor = if self.interval == 0.0 { 1.0 } else { (self.interval + self.to_start + to_end) / self.interval };
         if kind.per_second { factor / window.range_seconds() } else { factor }
     }
 }

@@ -128,7 +128,7 @@ impl<'s> Sliding<'s> {
 impl<'a> Evaluator<'a> {
     /// The series that a selector (or `info`) reads, by where it begins in the text.
     pub(super) fn selected(&self, place: usize) -> &'a [SeriesData] {
-        self.plan.slots.get(&place).and_then(|slot| self.data.get(*slot)).map_or(&[], Vec::as_slice)
+        self.sources.slots.get(&place).and_then(|slot| self.sources.data.get(*slot)).map_or(&[], Vec::as_slice)
     }
 
     /// The time that a selector looks at, at a step.
@@ -194,6 +194,10 @@ impl<'a> Evaluator<'a> {
             let left_is_counter = left.histogram.reset_hint != ResetHint::Gauge;
             let histogram = match histograms.get(before) {
                 Some(right) if left.t_ms < at => {
+                    if right.histogram.uses_custom_buckets() != left.histogram.uses_custom_buckets() {
+                        self.notes.mixed_exponential_custom(data.labels.metric_name(), selector.span);
+                        continue;
+                    }
                     match interpolate_histograms(left, right, at, left_is_counter, &mut self.notes, selector.span) {
                         Ok(histogram) => Arc::new(histogram),
                         Err(_) => {
@@ -217,8 +221,11 @@ impl<'a> Evaluator<'a> {
             Expr::Matrix { selector, range, .. } => {
                 let data = self.selected(selector.span.start);
                 let stale = data.iter().any(has_stale);
-                let series =
-                    if stale { Cow::Owned(data.iter().map(|data| without_stale(data).into_owned()).collect()) } else { Cow::Borrowed(data) };
+                let series = if stale {
+                    Cow::Owned(data.iter().map(|data| without_stale(data).into_owned()).collect())
+                } else {
+                    Cow::Borrowed(data)
+                };
                 let (range_ms, modifiers) = (range.fixed_ms(), &selector.modifiers);
                 Ok(Ranges { series, drop_names: Vec::new(), modifiers, range_ms })
             }
@@ -242,8 +249,7 @@ impl<'a> Evaluator<'a> {
         };
         let inner = Frame { start_ms, end_ms: last, step_ms };
         let modifiers = &subquery.modifiers;
-        let mut ranges =
-            Ranges { series: Cow::Borrowed(&[]), drop_names: Vec::new(), modifiers, range_ms };
+        let mut ranges = Ranges { series: Cow::Borrowed(&[]), drop_names: Vec::new(), modifiers, range_ms };
         if start_ms > last {
             return Ok(ranges);
         }
@@ -277,8 +283,7 @@ impl<'a> Evaluator<'a> {
         let mut out = Vec::new();
         for (at, data) in ranges.series.iter().enumerate() {
             let (floats, histograms) = Sliding::new(data).slide(end.saturating_sub(ranges.range_ms), end);
-            let mut series =
-                Series::new(data.labels.clone(), ranges.drop_names.get(at).copied().unwrap_or(false));
+            let mut series = Series::new(data.labels.clone(), ranges.drop_names.get(at).copied().unwrap_or(false));
             series.floats = floats.to_vec();
             series.histograms = histograms.to_vec();
             self.account(series.weight_samples())?;

@@ -50,8 +50,7 @@ fn expect(expr: &mut Expr, wanted: ValueType, context: &str) -> Parsed<()> {
     if found == wanted {
         return Ok(());
     }
-    let message =
-        format!("expected type {} in {context}, got {}", wanted.documented(), found.documented());
+    let message = format!("expected type {} in {context}, got {}", wanted.documented(), found.documented());
     Err(Failure { span: expr.span(), message })
 }
 
@@ -75,7 +74,7 @@ fn check_aggregate(aggregate: &mut Aggregate) -> Parsed<()> {
 fn check_binary(binary: &mut Binary) -> Parsed<()> {
     let left = check(&mut binary.left)?;
     let right = check(&mut binary.right)?;
-    let operator = Span::new(binary.left.span().end, binary.right.span().start);
+    let operator = binary.op_span;
     let fail = |span: Span, message: String| Err(Failure { span, message });
     if binary.return_bool && !binary.op.is_comparison() {
         return fail(operator, "bool modifier can only be used on comparison operators".into());
@@ -170,7 +169,8 @@ fn check_call(call: &mut Call) -> Parsed<()> {
 /// The second argument of `info()` looks like a selector but selects labels; it may match everything.
 fn check_info_labels(arg: &Expr) -> Parsed<()> {
     let Expr::Vector(selector) = arg else {
-        let message = format!("expected label selectors as the second argument to \"info\" function, got {}", arg_name(arg));
+        let message =
+            format!("expected label selectors as the second argument to \"info\" function, got {}", arg_name(arg));
         return Err(Failure { span: arg.span(), message });
     };
     if selector.name.is_empty() {

@@ -112,7 +112,9 @@ fn simplify(expr: DurationExpr, span: Span) -> Parsed<Duration> {
         DurationExpr::Seconds(seconds) => seconds_duration(seconds.0, span),
         DurationExpr::Unary(op, inner) => match *inner {
             DurationExpr::Literal(ms) => Ok(Duration::Fixed(if op == Op::Sub { -ms } else { ms })),
-            DurationExpr::Seconds(seconds) => seconds_duration(if op == Op::Sub { -seconds.0 } else { seconds.0 }, span),
+            DurationExpr::Seconds(seconds) => {
+                seconds_duration(if op == Op::Sub { -seconds.0 } else { seconds.0 }, span)
+            }
             inner => Ok(Duration::Computed(DurationExpr::Unary(op, Box::new(inner)))),
         },
         expr => Ok(Duration::Computed(expr)),

@@ -254,7 +254,9 @@ fn run_instant(eval: &Eval, query: &Query, at_ms: i64, storage: &TestStorage) ->
         vector.extend(value.map(|value| VectorSample { labels: series.labels.clone(), t_ms: at_ms, value }));
     }
     let middle = match (&evaluation.value, vector.first().map(|sample| &sample.value)) {
-        (Value::Scalar { .. }, Some(crate::promql::SampleValue::Float(value))) => Value::Scalar { t_ms: at_ms, value: *value },
+        (Value::Scalar { .. }, Some(crate::promql::SampleValue::Float(value))) => {
+            Value::Scalar { t_ms: at_ms, value: *value }
+        }
         _ => Value::Vector(vector),
     };
     eval.expected.check_instant(&middle).map_err(|message| format!("in the middle of a range query: {message}"))

@@ -126,7 +126,11 @@ impl<'a> Reader<'a> {
         }
         self.blanks();
         if self.rest().starts_with("{{") || !self.take("{") {
-            return if name.is_empty() { Err(format!("no series in {:?}", self.text)) } else { Ok(Labels::from_pairs(pairs)) };
+            return if name.is_empty() {
+                Err(format!("no series in {:?}", self.text))
+            } else {
+                Ok(Labels::from_pairs(pairs))
+            };
         }
         loop {
             self.blanks();
@@ -134,11 +138,8 @@ impl<'a> Reader<'a> {
                 return Ok(Labels::from_pairs(pairs));
             }
             let quoted = self.rest().starts_with(['"', '\'', '`']);
-            let label = if quoted {
-                self.string()?
-            } else {
-                self.run(|c| c.is_ascii_alphanumeric() || c == '_').to_owned()
-            };
+            let label =
+                if quoted { self.string()? } else { self.run(|c| c.is_ascii_alphanumeric() || c == '_').to_owned() };
             self.blanks();
             if self.take("=") {
                 self.blanks();

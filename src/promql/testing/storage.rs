@@ -126,8 +126,11 @@ pub(super) fn custom_bucket_histograms(
         let name = labels.metric_name().strip_suffix(suffix)?;
         Some(labels.filtered(|label| label != "le").with(METRIC_NAME, name))
     };
-    let known: Vec<Labels> =
-        loaded.iter().filter(|(series, _)| is_bucket(&series.labels)).filter_map(|(series, _)| base_of(&series.labels, "_bucket")).collect();
+    let known: Vec<Labels> = loaded
+        .iter()
+        .filter(|(series, _)| is_bucket(&series.labels))
+        .filter_map(|(series, _)| base_of(&series.labels, "_bucket"))
+        .collect();
     for (series, _) in loaded {
         let labels = &series.labels;
         let bound = if is_bucket(labels) { labels.get("le").and_then(parse_float) } else { None };

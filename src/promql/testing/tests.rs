@@ -19,8 +19,7 @@ fn the_corpus_of_prometheus_passes() {
     let Some(folder) = corpus() else {
         return;
     };
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "test"));
     files.sort();
     let (mut passed, mut failures) = (0, Vec::new());

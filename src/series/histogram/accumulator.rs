@@ -153,7 +153,8 @@ impl Accumulator {
         if self.custom != other.uses_custom_buckets() {
             return Err(IncompatibleSchema);
         }
-        let mut combined = Combined { reset_collision: self.adjust_reset_hint(other.reset_hint), ..Combined::default() };
+        let mut combined =
+            Combined { reset_collision: self.adjust_reset_hint(other.reset_hint), ..Combined::default() };
         if !self.custom {
             let zero_count = self.reconcile_zero_buckets(other);
             self.zero_count.add(sign * zero_count);

@@ -39,13 +39,11 @@ impl FloatHistogram {
                     && own.get(index).copied().unwrap_or(0.0) < *count
             })
         };
-        shrank(
-            (&self.positive_spans, &self.positive_buckets),
-            (&previous.positive_spans, &previous.positive_buckets),
-        ) || shrank(
-            (&self.negative_spans, &self.negative_buckets),
-            (&previous.negative_spans, &previous.negative_buckets),
-        )
+        shrank((&self.positive_spans, &self.positive_buckets), (&previous.positive_spans, &previous.positive_buckets))
+            || shrank(
+                (&self.negative_spans, &self.negative_buckets),
+                (&previous.negative_spans, &previous.negative_buckets),
+            )
     }
 
     fn custom_reset_after(&self, previous: &Self) -> bool {

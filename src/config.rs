@@ -11,9 +11,12 @@ mod locate;
 mod read;
 pub mod reader;
 pub mod schema;
+mod system;
 pub mod yaml;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Level, Span, Spanned};
 pub use expand::expand;
 pub use load::{DEFAULT_FILE, ENVIRONMENT_KEYS, LoadOptions, Overrides, environment_variable, load};
 pub use read::read_alerts;
+pub use schema::Config;
+pub use system::{load_from_system, load_text};

@@ -1,10 +1,52 @@
-//! Which events a condition looks at: patterns on the type, conditions on the fields.
+//! Which events a mapping, a rule or a check looks at: patterns on the type, conditions on the fields.
 
-use super::Source;
 use crate::config::Diagnostics;
 use crate::config::schema::{Condition, EventSelector, Pattern, Scalar, Test};
-use crate::model::{Event, EventBatch, Field, FieldPlanBuilder};
+use crate::model::{Attribute, Event, EventBatch, Field, FieldPath, FieldPlanBuilder, Slot};
 use regex::Regex;
+
+/// Where a value of an event comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldSource {
+    /// A text attribute that every event has a place for.
+    Attribute(Attribute),
+    /// A field of the plan.
+    Slot(Slot),
+}
+
+impl FieldSource {
+    /// Asks the plan for a path; `None` when the plan is full.
+    pub fn new(path: &FieldPath, plan: &mut FieldPlanBuilder) -> Option<Self> {
+        let numeric = [Attribute::Time, Attribute::Priority, Attribute::Attempt, Attribute::DurationSeconds];
+        match path.attribute() {
+            Some(attribute) if !numeric.contains(&attribute) => Some(Self::Attribute(attribute)),
+            _ => plan.slot(path).map(Self::Slot),
+        }
+    }
+
+    /// The field; `None` for an attribute.
+    pub fn field(self, batch: &EventBatch, row: usize) -> Option<Field> {
+        if let Self::Slot(slot) = self { Some(batch.field(row, slot)) } else { None }
+    }
+
+    /// The value as text; `None` when the event has none.
+    pub fn text<'b>(self, batch: &'b EventBatch, row: usize, event: &Event) -> Option<&'b str> {
+        let text = match self {
+            Self::Slot(slot) => return batch.field_str(batch.field(row, slot)),
+            Self::Attribute(Attribute::Source) => return Some(batch.source_of(event)),
+            Self::Attribute(Attribute::Type) => event.event_type,
+            Self::Attribute(Attribute::Id) => event.id,
+            Self::Attribute(Attribute::Subject) => event.subject,
+            Self::Attribute(Attribute::Correlation) => event.correlation,
+            Self::Attribute(Attribute::Causation) => event.causation,
+            Self::Attribute(Attribute::TraceId) => event.trace_id,
+            Self::Attribute(Attribute::SpanId) => event.span_id,
+            Self::Attribute(Attribute::Severity) => event.severity,
+            Self::Attribute(_) => event.outcome,
+        };
+        (!text.is_none()).then(|| batch.text(text))
+    }
+}
 
 /// A compiled selector.
 #[derive(Debug)]
@@ -19,7 +61,7 @@ enum Check {
     All(Vec<Check>),
     Any(Vec<Check>),
     Not(Box<Check>),
-    Field(Source, Test, Option<Regex>),
+    Field(FieldSource, Test, Option<Regex>),
 }
 
 impl Select {
@@ -86,7 +128,7 @@ fn check(config: &Condition, plan: &mut FieldPlanBuilder, found: &mut Diagnostic
         Condition::Any(items) => each(items).map(Check::Any),
         Condition::Not(inner) => check(inner, plan, found).map(|inner| Check::Not(Box::new(inner))),
         Condition::Field { path, test } => {
-            let Some(source) = Source::new(&path.value, plan) else {
+            let Some(source) = FieldSource::new(&path.value, plan) else {
                 found.error(&path.span, "more than 65535 different fields are asked for");
                 return None;
             };
@@ -112,7 +154,7 @@ impl Check {
             Self::Any(items) => items.iter().any(|item| item.holds(batch, row, event)),
             Self::Not(inner) => !inner.holds(batch, row, event),
             Self::Field(source, test, regex) => match source {
-                Source::Slot(slot) => match batch.field(row, *slot) {
+                FieldSource::Slot(slot) => match batch.field(row, *slot) {
                     // A list passes when one of its elements does.
                     Field::List { start, len } => batch
                         .list(start, len)
@@ -120,7 +162,7 @@ impl Check {
                         .any(|item| passes(test, regex.as_ref(), number(*item), batch.field_str(*item))),
                     field => passes(test, regex.as_ref(), number(field), batch.field_str(field)),
                 },
-                Source::Attribute(_) => {
+                FieldSource::Attribute(_) => {
                     let text = source.text(batch, row, event);
                     passes(test, regex.as_ref(), text.and_then(|text| text.parse().ok()), text)
                 }

@@ -12,6 +12,9 @@
 //! - `absent`: with the next matching event of the key, or after 24 h of silence, when the key is forgotten;
 //! - `sequence` with `missing: last`: when the missing event comes after all, or after an hour;
 //! - `sequence`: `within` after it was complete.
+//!
+//! Annotations and labels may read the event at hand, that is the latest one that counted for the key:
+//! `{{ $event.data.amount }}`, `{{ $event.payload.amount }}`, `{{ $event.subject }}`. `$labels` are those of `by`.
 
 mod keys;
 mod running;

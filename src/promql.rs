@@ -22,6 +22,8 @@ mod parser;
 mod plan;
 mod printer;
 pub mod testing;
+#[cfg(test)]
+mod tests;
 mod token;
 
 pub use ast::Expr;

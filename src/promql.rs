@@ -20,6 +20,7 @@ mod notes;
 pub mod number;
 mod parser;
 mod plan;
+mod pretty;
 mod printer;
 pub mod testing;
 #[cfg(test)]

@@ -139,7 +139,7 @@ impl Evaluator<'_> {
                 self.vector_and_scalar(frame, binary, right, &left, true).map(Out::Matrix)
             }
             (Out::Matrix(left), Out::Matrix(right)) => match binary.op {
-                op if op.is_set() => self.set_operation(binary, left, right).map(Out::Matrix),
+                op if op.is_set() => self.set_operation(frame, binary, left, right).map(Out::Matrix),
                 _ => self.vectors(frame, binary, &left, &right).map(Out::Matrix),
             },
             _ => fail("a text is no operand"),

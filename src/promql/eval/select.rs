@@ -1,6 +1,7 @@
 //! Selectors and subqueries: samples of the store, brought to the steps of the evaluation.
 
 use super::extended::{interpolate, interpolate_histograms};
+use super::rate::Resets;
 use super::{Evaluated, Evaluator, Out, Series, fail};
 use crate::model::Labels;
 use crate::promql::ast::{At, Expr, Extension, Modifiers, Selector, Span, Subquery};
@@ -23,6 +24,8 @@ pub(super) struct Window<'w> {
     pub extension: Extension,
     /// Of the argument.
     pub span: Span,
+    /// Where the floats were reset, if that is known already.
+    pub resets: Option<Resets<'w>>,
 }
 
 impl Window<'_> {
@@ -106,6 +109,11 @@ pub(super) struct Sliding<'s> {
 impl<'s> Sliding<'s> {
     pub fn new(series: &'s SeriesData) -> Self {
         Self { floats: &series.floats, histograms: &series.histograms, float: (0, 0), histogram: (0, 0) }
+    }
+
+    /// The place of the range's first float.
+    pub fn first_float(&self) -> usize {
+        self.float.0
     }
 
     /// The samples after `start` up to `end`; neither may go backwards.

@@ -15,6 +15,7 @@ pub mod ast;
 mod durations;
 mod eval;
 pub mod functions;
+mod hash;
 mod lexer;
 mod notes;
 pub mod number;

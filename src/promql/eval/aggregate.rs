@@ -77,7 +77,7 @@ impl Evaluator<'_> {
         let steps = frame.steps();
         self.account(groups.labels.len().saturating_mul(steps))?;
         let mut cells: Vec<Vec<Cell>> = vec![vec![Cell::Empty; steps]; groups.labels.len()];
-        let span = aggregate.expr.span();
+        let span = aggregate.expr.unwrapped().span();
         let step_ms = frame.step_ms.max(1);
         let step_of = |t_ms: i64| usize::try_from(t_ms.saturating_sub(frame.start_ms) / step_ms).unwrap_or(0);
         for (series, group) in matrix.iter().zip(&groups.of_series) {

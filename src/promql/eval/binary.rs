@@ -129,6 +129,9 @@ impl Evaluator<'_> {
         let right = self.eval(frame, &binary.right)?;
         match (left, right) {
             (Out::Scalar(left), Out::Scalar(right)) => {
+                if binary.op.is_trim() {
+                    return fail(format!("operator {:?} not allowed for Scalar operations", binary.op.text()));
+                }
                 let values = left.into_iter().zip(right);
                 Ok(Out::Scalar(values.map(|(left, right)| float_operation(binary.op, left, right)).collect()))
             }

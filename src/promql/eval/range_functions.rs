@@ -33,7 +33,10 @@ impl<'a> Evaluator<'a> {
             return fail("a range vector is expected here");
         };
         self.check_extension(name, range)?;
-        let mut arguments = Arguments { scalars: Vec::new(), first: call.args.first().map_or(call.span, Expr::span) };
+        let mut arguments = Arguments {
+            scalars: Vec::new(),
+            first: call.args.first().map_or(call.span, |first| first.unwrapped().span()),
+        };
         for arg in &call.args {
             if arg.value_type() == ValueType::Scalar {
                 arguments.scalars.push(self.scalar(frame, arg)?);
@@ -44,8 +47,8 @@ impl<'a> Evaluator<'a> {
         let keeps_name = matches!(name, "last_over_time" | "first_over_time");
         let still = ranges.stands_still() && name != "predict_linear";
         let mut out = Vec::with_capacity(ranges.series.len());
-        // Prometheus points at the argument, without the parentheses it may have.
-        let span = range.span();
+        // Notes point at the argument, without the parentheses it may have.
+        let span = range.unwrapped().span();
         for (at, data) in ranges.series.iter().enumerate() {
             let inherited = ranges.drop_names.get(at).copied().unwrap_or(false);
             let mut series = Series::new(data.labels.clone(), inherited || !keeps_name);

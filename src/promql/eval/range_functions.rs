@@ -1,7 +1,7 @@
 //! Calls of functions over ranges: every series once, sliding over its samples.
 
 use super::rate::{RateKind, Resets, float_resets, instant_rate, rate};
-use super::select::{Sliding, Window};
+use super::select::{Sink, Sliding, Window};
 use super::{Evaluated, Evaluator, Series, fail, over_time};
 use crate::model::Labels;
 use crate::promql::SampleValue;
@@ -27,7 +27,7 @@ impl Arguments {
 }
 
 impl<'a> Evaluator<'a> {
-    pub(super) fn range_call(&mut self, frame: Frame, call: &Call) -> Evaluated<Vec<Series>> {
+    pub(super) fn range_call(&mut self, frame: Frame, call: &Call, sink: Sink<'_, 'a>) -> Evaluated<()> {
         let name = call.function.name;
         let Some(range) = call.args.iter().find(|arg| arg.value_type() == ValueType::Matrix) else {
             return fail("a range vector is expected here");
@@ -46,7 +46,6 @@ impl<'a> Evaluator<'a> {
         let extension = ranges.modifiers.extension;
         let keeps_name = matches!(name, "last_over_time" | "first_over_time");
         let still = ranges.stands_still() && name != "predict_linear";
-        let mut out = Vec::with_capacity(ranges.series.len());
         // Notes point at the argument, without the parentheses it may have.
         let span = range.unwrapped().span();
         for (at, data) in ranges.series.iter().enumerate() {
@@ -102,10 +101,9 @@ impl<'a> Evaluator<'a> {
             if matches!(name, "rate" | "increase") && !series.floats.is_empty() {
                 self.note_non_counter(&series.labels, span);
             }
-            self.account(series.weight_samples())?;
-            out.push(series);
+            sink(self, series)?;
         }
-        Ok(out)
+        Ok(())
     }
 
     fn note_non_counter(&mut self, labels: &Labels, span: Span) {

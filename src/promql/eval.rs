@@ -232,6 +232,10 @@ impl<'a> Evaluator<'a> {
             Expr::Call(call) => self.call(frame, call),
             Expr::Invariant(inner) => self.invariant(frame, inner),
         }?;
+        let out = match out {
+            Out::Matrix(series) if !self.options.delayed_name_removal => Out::Matrix(clean_up(series)?),
+            out => out,
+        };
         let size = match &out {
             Out::Scalar(values) => values.len(),
             Out::Text(_) => 1,

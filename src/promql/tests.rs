@@ -382,3 +382,22 @@ eval instant at 10m rate(requests_total{code="200"}[5m])[3m:1m] * 2
     let report = run_file("wrong", wrong);
     assert_eq!((report.passed, report.failed), (0, 5), "{report:?}");
 }
+
+#[test]
+fn names_go_at_once_or_at_the_end() {
+    let labels = |text: &str, delayed_name_removal: bool| {
+        let options = Options { delayed_name_removal, ..Options::default() };
+        match Query::parse(text).unwrap().instant(&store(), 600_000, &options).map(|evaluation| evaluation.value) {
+            Ok(Value::Vector(vector)) => {
+                vector.iter().map(|sample| sample.labels.to_string()).collect::<Vec<_>>().join(" ")
+            }
+            other => format!("{other:?}"),
+        }
+    };
+    let replaced = r#"label_replace(rate(c[5m]), "was", "$1", "__name__", "(.+)")"#;
+    assert_eq!(labels(replaced, true), r#"{instance="i", job="j", was="c"}"#);
+    assert_eq!(labels(replaced, false), r#"{instance="i", job="j"}"#);
+    let both = r#"sum by (__name__) (rate({__name__=~"c|target_info"}[5m]))"#;
+    assert!(labels(both, true).contains("same labelset"), "{}", labels(both, true));
+    assert_eq!(labels(both, false), "{}");
+}

@@ -155,7 +155,9 @@ impl<'a> Evaluator<'a> {
         match expr {
             Expr::Paren(inner, _) => self.each_series(frame, inner, sink),
             Expr::Vector(selector) => self.vector_selector(frame, selector, sink),
-            Expr::Call(call) if is_range_call(call) => self.range_call(frame, call, sink),
+            Expr::Call(call) if is_range_call(call) && self.options.delayed_name_removal => {
+                self.range_call(frame, call, sink)
+            }
             _ => {
                 let matrix = self.matrix(frame, expr)?;
                 for series in matrix {

@@ -15,7 +15,7 @@ mod sources;
 mod upkeep;
 mod watch;
 
-pub use build::{build, rule_files};
+pub use build::{build, files_matching, rule_files};
 pub use run::{Configured, RunError, run};
 
 pub use crate::engine::Parts;

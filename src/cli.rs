@@ -4,7 +4,7 @@
 
 mod check;
 mod client;
-mod config;
+
 mod demo;
 mod notifications;
 mod query;
@@ -20,7 +20,14 @@ use std::process::ExitCode;
 
 /// Watches a service's event stream: metrics, health, alerts.
 #[derive(Debug, Parser)]
-#[command(name = "sidewatch", version, about, propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "sidewatch",
+    version,
+    about,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 struct Arguments {
     #[command(flatten)]
     common: Common,
@@ -35,24 +42,28 @@ pub struct Common {
     #[arg(long, short, global = true, value_name = "FILE", env = "SIDEWATCH_CONFIG")]
     pub config: Option<PathBuf>,
     /// What to log: error, warn, info, debug, trace, or a filter such as `info,sidewatch::source=debug`.
-    #[arg(long, global = true, value_name = "LEVEL", env = "SIDEWATCH_LOG", default_value = "info")]
-    pub log: String,
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log: Option<String>,
     /// Where /health, /metrics, the API and the page are served (default 127.0.0.1:9180).
     #[arg(long, global = true, value_name = "ADDRESS")]
-    pub observe: Option<String>,
+    pub listen_observe: Option<String>,
     /// Where events are pushed (default 127.0.0.1:9181).
     #[arg(long, global = true, value_name = "ADDRESS")]
-    pub ingest: Option<String>,
+    pub listen_ingest: Option<String>,
     /// The folder for state that survives a restart; without it everything is in memory.
     #[arg(long, global = true, value_name = "FOLDER")]
-    pub state_dir: Option<PathBuf>,
+    pub state_dir: Option<String>,
+    /// development, production (the default) or testing.
+    #[arg(long, global = true, value_name = "PROFILE")]
+    pub profile: Option<String>,
 }
 
 impl Common {
     fn overrides(&self) -> Overrides {
         Overrides {
-            observe: self.observe.clone(),
-            ingest: self.ingest.clone(),
+            profile: self.profile.clone(),
+            listen_observe: self.listen_observe.clone(),
+            listen_ingest: self.listen_ingest.clone(),
             state_dir: self.state_dir.clone(),
             ..Overrides::default()
         }
@@ -74,9 +85,6 @@ enum Command {
     /// Try out receivers.
     #[command(subcommand)]
     Notifications(notifications::Notifications),
-    /// The effective configuration, or the schema of the file.
-    #[command(subcommand)]
-    Config(config::ConfigCommand),
     /// Run tests of rules (promtool's format) or PromQL scripts (Prometheus's format).
     #[command(subcommand)]
     Test(test::Test),
@@ -89,6 +97,15 @@ pub enum Failure {
     Configuration(String),
     /// Something failed while running: exit code 1.
     Runtime(anyhow::Error),
+}
+
+impl From<crate::app::RunError> for Failure {
+    fn from(error: crate::app::RunError) -> Self {
+        match error {
+            crate::app::RunError::Configuration(text) => Self::Configuration(text + "; nothing was started"),
+            crate::app::RunError::Runtime(error) => Self::Runtime(error),
+        }
+    }
 }
 
 impl From<anyhow::Error> for Failure {
@@ -117,7 +134,6 @@ pub fn main() -> ExitCode {
         Command::Query(command) => command.run(&common),
         Command::Send(command) => command.run(&common),
         Command::Notifications(command) => command.run(&common),
-        Command::Config(command) => command.run(&common),
         Command::Test(command) => command.run(),
     };
     match outcome {

@@ -18,5 +18,5 @@ pub use diagnostic::{Diagnostic, Diagnostics, Level, Span, Spanned};
 pub use expand::expand;
 pub use load::{DEFAULT_FILE, ENVIRONMENT_KEYS, LoadOptions, Overrides, environment_variable, load};
 pub use read::read_alerts;
-pub use schema::Config;
+pub use schema::{Config, Named};
 pub use system::{load_from_system, load_text};

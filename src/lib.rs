@@ -1,5 +1,7 @@
 //! sidewatch: an observability sidecar for event-driven services.
 pub mod api;
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod health;

@@ -40,6 +40,7 @@ pub use breaker::{Breaker, BreakerState};
 pub use courier::Courier;
 pub use decision::{Decision, Reason, Told, Withheld};
 pub use deliver::{Clock, Deliveries, DrainReport};
+pub use http::plain_client;
 pub use inhibit::InhibitRule;
 pub use matcher::{MatchOp, Matcher, parse as parse_matchers};
 pub use notification::Notification;

@@ -73,6 +73,9 @@ impl TemplateError {
     }
 }
 
+/// Answers `query` of templates: PromQL to [`sample`]s, or what is wrong with it.
+pub type QueryFunction<'a> = dyn Fn(&str) -> Result<Vec<Value>, String> + 'a;
+
 /// What a rendering may use besides its data.
 pub struct Functions<'a> {
     /// Whose functions answer.
@@ -82,7 +85,7 @@ pub struct Functions<'a> {
     /// `externalURL`; `pathPrefix` is its path.
     pub external_url: &'a str,
     /// `query`: PromQL to a list of [`sample`]s.
-    pub query: Option<&'a dyn Fn(&str) -> Result<Vec<Value>, String>>,
+    pub query: Option<&'a QueryFunction<'a>>,
     /// Named templates of other files.
     pub shared: Option<&'a Templates>,
     /// Escape what actions print, for HTML mail.

@@ -109,7 +109,7 @@ fn alertmanager_file(config: &Config, found: &mut Diagnostics) -> Option<(String
 pub fn rule_files(config: &Config, found: &mut Diagnostics) -> Vec<RuleFile> {
     let mut files: Vec<RuleFile> = Vec::new();
     for pattern in &config.rules {
-        let paths = match expand(&config.base_dir, &pattern.value) {
+        let paths = match files_matching(&config.base_dir, &pattern.value) {
             Ok(paths) => paths,
             Err(error) => {
                 found.error(&pattern.span, format!("{} cannot be read: {error}", pattern.value));
@@ -133,8 +133,12 @@ pub fn rule_files(config: &Config, found: &mut Diagnostics) -> Vec<RuleFile> {
     files
 }
 
-/// The files of a pattern: `*` and `?` in the last part of the path, as Prometheus's `rule_files` has them.
-fn expand(base: &Path, pattern: &str) -> std::io::Result<Vec<PathBuf>> {
+/// The files of a pattern below a folder: `*` and `?` in the last part of the path, as Prometheus's `rule_files` has them. A pattern
+/// without them is one path, whether it is there or not.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn files_matching(base: &Path, pattern: &str) -> std::io::Result<Vec<PathBuf>> {
     let whole = base.join(pattern);
     let last = whole.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     if !last.contains(['*', '?']) {

@@ -32,8 +32,7 @@ pub(super) async fn run(state: StateStore, mut writes: mpsc::Receiver<Write>, wr
     let failing = OnChange::new(false);
     while let Some(Write { blob, full, at, number }) = writes.recv().await {
         let began = clock::instant();
-        let outcome =
-            if full { state.compact(blob, at).await } else { state.append_checkpoint(blob, at).await };
+        let outcome = if full { state.compact(blob, at).await } else { state.append_checkpoint(blob, at).await };
         self_metrics::checkpoint_seconds().record(began.elapsed().as_secs_f64());
         let stored = outcome.is_ok();
         match outcome {

@@ -130,8 +130,8 @@ impl CoreTask {
         for job in self.core.engine.due(now) {
             let view = self.core.engine.view(&job.selections(&options));
             if let Err(refused) = self.worker.try_send((job, view)) {
-                let (std::sync::mpsc::TrySendError::Full((job, _)) | std::sync::mpsc::TrySendError::Disconnected((job, _))) =
-                    refused;
+                let (std::sync::mpsc::TrySendError::Full((job, _))
+                | std::sync::mpsc::TrySendError::Disconnected((job, _))) = refused;
                 self.core.engine.lost(now, &job);
             }
         }
@@ -174,9 +174,17 @@ impl CoreTask {
                 Change::Rule { group, rule, error: Some(error) } => {
                     tracing::warn!(%group, %rule, %error, "a rule cannot be evaluated");
                 }
-                Change::Rule { group, rule, error: None } => tracing::info!(%group, %rule, "the rule is evaluated again"),
+                Change::Rule { group, rule, error: None } => {
+                    tracing::info!(%group, %rule, "the rule is evaluated again")
+                }
                 Change::Health(change) => {
-                    tracing::info!(check = change.check, from = change.from.name(), to = change.to.name(), reason = change.reason, "health");
+                    tracing::info!(
+                        check = change.check,
+                        from = change.from.name(),
+                        to = change.to.name(),
+                        reason = change.reason,
+                        "health"
+                    );
                     let body = serde_json::json!({"from": change.from, "to": change.to, "reason": change.reason});
                     self.remember("health", &change.check, change.at, body.to_string());
                 }

@@ -25,7 +25,8 @@ pub(super) fn start(
             loop {
                 let outcome = ask(&client, &probe).await;
                 let check = probe.check.clone();
-                let told = core.call(move |core, now| core.engine.observe(now, [Input::Probe { check, outcome }])).await;
+                let told =
+                    core.call(move |core, now| core.engine.observe(now, [Input::Probe { check, outcome }])).await;
                 if told.is_err() {
                     return;
                 }
@@ -62,7 +63,11 @@ async fn ask(client: &reqwest::Client, probe: &ProbeSpec) -> Result<(), String> 
             break;
         }
     }
-    if String::from_utf8_lossy(&body).contains(text.as_str()) { Ok(()) } else { Err(format!("the answer does not contain {text:?}")) }
+    if String::from_utf8_lossy(&body).contains(text.as_str()) {
+        Ok(())
+    } else {
+        Err(format!("the answer does not contain {text:?}"))
+    }
 }
 
 /// The error at the bottom of the chain: "connection refused" rather than "error sending request".

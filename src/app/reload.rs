@@ -13,7 +13,7 @@ use crate::supervise::Supervisor;
 use crate::telemetry::{clock, self_metrics};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex as StdMutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +33,23 @@ pub(super) struct Reloader {
     pub backend: OnceLock<Shared>,
     /// Held for a copy or a store.
     pub status: StdMutex<ReloadStatus>,
+    /// Held for a comparison or a store.
+    pub rules: StdMutex<RuleTexts>,
+}
+
+/// Rule files and the Alertmanager file with their texts.
+pub(super) type RuleTexts = Vec<(Arc<str>, Arc<str>)>;
+
+/// What stands in the files beside the configuration.
+pub(super) fn texts(config: &Config) -> RuleTexts {
+    let rules = super::build::rule_files(config, &mut Diagnostics::new());
+    let mut texts: RuleTexts = rules.into_iter().map(|file| (file.name, file.text)).collect();
+    if let Some(file) = &config.notify.alertmanager
+        && let Ok(text) = std::fs::read_to_string(config.base_dir.join(&file.value))
+    {
+        texts.push((file.value.as_str().into(), text.into()));
+    }
+    texts
 }
 
 impl Reloader {
@@ -43,6 +60,10 @@ impl Reloader {
 
     pub fn status(&self) -> ReloadStatus {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn rules(&self) -> MutexGuard<'_, RuleTexts> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn can_reload(&self) -> bool {
@@ -65,9 +86,16 @@ impl Reloader {
     /// The folders in which new rule files may appear.
     pub async fn folders(&self) -> Vec<PathBuf> {
         let config = self.config.lock().await;
-        let parent = |path: PathBuf| path.parent().map(|parent| if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_owned() });
+        let parent = |path: PathBuf| {
+            path.parent()
+                .map(|parent| if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_owned() })
+        };
         let patterns = config.rules.iter().map(|pattern| config.base_dir.join(&pattern.value));
-        let files = config.files.iter().cloned().chain(config.notify.alertmanager.iter().map(|file| config.base_dir.join(&file.value)));
+        let files = config
+            .files
+            .iter()
+            .cloned()
+            .chain(config.notify.alertmanager.iter().map(|file| config.base_dir.join(&file.value)));
         let mut folders: Vec<PathBuf> = patterns.chain(files).filter_map(parent).collect();
         folders.sort();
         folders.dedup();
@@ -84,9 +112,13 @@ impl Reloader {
         self_metrics::config_reloaded(outcome.is_ok());
         let error = outcome.as_ref().err().cloned().unwrap_or_default();
         match &outcome {
-            Ok(reloaded) if reloaded.changed.is_empty() => tracing::info!("the configuration was read again; nothing has changed"),
+            Ok(reloaded) if reloaded.changed.is_empty() => {
+                tracing::info!("the configuration was read again; nothing has changed")
+            }
             Ok(reloaded) => tracing::info!(changed = reloaded.changed.join("; "), "the configuration was read again"),
-            Err(error) => tracing::error!("the configuration was read again and is wrong; the one before still holds\n{error}"),
+            Err(error) => {
+                tracing::error!("the configuration was read again and is wrong; the one before still holds\n{error}")
+            }
         }
         if let Ok(Reloaded { needs_restart, .. }) = &outcome
             && !needs_restart.is_empty()
@@ -108,7 +140,8 @@ impl Reloader {
         if found.has_errors() {
             return Err(findings(&mut found));
         }
-        let reloaded = differences(current, &config);
+        let rules = texts(&config);
+        let reloaded = differences(current, &config, rules != *self.rules());
 
         // From here on nothing can fail.
         self.decoders.store(Arc::new(decoders(&parts)));
@@ -136,14 +169,20 @@ impl Reloader {
         let fresh = probes::start(probe_specs, &self.client, &self.core, &self.supervisor);
         std::mem::replace(&mut *self.probes.lock().unwrap_or_else(PoisonError::into_inner), fresh).cancel();
         *current = config;
+        *self.rules() = rules;
         Ok(reloaded)
     }
 }
 
 /// What two configurations differ in, in plain words.
-fn differences(old: &Config, new: &Config) -> Reloaded {
+fn differences(old: &Config, new: &Config, rules_differ: bool) -> Reloaded {
     let mut changed = Vec::new();
-    named("source", old.sources.as_deref().unwrap_or_default(), new.sources.as_deref().unwrap_or_default(), &mut changed);
+    named(
+        "source",
+        old.sources.as_deref().unwrap_or_default(),
+        new.sources.as_deref().unwrap_or_default(),
+        &mut changed,
+    );
     named("metric", &old.metrics, &new.metrics, &mut changed);
     named("health check", &old.health, &new.health, &mut changed);
     named("alert", &old.alerts, &new.alerts, &mut changed);
@@ -153,8 +192,7 @@ fn differences(old: &Config, new: &Config) -> Reloaded {
             changed.push(format!("{what} changed"));
         }
     };
-    whole("rule files", rule_texts(old) != rule_texts(new));
-    whole("the Alertmanager file", old.notify.alertmanager != new.notify.alertmanager);
+    whole("rule files or the Alertmanager file", rules_differ);
     whole("limits", old.limits != new.limits);
     whole("external_labels", old.external_labels != new.external_labels);
     let restart = [
@@ -167,11 +205,6 @@ fn differences(old: &Config, new: &Config) -> Reloaded {
     ];
     let needs_restart = restart.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key.to_owned()).collect();
     Reloaded { changed, needs_restart }
-}
-
-fn rule_texts(config: &Config) -> Vec<&Arc<str>> {
-    let _ = config;
-    Vec::new()
 }
 
 fn named<T: PartialEq>(what: &str, old: &[Named<T>], new: &[Named<T>], changed: &mut Vec<String>) {

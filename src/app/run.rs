@@ -3,7 +3,7 @@
 use super::build::build;
 use super::checkpoints::{self, OUTBOX};
 use super::core_task::{Checkpointing, CoreTask, Decoders, HISTORY_LINES, write_history};
-use super::reload::Reloader;
+use super::reload::{Reloader, texts};
 use super::sources::Sources;
 use super::{evaluate, probes, upkeep, watch};
 use crate::api::{self, Addresses, Backend, Identity, Push, PushSource, Readiness, Surroundings, core_channel};
@@ -94,7 +94,8 @@ pub async fn run(
     }
     let own = self_metrics::install().context("installing sidewatch's own metrics")?;
     self_metrics::config_loaded();
-    let (observe, ingest) = (bind("observe", &config.listen.observe.value).await?, bind("ingest", &config.listen.ingest.value).await?);
+    let (observe, ingest) =
+        (bind("observe", &config.listen.observe.value).await?, bind("ingest", &config.listen.ingest.value).await?);
     let addresses = Addresses { observe: address(&observe)?, ingest: address(&ingest)? };
 
     let state = match &config.state {
@@ -173,8 +174,8 @@ pub async fn run(
         }
     });
 
-    let client = reqwest::Client::builder().tls_backend_preconfigured(crate::notify::tls_config()).build();
-    let client = client.context("building the HTTP client of the probes")?;
+    let client =
+        crate::notify::plain_client().map_err(anyhow::Error::msg).context("building the HTTP client of the probes")?;
     let running = Sources::new(supervisor.clone(), sink.clone(), parts.plan.clone(), config.base_dir.clone());
     let reloader = Arc::new(Reloader {
         again,
@@ -187,6 +188,7 @@ pub async fn run(
         client,
         supervisor: supervisor.clone(),
         backend: std::sync::OnceLock::new(),
+        rules: std::sync::Mutex::new(texts(&config)),
         status: std::sync::Mutex::new(api::ReloadStatus { succeeded: true, at: now, error: String::new() }),
     });
     let readiness = Readiness::default();
@@ -225,12 +227,13 @@ pub async fn run(
     });
     reloader.set_backend(backend.clone());
     let (observe_router, ingest_router) = api::routers();
-    for (name, listener, router, stage) in
-        [("observe listener", observe, observe_router, Stage::Api), ("ingest listener", ingest, ingest_router, Stage::Sources)]
-    {
+    for (name, listener, router, stage) in [
+        ("observe listener", observe, observe_router, Stage::Api),
+        ("ingest listener", ingest, ingest_router, Stage::Sources),
+    ] {
         let backend = backend.clone();
         supervisor.spawn(stage, name, |cancel| async move {
-            if let Err(error) = api::serve(listener, router.with_state(backend), cancel).await {
+            if let Err(error) = api::serve(listener, router, backend, async move { cancel.cancelled().await }).await {
                 tracing::error!(%error, "the listener has ended");
             }
         });

@@ -38,8 +38,12 @@ impl Sources {
         let kept = |name: &Arc<str>, config: &SourceConfig| {
             parts.iter().any(|part| part.name == *name && same(&part.config, config))
         };
-        let gone: Vec<Arc<str>> =
-            self.running.iter().filter(|(name, (config, _))| !kept(name, config)).map(|(name, _)| name.clone()).collect();
+        let gone: Vec<Arc<str>> = self
+            .running
+            .iter()
+            .filter(|(name, (config, _))| !kept(name, config))
+            .map(|(name, _)| name.clone())
+            .collect();
         for name in gone {
             if let Some((_, mut task)) = self.running.remove(&name)
                 && !task.stop(END).await

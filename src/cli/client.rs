@@ -7,13 +7,21 @@ use std::time::Duration;
 
 /// Runs a future to its end on a small runtime.
 pub fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the async runtime")?.block_on(future)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the async runtime")?
+        .block_on(future)
 }
 
 /// `http://ADDRESS`, from an address or a URL without a trailing slash.
 pub fn base_url(address: &str) -> String {
     let address = address.trim_end_matches('/');
-    if address.contains("://") { address.to_owned() } else { format!("http://{}", address.replace("0.0.0.0:", "127.0.0.1:")) }
+    if address.contains("://") {
+        address.to_owned()
+    } else {
+        format!("http://{}", address.replace("0.0.0.0:", "127.0.0.1:"))
+    }
 }
 
 /// Sends a request and reads the answer.
@@ -30,14 +38,19 @@ pub async fn exchange(request: reqwest::RequestBuilder, base: &str) -> Result<(u
 
 /// The client that all commands share.
 pub fn client() -> Result<reqwest::Client> {
-    crate::notify::http_client().context("building the HTTP client")
+    crate::notify::plain_client().map_err(anyhow::Error::msg).context("building the HTTP client")
 }
 
 /// GET of a Prometheus endpoint: its `data`, or its error.
 pub async fn prometheus(base: &str, path: &str, parameters: &[(&str, String)]) -> Result<Value> {
-    let request = client()?.post(format!("{base}{path}")).form(parameters);
+    let form: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
+    let request = client()?
+        .post(format!("{base}{path}"))
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(form.join("&"));
     let (status, body) = exchange(request, base).await?;
-    let mut answer: Value = serde_json::from_str(&body).with_context(|| format!("{base}{path} answered {status}: {body}"))?;
+    let mut answer: Value =
+        serde_json::from_str(&body).with_context(|| format!("{base}{path} answered {status}: {body}"))?;
     if answer["status"] != "success" {
         bail!("{}", answer["error"].as_str().unwrap_or(&body));
     }
@@ -47,4 +60,10 @@ pub async fn prometheus(base: &str, path: &str, parameters: &[(&str, String)]) -
         }
     }
     Ok(answer["data"].take())
+}
+
+/// Percent-encoding of a form's value: everything but unreserved characters (RFC 3986, section 2.3).
+fn encode(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }

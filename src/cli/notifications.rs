@@ -2,6 +2,8 @@
 
 use super::client::block_on;
 use super::{Common, Failure};
+use crate::notify::{Courier, Terminal, test_message};
+use crate::telemetry::clock;
 use anyhow::anyhow;
 use clap::Subcommand;
 
@@ -19,16 +21,18 @@ impl Notifications {
     /// Sends and reports.
     pub fn run(&self, common: &Common) -> Result<(), Failure> {
         let Self::Test { receiver } = self;
-        let (_, parts) = super::check::build(common)?;
-        let names = parts.routing.receiver_names();
-        if !names.iter().any(|name| name == receiver) {
-            let nearest = crate::config::diagnostic::nearest(receiver, names.iter().map(String::as_str));
-            let hint = nearest.map_or_else(|| format!("configured: {}", names.join(", ")), |name| format!("did you mean {name:?}?"));
-            return Err(Failure::Configuration(format!("no receiver is called {receiver:?}; {hint}")));
+        let (config, parts) = super::check::load(common)?;
+        let courier = Courier::new(Terminal::new(false, |lines| print!("{lines}")), config.external_url.as_str());
+        let results = block_on(async { Ok(test_message(&parts.routing, receiver, &courier, clock::now()).await) })?
+            .map_err(Failure::Configuration)?;
+        for result in &results {
+            let word = if result.delivered { "delivered" } else { "NOT delivered" };
+            println!("{} {:?}: {word}: {}", result.integration, result.status, result.text);
         }
-        let now = crate::telemetry::clock::now();
-        let outcome = block_on(async { Ok(crate::notify::test_message(&parts.routing, receiver, now).await) })?;
-        println!("{}", outcome.text);
-        if outcome.delivered { Ok(()) } else { Err(Failure::Runtime(anyhow!("the receiver {receiver:?} did not take the message"))) }
+        if results.iter().all(|result| result.delivered) {
+            Ok(())
+        } else {
+            Err(Failure::Runtime(anyhow!("the receiver {receiver:?} did not take the message")))
+        }
     }
 }

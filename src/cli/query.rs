@@ -25,7 +25,8 @@ pub struct Query {
 impl Query {
     /// Asks and prints one line a series.
     pub fn run(&self, common: &Common) -> Result<(), Failure> {
-        let address = self.url.clone().or_else(|| common.observe.clone()).unwrap_or_else(|| "127.0.0.1:9180".into());
+        let address =
+            self.url.clone().or_else(|| common.listen_observe.clone()).unwrap_or_else(|| "127.0.0.1:9180".into());
         let base = base_url(&address);
         let mut parameters = vec![("query", self.expr.clone())];
         if let Some(time) = &self.time {
@@ -82,7 +83,8 @@ fn sample(one: &Value) -> String {
 
 fn series(metric: &Value) -> String {
     let labels = metric.as_object().into_iter().flatten();
-    crate::model::Labels::from_pairs(labels.map(|(name, value)| (name.as_str(), value.as_str().unwrap_or_default()))).to_string()
+    crate::model::Labels::from_pairs(labels.map(|(name, value)| (name.as_str(), value.as_str().unwrap_or_default())))
+        .to_string()
 }
 
 #[cfg(test)]

@@ -31,7 +31,8 @@ const REQUEST_BYTES: usize = 4 << 20;
 impl Send {
     /// Sends and says what was accepted and refused.
     pub fn run(&self, common: &Common) -> Result<(), Failure> {
-        let address = self.url.clone().or_else(|| common.ingest.clone()).unwrap_or_else(|| "127.0.0.1:9181".into());
+        let address =
+            self.url.clone().or_else(|| common.listen_ingest.clone()).unwrap_or_else(|| "127.0.0.1:9181".into());
         let base = base_url(&address);
         let body = self.body()?;
         let (accepted, refused) = block_on(send(&base, body.as_bytes())).map_err(Failure::Runtime)?;
@@ -94,7 +95,10 @@ async fn send(base: &str, body: &[u8]) -> anyhow::Result<(u64, u64)> {
     let (client, mut accepted, mut refused) = (client()?, 0, 0);
     for piece in pieces(body) {
         loop {
-            let request = client.post(format!("{base}/events")).header("content-type", "application/x-ndjson").body(piece.to_vec());
+            let request = client
+                .post(format!("{base}/events"))
+                .header("content-type", "application/x-ndjson")
+                .body(piece.to_vec());
             let (status, answer) = exchange(request, base).await?;
             let parsed: Value = serde_json::from_str(&answer).unwrap_or(Value::Null);
             match status {
@@ -106,7 +110,12 @@ async fn send(base: &str, body: &[u8]) -> anyhow::Result<(u64, u64)> {
                     accepted += parsed["accepted"].as_u64().unwrap_or(0);
                     for item in parsed["refused"].as_array().into_iter().flatten() {
                         refused += 1;
-                        eprintln!("refused item {}: {} ({})", item["item"], item["message"].as_str().unwrap_or(""), item["reason"].as_str().unwrap_or(""));
+                        eprintln!(
+                            "refused item {}: {} ({})",
+                            item["item"],
+                            item["message"].as_str().unwrap_or(""),
+                            item["reason"].as_str().unwrap_or("")
+                        );
                     }
                 }
                 _ => anyhow::bail!("{base}/events answered {status}: {answer}"),

@@ -199,6 +199,19 @@ impl HttpClients {
     }
 }
 
+/// A client with the roots of this system and those that are built in: for health probes and the command line.
+///
+/// # Errors
+/// A sentence: TLS cannot be set up.
+pub fn plain_client() -> Result<Client, String> {
+    install_provider();
+    Client::builder()
+        .user_agent(concat!("sidewatch/", env!("CARGO_PKG_VERSION")))
+        .tls_backend_preconfigured(tls_config(&TlsOptions::default())?)
+        .build()
+        .map_err(|error| root_cause(&error))
+}
+
 fn build(key: &ClientKey) -> Result<Client, String> {
     let mut builder = Client::builder()
         .user_agent(concat!("sidewatch/", env!("CARGO_PKG_VERSION")))

@@ -301,6 +301,8 @@ pub struct Binary {
     pub return_bool: bool,
     /// Present between two vectors.
     pub matching: Option<Matching>,
+    /// Where the operator stands.
+    pub op_span: Span,
     /// From the first to the last byte of both sides.
     pub span: Span,
 }

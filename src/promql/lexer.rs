@@ -133,7 +133,8 @@ impl<'a> Lexer<'a> {
             }
             (')', _) => {
                 if self.parens == 0 {
-                    return self.error(self.at, "unexpected right parenthesis ')'".into());
+                    // As in Prometheus, the place is behind the parenthesis.
+                    return self.error(self.at + 1, "unexpected right parenthesis ')'".into());
                 }
                 self.parens -= 1;
                 (Kind::RightParen, 1)
@@ -142,7 +143,6 @@ impl<'a> Lexer<'a> {
                 self.brace = true;
                 (Kind::LeftBrace, 1)
             }
-            ('}', _) => return self.error(self.at, "unexpected right brace '}'".into()),
             ('[', _) => {
                 if self.bracket {
                     return self.error(self.at, "unexpected left bracket '['".into());
@@ -210,7 +210,10 @@ impl<'a> Lexer<'a> {
         let mut escaped = false;
         for (at, c) in self.rest().char_indices().skip(1) {
             match c {
-                _ if escaped => escaped = false,
+                _ if escaped => {
+                    self.check_escape(quote, at)?;
+                    escaped = false;
+                }
                 '\\' if quote != '`' => escaped = true,
                 '\n' if quote != '`' => break,
                 _ if c == quote => {
@@ -222,6 +225,37 @@ impl<'a> Lexer<'a> {
         }
         let what = if quote == '`' { "unterminated raw string" } else { "unterminated quoted string" };
         self.error(self.at, what.into())
+    }
+
+    /// Checks the escape sequence whose letter is at `at`.
+    fn check_escape(&self, quote: char, at: usize) -> Result<(), LexError> {
+        let rest = &self.rest()[at..];
+        let shown = |c: char| format!("U+{:04X} '{c}'", u32::from(c));
+        let letter = rest.chars().next().unwrap_or(quote);
+        let (digits, radix, from) = match letter {
+            'a' | 'b' | 'f' | 'n' | 'r' | 't' | 'v' | '\\' => return Ok(()),
+            c if c == quote => return Ok(()),
+            '0'..='7' => (3, 8, 0),
+            'x' => (2, 16, 1),
+            'u' => (4, 16, 1),
+            'U' => (8, 16, 1),
+            c => return self.error(self.at, format!("unknown escape sequence {}", shown(c))),
+        };
+        let mut code = 0_u64;
+        for at in 0..digits {
+            let Some(c) = rest[from..].chars().nth(at) else {
+                return self.error(self.at, "escape sequence not terminated".into());
+            };
+            match c.to_digit(radix) {
+                Some(digit) => code = code * u64::from(radix) + u64::from(digit),
+                None => return self.error(self.at, format!("illegal character {} in escape sequence", shown(c))),
+            }
+        }
+        let largest = if digits <= 3 { 255 } else { 0x0010_ffff };
+        if code > largest || (digits > 3 && (0xd800..0xe000).contains(&code)) {
+            return self.error(self.at, "escape sequence is an invalid Unicode code point".into());
+        }
+        Ok(())
     }
 
     fn number(&mut self) -> Result<bool, LexError> {
@@ -241,10 +275,9 @@ impl<'a> Lexer<'a> {
                 length = self.digits(length + 1 + sign);
             }
         }
-        let followed = rest[length..].chars().next().is_some_and(|c| is_word(c) || c == '.');
-        if followed {
-            let word = self.run(0, |c| is_word(c) || c == '.');
-            return self.error(self.at, format!("bad number or duration syntax: {}", go_quote(&rest[..word])));
+        if rest[length..].starts_with(is_word) {
+            let read = length.max(self.duration_run());
+            return self.error(self.at, format!("bad number or duration syntax: {}", go_quote(&rest[..read])));
         }
         self.push(Kind::Number, length);
         Ok(true)
@@ -252,6 +285,16 @@ impl<'a> Lexer<'a> {
 
     fn digits(&self, from: usize) -> usize {
         self.run(from, |c| c.is_ascii_digit() || c == '_')
+    }
+
+    /// The length of numbers with units, the last perhaps without one.
+    fn duration_run(&self) -> usize {
+        let rest = self.rest();
+        let mut at = self.run(0, |c| c.is_ascii_digit());
+        while let Some(unit) = ["ms", "s", "m", "h", "d", "w", "y"].iter().find(|unit| rest[at..].starts_with(**unit)) {
+            at = self.run(at + unit.len(), |c| c.is_ascii_digit());
+        }
+        at
     }
 
     /// The length of `1h30m`, when it stands here as a whole word.
@@ -272,6 +315,7 @@ impl<'a> Lexer<'a> {
 
 fn quote_char(c: char) -> String {
     match c {
+        '"' => "'\"'".into(),
         '\'' => "'\\''".into(),
         '\\' => "'\\\\'".into(),
         c => {

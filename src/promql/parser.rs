@@ -3,20 +3,20 @@
 mod check;
 mod durations;
 mod error;
+mod modifiers;
+mod selector;
 
 pub use error::ParseError;
 pub(crate) use error::line_and_column;
 
 use super::ast::{
-    Aggregate, Aggregator, At, Binary, Call, Cardinality, Duration, Expr, Extension, Matching, Modifiers, Number, Op,
-    Selector, Span, Subquery, Text,
+    Aggregate, Aggregator, Binary, Call, Cardinality, Duration, Expr, Matching, Number, Op, Selector, Span, Text,
 };
 use super::lexer::{LexError, tokens};
 use super::number::{go_quote, parse_literal, unquote};
 use super::token::{Kind, Token};
 use super::{durations as duration_values, functions};
-use crate::model::METRIC_NAME;
-use crate::series::{MatchOp, Matcher};
+
 use error::Failure;
 
 /// How deep an expression may be nested, and how long a chain of operators may be.
@@ -159,11 +159,11 @@ impl<'a> Parser<'a> {
                 if precedence < weakest {
                     break;
                 }
-                parser.next();
+                let op_span = span_of(&parser.next());
                 let (return_bool, matching) = parser.binary_modifiers()?;
                 let (right, right_depth) = parser.binary(precedence + u8::from(op != Op::Pow))?;
                 let span = left.span().to(right.span());
-                let binary = Binary { op, left, right, return_bool, matching: Some(matching), span };
+                let binary = Binary { op, left, right, return_bool, matching: Some(matching), op_span, span };
                 (left, depth) = parser.node(Expr::Binary(Box::new(binary)), depth.max(right_depth) + 1)?;
             }
             Ok((left, depth))
@@ -408,259 +408,17 @@ impl<'a> Parser<'a> {
     fn call(&mut self) -> Parsed<Node> {
         let token = self.next();
         let name = if token.kind == Kind::Keyword { token.text.to_ascii_lowercase() } else { token.text.into() };
+        let (args, depth) = self.arguments()?;
         let Some(function) = functions::find(&name) else {
             let message = format!("unknown function with name {}", go_quote(token.text));
             return Err(Failure { span: span_of(&token), message });
         };
-        let (args, depth) = self.arguments()?;
         let span = Span::new(token.start, self.last_end());
         self.node(Expr::Call(Call { function, args, span }), depth + 1)
     }
 
     fn last_end(&self) -> usize {
         self.at.checked_sub(1).and_then(|at| self.tokens.get(at)).map_or(0, Token::end)
-    }
-
-    fn selector(&mut self) -> Parsed<Selector> {
-        let token = self.peek();
-        let mut name = String::new();
-        let mut span = span_of(&token);
-        let mut matchers = Vec::new();
-        let is_name = match token.kind {
-            Kind::Identifier | Kind::MetricIdentifier | Kind::Aggregator => true,
-            Kind::Keyword => !["bool", "on", "ignoring", "group_left", "group_right"]
-                .contains(&token.text.to_ascii_lowercase().as_str()),
-            Kind::Op(Op::And | Op::Or | Op::Unless) => true,
-            _ => false,
-        };
-        if is_name {
-            self.next();
-            name = token.text.into();
-        }
-        if self.peek().kind == Kind::LeftBrace {
-            let open = self.next();
-            if name.is_empty() {
-                span.start = open.start;
-            }
-            matchers = self.matchers()?;
-            span.end = self.last_end();
-        } else if name.is_empty() {
-            return self.unexpected("", "");
-        }
-        self.assemble(name, matchers, span)
-    }
-
-    fn assemble(&mut self, name: String, mut matchers: Vec<Matcher>, span: Span) -> Parsed<Selector> {
-        if !name.is_empty() {
-            let second = matchers.iter().find(|matcher| matcher.name == METRIC_NAME && matcher.op == MatchOp::Equal);
-            if let Some(second) = second {
-                let message =
-                    format!("metric name must not be set twice: {} or {}", go_quote(&name), go_quote(&second.value));
-                return Err(Failure { span, message });
-            }
-            let matcher = Matcher::new(METRIC_NAME, MatchOp::Equal, name.clone());
-            matchers.push(matcher.map_err(|message| Failure { span, message })?);
-        }
-        Ok(Selector { name, matchers, modifiers: Modifiers::NONE, span })
-    }
-
-    fn matchers(&mut self) -> Parsed<Vec<Matcher>> {
-        let mut matchers = Vec::new();
-        if self.take(Kind::RightBrace).is_some() {
-            return Ok(matchers);
-        }
-        loop {
-            matchers.push(self.matcher(&matchers)?);
-            if self.take(Kind::RightBrace).is_some() {
-                return Ok(matchers);
-            }
-            self.expect(Kind::Comma, "label matching", "\",\" or \"}\"")?;
-            if self.take(Kind::RightBrace).is_some() {
-                return Ok(matchers);
-            }
-        }
-    }
-
-    fn matcher(&mut self, before: &[Matcher]) -> Parsed<Matcher> {
-        let token = self.peek();
-        let name = match token.kind {
-            Kind::Identifier => {
-                self.next();
-                token.text.to_owned()
-            }
-            Kind::Text => {
-                self.next();
-                let text = text_of(&token)?;
-                if matches!(self.peek().kind, Kind::Comma | Kind::RightBrace) {
-                    return self.quoted_metric_name(&token, text, before);
-                }
-                text.value
-            }
-            _ => return self.unexpected("label matching", "identifier or \"}\""),
-        };
-        let op = match self.peek().kind {
-            Kind::Assign => MatchOp::Equal,
-            Kind::Op(Op::NotEqual) => MatchOp::NotEqual,
-            Kind::EqualRegex => MatchOp::Regex,
-            Kind::NotEqualRegex => MatchOp::NotRegex,
-            _ => return self.unexpected("label matching", "label matching operator"),
-        };
-        self.next();
-        let value = self.expect(Kind::Text, "label matching", "string")?;
-        let text = text_of(&value)?;
-        let span = Span::new(token.start, value.end());
-        Matcher::new(name, op, text.value).map_err(|message| Failure { span, message })
-    }
-
-    /// `{"http.requests"}`: a metric name that needs quotes.
-    fn quoted_metric_name(&mut self, token: &Token<'_>, text: Text, before: &[Matcher]) -> Parsed<Matcher> {
-        let span = span_of(token);
-        if let Some(first) = before.iter().find(|matcher| matcher.name == METRIC_NAME && matcher.op == MatchOp::Equal) {
-            let message =
-                format!("metric name must not be set twice: {} or {}", go_quote(&first.value), go_quote(&text.value));
-            return Err(Failure { span, message });
-        }
-        Matcher::new(METRIC_NAME, MatchOp::Equal, text.value).map_err(|message| Failure { span, message })
-    }
-
-    fn postfix(&mut self, mut expr: Expr, mut depth: usize) -> Parsed<Node> {
-        loop {
-            let token = self.peek();
-            match token.kind {
-                Kind::LeftBracket => {
-                    expr = self.range_or_subquery(expr)?;
-                    depth += 1;
-                    (expr, depth) = self.node(expr, depth)?;
-                }
-                Kind::At => self.at_modifier(&mut expr)?,
-                Kind::Keyword if token.is("offset") => self.offset_modifier(&mut expr)?,
-                Kind::Keyword if token.is("anchored") => self.extension(&mut expr, Extension::Anchored)?,
-                Kind::Keyword if token.is("smoothed") => self.extension(&mut expr, Extension::Smoothed)?,
-                _ => return Ok((expr, depth)),
-            }
-        }
-    }
-
-    fn range_or_subquery(&mut self, expr: Expr) -> Parsed<Expr> {
-        let open = self.next();
-        let range = self.duration_in_brackets("subquery or range selector", "number, duration, step(), or range()")?;
-        if self.take(Kind::Colon).is_some() {
-            let step = match self.peek().kind {
-                Kind::RightBracket => None,
-                _ => {
-                    Some(self.duration_in_brackets("subquery selector", "number, duration, step(), range(), or \"]\"")?)
-                }
-            };
-            let close = self.expect(Kind::RightBracket, "subquery selector", "\"]\"")?;
-            let span = Span::new(expr.span().start, close.end());
-            let modifiers = Modifiers::NONE;
-            return Ok(Expr::Subquery(Box::new(Subquery { expr, range, step, modifiers, span })));
-        }
-        let close = self.expect(Kind::RightBracket, "subquery or range", "\":\" or \"]\"")?;
-        let brackets = Span::new(open.start, close.end());
-        let message = match &expr {
-            Expr::Vector(selector) if selector.modifiers.offset.is_some() => "no offset modifiers allowed before range",
-            Expr::Vector(selector) if selector.modifiers.at.is_some() => "no @ modifiers allowed before range",
-            Expr::Vector(selector) if selector.modifiers.extension == Extension::Anchored => {
-                "no anchored modifiers allowed before range"
-            }
-            Expr::Vector(selector) if selector.modifiers.extension == Extension::Smoothed => {
-                "no smoothed modifiers allowed before range"
-            }
-            Expr::Vector(_) => "",
-            _ => "ranges only allowed for vector selectors",
-        };
-        match expr {
-            Expr::Vector(selector) if message.is_empty() => {
-                let span = Span::new(selector.span.start, close.end());
-                Ok(Expr::Matrix { selector, range, span })
-            }
-            _ => Err(Failure::new(brackets, message)),
-        }
-    }
-
-    fn at_modifier(&mut self, expr: &mut Expr) -> Parsed<()> {
-        self.next();
-        let token = self.peek();
-        let at = if self.peek_at(1).kind == Kind::LeftParen && (token.is("start") || token.is("end")) {
-            self.next();
-            self.next();
-            self.expect(Kind::RightParen, "@", "timestamp")?;
-            if token.is("start") { At::Start } else { At::End }
-        } else {
-            let negative = self.sign();
-            let number = match self.peek().kind {
-                Kind::Number | Kind::Duration => self.next(),
-                _ => return self.unexpected("@", "timestamp"),
-            };
-            let value = literal_value(&number)?;
-            let value = if negative { -value } else { value };
-            let ms = (value * 1000.0).round();
-            if value.is_nan() || ms.abs() >= i64::MAX as f64 {
-                let message = format!("timestamp out of bounds for @ modifier: {value:.6}");
-                return Err(Failure { span: expr.span(), message });
-            }
-            At::Time(ms as i64)
-        };
-        let end = self.last_end();
-        let (modifiers, span) = self.modifiers_of(
-            expr,
-            "@ modifier must be preceded by an instant vector selector or range vector selector or a subquery",
-        )?;
-        if modifiers.at.is_some() {
-            return Err(Failure::new(*span, "@ <timestamp> may not be set multiple times"));
-        }
-        modifiers.at = Some(at);
-        span.end = end;
-        Ok(())
-    }
-
-    fn offset_modifier(&mut self, expr: &mut Expr) -> Parsed<()> {
-        self.next();
-        let offset = self.offset_duration()?;
-        let end = self.last_end();
-        let (modifiers, span) = self.modifiers_of(
-            expr,
-            "offset modifier must be preceded by an instant vector selector or range vector selector or a subquery",
-        )?;
-        if modifiers.offset.is_some() {
-            return Err(Failure::new(*span, "offset may not be set multiple times"));
-        }
-        modifiers.offset = Some(offset);
-        span.end = end;
-        Ok(())
-    }
-
-    fn extension(&mut self, expr: &mut Expr, extension: Extension) -> Parsed<()> {
-        self.next();
-        let end = self.last_end();
-        let name = extension.name();
-        let message = format!(
-            "{name} modifier must be preceded by an instant vector selector or range vector selector or a subquery"
-        );
-        if matches!(expr, Expr::Subquery(_)) {
-            return Err(Failure {
-                span: expr.span(),
-                message: format!("{name} modifier is not supported for subqueries"),
-            });
-        }
-        let (modifiers, span) = self.modifiers_of(expr, &message)?;
-        if modifiers.extension != Extension::None {
-            return Err(Failure::new(*span, "anchored and smoothed modifiers cannot be used together"));
-        }
-        modifiers.extension = extension;
-        span.end = end;
-        Ok(())
-    }
-
-    fn modifiers_of<'e>(&self, expr: &'e mut Expr, otherwise: &str) -> Parsed<(&'e mut Modifiers, &'e mut Span)> {
-        let span = expr.span();
-        match expr {
-            Expr::Vector(selector) => Ok((&mut selector.modifiers, &mut selector.span)),
-            Expr::Matrix { selector, span, .. } => Ok((&mut selector.modifiers, span)),
-            Expr::Subquery(subquery) => Ok((&mut subquery.modifiers, &mut subquery.span)),
-            _ => Err(Failure::new(span, otherwise)),
-        }
     }
 }
 

@@ -79,3 +79,6 @@ fn check_names(set: &RuleSet, found: &mut Diagnostics) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,13 +12,14 @@
 //! - `absent`: with the next matching event of the key, or after 24 h of silence, when the key is forgotten;
 //! - `sequence` with `missing: last`: when the missing event comes after all, or after an hour;
 //! - `sequence`: `within` after it was complete.
+//!
+//! Annotations and labels may read the event at hand, that is the latest one that counted for the key:
+//! `{{ $event.data.amount }}`, `{{ $event.payload.amount }}`, `{{ $event.subject }}`. `$labels` are those of `by`.
 
 mod keys;
 mod running;
-mod select;
 mod state;
 
-pub use select::Select;
 pub(super) use state::EventChanges;
 pub use state::{EventCounters, EventRules, EventRulesSnapshot};
 
@@ -26,7 +27,8 @@ use super::alert_state::Timing;
 use super::rule::TemplatedLabels;
 use crate::config::Diagnostics;
 use crate::config::schema::{Comparison, EventCondition, EventConditionKind};
-use crate::model::{Attribute, Event, EventBatch, Field, FieldPath, FieldPlanBuilder, Slot};
+use crate::mapping::select::{FieldSource, Select};
+use crate::model::{Event, EventBatch, Field, FieldPath, FieldPlanBuilder};
 use crate::template::Value;
 use std::sync::Arc;
 
@@ -40,7 +42,7 @@ pub struct EventRule {
     /// What is looked for.
     pub condition: Condition,
     /// What makes a case of its own, with the label that it becomes.
-    pub by: Vec<(Arc<str>, Source)>,
+    pub by: Vec<(Arc<str>, FieldSource)>,
     /// `within`, in microseconds.
     pub within_us: i64,
     /// Labels besides those of `by`.
@@ -50,7 +52,7 @@ pub struct EventRule {
     /// `for` and `keep_firing_for`.
     pub timing: Timing,
     /// Fields of the event that annotations read.
-    pub captured: Vec<(Vec<String>, Source)>,
+    pub captured: Vec<(Vec<String>, FieldSource)>,
     /// The condition in words, for the API.
     pub text: String,
     /// As configured: state is carried over on reload when it is unchanged.
@@ -104,65 +106,6 @@ impl Condition {
     }
 }
 
-/// Where a value of an event comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// A text attribute that every event has a place for.
-    Attribute(Attribute),
-    /// A field of the plan.
-    Slot(Slot),
-}
-
-impl Source {
-    /// Asks the plan for a path.
-    pub fn new(path: &FieldPath, plan: &mut FieldPlanBuilder) -> Option<Self> {
-        match path.attribute() {
-            Some(attribute)
-                if !matches!(
-                    attribute,
-                    Attribute::Time | Attribute::Priority | Attribute::Attempt | Attribute::DurationSeconds
-                ) =>
-            {
-                Some(Self::Attribute(attribute))
-            }
-            _ => plan.slot(path).map(Self::Slot),
-        }
-    }
-
-    /// The value as text; `None` when the event has none.
-    pub fn text<'b>(self, batch: &'b EventBatch, row: usize, event: &Event) -> Option<&'b str> {
-        let text = match self {
-            Self::Slot(slot) => return batch.field_str(batch.field(row, slot)),
-            Self::Attribute(Attribute::Source) => return Some(batch.source_of(event)),
-            Self::Attribute(Attribute::Type) => event.event_type,
-            Self::Attribute(Attribute::Id) => event.id,
-            Self::Attribute(Attribute::Subject) => event.subject,
-            Self::Attribute(Attribute::Correlation) => event.correlation,
-            Self::Attribute(Attribute::Causation) => event.causation,
-            Self::Attribute(Attribute::TraceId) => event.trace_id,
-            Self::Attribute(Attribute::SpanId) => event.span_id,
-            Self::Attribute(Attribute::Severity) => event.severity,
-            Self::Attribute(_) => event.outcome,
-        };
-        (!text.is_none()).then(|| batch.text(text))
-    }
-
-    /// The value for a template: numbers as numbers.
-    pub fn captured(self, batch: &EventBatch, row: usize, event: &Event) -> Captured {
-        match self {
-            Self::Slot(slot) => match batch.field(row, slot) {
-                Field::Missing | Field::Null | Field::List { .. } => Captured::Missing,
-                Field::Bool(value) => Captured::Bool(value),
-                Field::Number(value, text) => batch.text(text).parse().map_or(Captured::Float(value), Captured::Int),
-                Field::Text(text) | Field::Json(text) => Captured::Text(batch.text(text).into()),
-            },
-            Self::Attribute(_) => {
-                self.text(batch, row, event).map_or(Captured::Missing, |text| Captured::Text(text.into()))
-            }
-        }
-    }
-}
-
 /// A field of the event at hand, kept for the messages.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Captured {
@@ -180,6 +123,17 @@ pub enum Captured {
 }
 
 impl Captured {
+    /// The value of a field of an event: numbers as numbers.
+    fn of(source: FieldSource, batch: &EventBatch, row: usize, event: &Event) -> Self {
+        match source.field(batch, row) {
+            None => source.text(batch, row, event).map_or(Self::Missing, |text| Self::Text(text.into())),
+            Some(Field::Missing | Field::Null | Field::List { .. }) => Self::Missing,
+            Some(Field::Bool(value)) => Self::Bool(value),
+            Some(Field::Number(value, text)) => batch.text(text).parse().map_or(Self::Float(value), Self::Int),
+            Some(Field::Text(text) | Field::Json(text)) => Self::Text(batch.text(text).into()),
+        }
+    }
+
     fn value(&self) -> Value {
         match self {
             Self::Missing => Value::text(""),
@@ -253,7 +207,7 @@ pub(super) fn compile(
             found.error(&path.span, format!("two paths of `by` end in {name:?}, so that their labels are the same"));
             continue;
         }
-        match Source::new(&path.value, plan) {
+        match FieldSource::new(&path.value, plan) {
             Some(source) => by.push((name, source)),
             None => found.error(&path.span, "more than 65535 different fields are asked for"),
         }
@@ -296,11 +250,11 @@ pub(super) fn compile(
         let names: Vec<&str> = by.iter().map(|(name, _)| &**name).collect();
         text.push_str(&format!(" by ({})", names.join(", ")));
     }
-    let mut captured: Vec<(Vec<String>, Source)> = Vec::new();
+    let mut captured: Vec<(Vec<String>, FieldSource)> = Vec::new();
     for template in alert.annotations.iter().chain(&alert.labels).map(|(_, template)| template) {
         for path in template.event_paths() {
             let parsed = FieldPath::parse(&path.join(".")).ok();
-            if let Some(source) = parsed.and_then(|parsed| Source::new(&parsed, plan))
+            if let Some(source) = parsed.and_then(|parsed| FieldSource::new(&parsed, plan))
                 && !captured.iter().any(|(known, _)| known == path)
             {
                 captured.push((path.clone(), source));

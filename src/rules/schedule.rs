@@ -2,7 +2,9 @@
 
 mod group;
 
-use super::alert_state::{AlertPhase, AlertStates, Present, RecordedSample, Scope, Timing, Transition, advance};
+use super::alert_state::{
+    AlertPhase, AlertStates, Present, RecordedSample, Scope, Timing, Transition, advance, write_series,
+};
 use super::eval::{EvalJob, EvalKind, EvalResult, Ticket};
 use super::events::{EventChanges, EventRules};
 use super::rule::RuleSet;
@@ -19,6 +21,8 @@ pub const MIN_INTERVAL_MS: i64 = 50;
 const BUDGET_US_PER_S: i64 = 10_000;
 /// What a quiet time saves up, at most.
 const BUDGET_BURST_US: i64 = 100_000;
+/// Alerts that no group evaluates write their `ALERTS` series this often, in milliseconds.
+pub(super) const SERIES_EVERY_MS: i64 = 15_000;
 /// The name of the alert about a source that cannot be heard.
 pub const DEAF_ALERT: &str = "SidewatchDeaf";
 
@@ -82,6 +86,7 @@ pub struct Rules {
     pub(super) events: EventRules,
     pub(super) sources: BTreeMap<Arc<str>, SourceHealth>,
     pub(super) deaf: AlertStates,
+    deaf_series_ms: i64,
     generation: u64,
     by_metric: HashMap<Box<str>, Vec<(u32, u32)>, RandomState>,
     budget_us: i64,
@@ -100,6 +105,7 @@ impl Rules {
             groups: Vec::new(),
             sources: BTreeMap::new(),
             deaf: AlertStates::new(),
+            deaf_series_ms: now.millis(),
             generation: 0,
             by_metric: HashMap::with_hasher(RandomState::with_seeds(9, 10, 11, 12)),
             budget_us: BUDGET_BURST_US,
@@ -152,6 +158,12 @@ impl Rules {
         let mut changes = EventChanges::default();
         self.events.tick(now, &mut changes);
         self.take_event_changes(changes, out);
+        if now.millis() >= self.deaf_series_ms {
+            self.deaf_series_ms = now.millis() + SERIES_EVERY_MS;
+            for (labels, alert) in &self.deaf {
+                write_series(labels, Some(alert), Some(alert), Scope::Whole, now.millis(), &mut out.samples);
+            }
+        }
         let deaf = self.deaf.len();
         self.deaf.retain(|_, state| {
             state.phase != AlertPhase::Inactive
@@ -192,7 +204,7 @@ impl Rules {
         });
         let old = self.deaf.get(&labels);
         let (next, change) = advance(old, &labels, present, Timing::default(), now);
-        super::alert_state::write_series(&labels, old, next.as_ref(), Scope::Raise, now.millis(), &mut out.samples);
+        write_series(&labels, old, next.as_ref(), Scope::Raise, now.millis(), &mut out.samples);
         match next {
             Some(next) => self.deaf.insert(labels, next),
             None => self.deaf.remove(&labels),
@@ -282,7 +294,8 @@ impl Rules {
     pub fn next_due(&self) -> Option<Timestamp> {
         let groups = self.groups.iter().filter(|group| !group.in_flight);
         let groups = groups.map(|group| Timestamp::from_millis(group.next_slot_ms.min(group.wake_ms)));
-        groups.chain(self.events.next_due()).min()
+        let deaf = (!self.deaf.is_empty()).then(|| Timestamp::from_millis(self.deaf_series_ms));
+        groups.chain(self.events.next_due()).chain(deaf).min()
     }
 
     fn refill_budget(&mut self, now: Timestamp) {
@@ -375,10 +388,8 @@ impl Rules {
                     all.extend(state.states.values().filter_map(|alert| alert.published.clone()));
                 }
             }
-            for (rule, states) in self.events.alerts_mut() {
-                all.extend(
-                    states.iter_mut().filter_map(|(labels, alert)| publish(labels, alert, &rule.text, &settings)),
-                );
+            for states in self.events.alerts_mut() {
+                all.extend(states.iter_mut().filter_map(|(labels, alert)| publish(labels, alert, "", &settings)));
             }
             all.extend(self.deaf.iter_mut().filter_map(|(labels, alert)| publish(labels, alert, "", &settings)));
             let same = all.len() == self.published.len()

@@ -11,6 +11,7 @@ use super::rule::{Alerting, Group, Rule, RuleSet, ShortRoute, TemplatedLabels};
 use crate::config::schema::{AlertConfig, AlertKind, Named, Pattern, ThresholdOp};
 use crate::config::{Diagnostics, Spanned};
 use crate::model::{FieldPath, FieldPlanBuilder, format_duration_ms};
+use crate::promql::go_quote;
 use crate::series::MetricType;
 use crate::template::{Template, format_float};
 use std::sync::Arc;
@@ -242,6 +243,10 @@ impl MetricAlert<'_> {
         };
         let unit = quantity.unit.as_str();
         let name = self.metric.value.trim_end_matches("_total");
+        if name.ends_with("_percent") && unit == "%" {
+            // Such a metric counts from 0 to 100.
+            return Some(Quantity { value: quantity.value * 100.0, unit: "percent".into() });
+        }
         if self.of.is_some() {
             if !matches!(unit, "" | "%") {
                 let message = format!("{:?}: a ratio has no unit", self.threshold.value);
@@ -292,13 +297,13 @@ impl MetricAlert<'_> {
         let mut parts = Vec::with_capacity(self.matchers.len());
         for (name, pattern) in self.matchers {
             match pattern {
-                Pattern::Glob(value) => parts.push(format!("{}={:?}", name.value, value.value)),
+                Pattern::Glob(value) => parts.push(format!("{}={}", name.value, go_quote(&value.value))),
                 Pattern::Regex(value) => {
                     if let Err(error) = regex::Regex::new(&value.value) {
                         found.error(&value.span, format!("not a regular expression: {error}"));
                         return None;
                     }
-                    parts.push(format!("{}=~{:?}", name.value, value.value));
+                    parts.push(format!("{}=~{}", name.value, go_quote(&value.value)));
                 }
             }
         }
@@ -315,6 +320,7 @@ impl MetricAlert<'_> {
         by: &[&str],
     ) -> Vec<(&'static str, String)> {
         let value = match (self.of.is_some(), quantity.unit.as_str()) {
+            (_, "percent") => "{{ $value | humanize }}%",
             (true, _) | (_, "%") => "{{ $value | humanizePercentage }}",
             (_, "s") => "{{ $value | humanizeDuration }}",
             (_, "B") => "{{ $value | humanize1024 }}B",

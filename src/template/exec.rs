@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 /// Nested template calls and blocks.
 const MAX_DEPTH: usize = 100;
 /// Turns of all `range` loops of one rendering.
-const MAX_ITERATIONS: usize = 1_000_000;
+const MAX_ITERATIONS: usize = 100_000;
 /// Bytes of one rendering.
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
 

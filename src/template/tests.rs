@@ -182,3 +182,28 @@ fn alertmanagers_messages_render() {
         );
     }
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    /// Whatever is written: an error or a text, never a panic.
+    #[test]
+    fn any_text_is_no_panic(
+        words in proptest::collection::vec(
+            proptest::sample::select(vec![
+                "{{", "}}", "{{-", "-}}", "if", "end", "else", "range", "with", "define", "template", "block", "$x", ":=", "=",
+                "$labels", ".a", ".", "|", "(", ")", "\"s\"", "`r`", "'c'", "1", "-2.5e3", "0x", "printf", "\"%*.*f%\"", "index",
+                "slice", "query", "first", "$event.data.x", "é", "\n", " ", "/*", "*/", "break", "nil", ",",
+            ]),
+            0..24,
+        ),
+    ) {
+        let text = words.join(" ");
+        if let Ok(template) = Template::parse(&text) {
+            let data = AlertData::new(&Labels::default(), 1.5, &Labels::default(), "", Value::Nil);
+            let functions = Functions::new(Dialect::Prometheus, Timestamp::EPOCH, "");
+            let _ = template.expand("A", &data, &functions);
+        }
+        let _ = Template::parse_as(&text.replace(' ', ""), Dialect::Alertmanager);
+    }
+}

@@ -3,7 +3,7 @@
 use super::select::{Found, Lookback};
 use super::{Evaluated, Evaluator, Out, Series, Steps, fail, instant_functions};
 use crate::model::{Labels, METRIC_NAME};
-use crate::promql::ast::{Call, Expr, Extension, Selector, ValueType};
+use crate::promql::ast::{Call, Expr, Extension, Selector, Text, ValueType};
 use crate::promql::plan::Frame;
 use crate::series::MatchOp;
 use std::collections::BTreeSet;
@@ -14,9 +14,9 @@ impl<'a> Evaluator<'a> {
         let matrix = match name {
             "time" => return Ok(Out::Scalar(frame.times().map(|t_ms| t_ms as f64 / 1000.0).collect())),
             "pi" => return self.constant(frame, std::f64::consts::PI),
-            "scalar" => return self.to_scalar(frame, call),
+            "scalar" => return self.scalar_of_vector(frame, call),
             "min_of" | "max_of" => return self.of_two(frame, call),
-            "vector" => self.to_vector(frame, call),
+            "vector" => self.vector_of_scalar(frame, call),
             "absent" => self.absent(frame, call),
             "absent_over_time" => self.absent_over_time(frame, call),
             "label_replace" => self.label_replace(frame, call),
@@ -33,21 +33,21 @@ impl<'a> Evaluator<'a> {
     }
 
     /// The text of an argument that is one.
-    pub(super) fn text_argument<'c>(call: &'c Call, at: usize) -> Evaluated<&'c crate::promql::ast::Text> {
+    pub(super) fn text_argument(call: &Call, at: usize) -> Evaluated<&Text> {
         match call.args.get(at).map(Expr::unwrapped) {
             Some(Expr::String(text, _)) => Ok(text),
             _ => fail(format!("argument {} of {} has to be a text literal", at + 1, call.function.name)),
         }
     }
 
-    pub(super) fn argument<'c>(call: &'c Call, at: usize) -> Evaluated<&'c Expr> {
+    pub(super) fn argument(call: &Call, at: usize) -> Evaluated<&Expr> {
         match call.args.get(at) {
             Some(arg) => Ok(arg),
             None => fail(format!("{} needs more than {at} argument(s)", call.function.name)),
         }
     }
 
-    fn to_scalar(&mut self, frame: Frame, call: &Call) -> Evaluated<Out> {
+    fn scalar_of_vector(&mut self, frame: Frame, call: &Call) -> Evaluated<Out> {
         let matrix = self.matrix(frame, Self::argument(call, 0)?)?;
         let mut steps = Steps::new(&matrix);
         let value = |t_ms| {
@@ -68,7 +68,7 @@ impl<'a> Evaluator<'a> {
         Ok(Out::Scalar(left.into_iter().zip(right).map(|(left, right)| pick(left, right)).collect()))
     }
 
-    fn to_vector(&mut self, frame: Frame, call: &Call) -> Evaluated<Vec<Series>> {
+    fn vector_of_scalar(&mut self, frame: Frame, call: &Call) -> Evaluated<Vec<Series>> {
         let values = self.scalar(frame, Self::argument(call, 0)?)?;
         let mut series = Series::default();
         for (t_ms, value) in frame.times().zip(values) {

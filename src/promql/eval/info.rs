@@ -15,6 +15,12 @@ const TARGET_INFO: &str = "target_info";
 /// The values of the identifying labels.
 type Identity = [String; 2];
 
+/// An info series, and when its current sample was taken, at every step.
+type Candidate<'d> = (&'d SeriesData, Vec<Option<i64>>);
+
+/// At one step: by identity and name, the labels of the info series and when its sample was taken.
+type Current<'c> = BTreeMap<Identity, BTreeMap<&'c str, (&'c Labels, i64)>>;
+
 fn identity(labels: &Labels) -> Identity {
     IDENTIFYING.map(|name| labels.get(name).unwrap_or("").to_owned())
 }
@@ -68,7 +74,7 @@ impl<'a> Evaluator<'a> {
         first: &Expr,
         base: &[Series],
         ignored: &[bool],
-    ) -> Evaluated<Vec<(&'a SeriesData, Vec<Option<i64>>)>> {
+    ) -> Evaluated<Vec<Candidate<'a>>> {
         let identities: BTreeSet<Identity> = base
             .iter()
             .zip(ignored)
@@ -113,11 +119,8 @@ pub(in crate::promql) fn info_name_matchers(matchers: &[Matcher]) -> Vec<Matcher
 }
 
 /// At a step, the newest info series of each name and identity.
-fn current_info<'c>(
-    candidates: &'c [(&SeriesData, Vec<Option<i64>>)],
-    step: usize,
-) -> Evaluated<BTreeMap<Identity, BTreeMap<&'c str, (&'c Labels, i64)>>> {
-    let mut current: BTreeMap<Identity, BTreeMap<&str, (&Labels, i64)>> = BTreeMap::new();
+fn current_info<'c>(candidates: &'c [Candidate<'_>], step: usize) -> Evaluated<Current<'c>> {
+    let mut current = Current::new();
     for (data, times) in candidates {
         let Some(t_ms) = times.get(step).copied().flatten() else {
             continue;
@@ -141,11 +144,7 @@ fn current_info<'c>(
 }
 
 /// The labels with those of the info series; nothing when there is none.
-fn enriched(
-    labels: &Labels,
-    current: &BTreeMap<Identity, BTreeMap<&str, (&Labels, i64)>>,
-    wanted: &BTreeSet<&str>,
-) -> Evaluated<Option<Labels>> {
+fn enriched(labels: &Labels, current: &Current<'_>, wanted: &BTreeSet<&str>) -> Evaluated<Option<Labels>> {
     let Some(found) = current.get(&identity(labels)) else {
         return Ok(None);
     };

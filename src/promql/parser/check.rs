@@ -74,7 +74,7 @@ fn check_aggregate(aggregate: &mut Aggregate) -> Parsed<()> {
 fn check_binary(binary: &mut Binary) -> Parsed<()> {
     let left = check(&mut binary.left)?;
     let right = check(&mut binary.right)?;
-    let operator = Span::new(binary.left.span().end, binary.right.span().start);
+    let operator = binary.op_span;
     let fail = |span: Span, message: String| Err(Failure { span, message });
     if binary.return_bool && !binary.op.is_comparison() {
         return fail(operator, "bool modifier can only be used on comparison operators".into());

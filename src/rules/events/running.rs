@@ -127,6 +127,11 @@ impl RuleState {
         }
     }
 
+    /// How many sources it has heard from.
+    pub fn sources_heard(&self) -> usize {
+        self.heard.len()
+    }
+
     pub fn set_paused(&mut self, now: Timestamp, deaf: &BTreeSet<Arc<str>>) {
         if !self.rule.condition.needs_silence() {
             return;
@@ -206,7 +211,8 @@ impl RuleState {
         if let Some(key) = &mut self.keys[slot as usize] {
             key.event(&rule, step, at);
             if !rule.captured.is_empty() {
-                key.captured = rule.captured.iter().map(|(_, source)| source.captured(batch, row, event)).collect();
+                key.captured =
+                    rule.captured.iter().map(|(_, source)| Captured::of(*source, batch, row, event)).collect();
             }
         }
         self.look(slot, now, index, settings, out);

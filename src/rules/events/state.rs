@@ -6,13 +6,12 @@ use crate::model::{EventBatch, Timestamp};
 use crate::rules::SourceHealth;
 use crate::rules::alert_state::{AlertStates, RecordedSample, Scope, Transition, write_series};
 use crate::rules::rule::Settings;
+use crate::rules::schedule::SERIES_EVERY_MS;
 use ahash::RandomState;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-/// Active alerts write their `ALERTS` series this often.
-const SERIES_EVERY_MS: i64 = 15_000;
 /// Event types whose rules are remembered.
 const MAX_TYPES: usize = 4_096;
 
@@ -74,8 +73,8 @@ impl EventRules {
         self.rules.iter().map(|state| (&state.rule, &state.alerts, state.counters))
     }
 
-    pub(in crate::rules) fn alerts_mut(&mut self) -> impl Iterator<Item = (&Arc<EventRule>, &mut AlertStates)> {
-        self.rules.iter_mut().map(|state| (&state.rule, &mut state.alerts))
+    pub(in crate::rules) fn alerts_mut(&mut self) -> impl Iterator<Item = &mut AlertStates> {
+        self.rules.iter_mut().map(|state| &mut state.alerts)
     }
 
     /// Takes a batch of events.
@@ -95,7 +94,12 @@ impl EventRules {
                 if !select.matches_fields(batch, row, event) {
                     continue;
                 }
+                let heard = state.sources_heard();
                 state.event(now, batch, row, *step as usize, *rule as usize, &self.settings, &mut self.scratch, out);
+                if heard != state.sources_heard() && !self.deaf.is_empty() {
+                    // Now it is known which source this rule depends on.
+                    state.set_paused(now, &self.deaf);
+                }
             }
         }
     }

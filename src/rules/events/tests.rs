@@ -301,6 +301,17 @@ fn a_for_is_waited_for() {
 }
 
 #[test]
+fn keep_firing_for_bridges_a_gap() {
+    let mut world = World::new("alerts:\n  K: {event: {match: e, count: '>= 1', within: 10s}, keep_firing_for: 30s}\n");
+    world.event(0.0, 0.0, "e", &[]);
+    world.run(30.0);
+    world.event(30.0, 0.0, "e", &[]);
+    world.run(200.0);
+    let lines: Vec<&str> = world.said.lines().map(|line| line.split(" 1 x").next().unwrap()).collect();
+    assert_eq!(lines, [r#"0 {alertname="K"} inactive->firing"#, r#"70 {alertname="K"} firing->inactive"#]);
+}
+
+#[test]
 fn keys_are_bounded_and_what_goes_is_counted() {
     let (set, plan) = compile(STUCK, 3);
     let mut world = World { rules: Rules::new(set, at(0.0)), plan, said: String::new() };

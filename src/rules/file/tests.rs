@@ -90,3 +90,21 @@ fn an_error_inside_a_block_points_into_it() {
     let (_, found) = check("groups:\n- name: a\n  rules:\n  - alert: A\n    expr: |\n      up\n        =! 1\n");
     assert!(found.starts_with("r.yaml:7:"), "{found}");
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, cases: 128, ..Default::default() })]
+
+    /// A file with pieces missing, doubled or swapped is an error with a place, never a panic.
+    #[test]
+    fn a_mangled_file_is_no_panic(cut in proptest::collection::vec(0_usize..400, 0..6), swap in 0_usize..400) {
+        let mut text: Vec<char> = "groups:\n- name: a\n  interval: 5s\n  limit: 3\n  labels: {a: b}\n  rules:\n  - alert: A\n    expr: |\n      sum(rate(x[5m])) > 1\n    for: 5m\n    labels: {s: '{{ $value }}'}\n    annotations: {t: \"{{ $labels.x }}\"}\n  - {record: r, expr: 'y'}\nalerts:\n  B: {metric: x_total, above: 5%}\n  C: {event: {absent: q, within: 5s}}\n".chars().collect();
+        for at in cut {
+            if at < text.len() {
+                text.remove(at);
+            }
+        }
+        let len = text.len();
+        text.swap(swap % len, (swap * 7 + 3) % len);
+        check(&text.into_iter().collect::<String>());
+    }
+}

@@ -211,7 +211,11 @@ pub(in crate::rules) fn publish(
             value_at_firing: state.value_at_firing,
             value: state.value,
             value_at_resolve: state.value_at_resolve,
-            generator_url: format!("{}{}", settings.external_url.trim_end_matches('/'), graph_link(expression, true)),
+            generator_url: match expression {
+                // An event condition has no expression to look at.
+                "" => settings.external_url.clone(),
+                _ => format!("{}{}", settings.external_url.trim_end_matches('/'), graph_link(expression, true)),
+            },
         }));
     }
     state.published.clone()

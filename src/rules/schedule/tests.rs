@@ -224,7 +224,7 @@ fn a_reload_carries_alerts_over_and_ends_those_of_rules_that_are_gone() {
     let mut out = Effects::default();
     world.rules.reconfigure(set("groups: []"), at(120_003), &mut out);
     assert_eq!(out.transitions[0].change.reason, crate::rules::Reason::RuleRemoved);
-    assert!(out.samples.iter().all(crate::rules::RecordedSample::is_stale));
+    assert!(out.samples.iter().all(RecordedSample::is_stale));
     assert!(world.rules.published().1.is_empty());
 }
 

@@ -1,5 +1,7 @@
 //! Thresholds as people write them: `5%`, `500ms`, `10MiB`, `0.05`.
 
+use crate::mapping::units;
+
 /// A number in the base unit: seconds (`s`), bytes (`B`), a ratio (`%`), or none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quantity {
@@ -9,32 +11,23 @@ pub struct Quantity {
     pub unit: String,
 }
 
-const UNITS: [(&str, &str, f64); 24] = [
-    ("%", "%", 0.01),
-    ("percent", "%", 0.01),
-    ("ns", "s", 1e-9),
-    ("us", "s", 1e-6),
-    ("µs", "s", 1e-6),
-    ("ms", "s", 1e-3),
-    ("s", "s", 1.0),
-    ("m", "s", 60.0),
-    ("min", "s", 60.0),
-    ("h", "s", 3_600.0),
-    ("d", "s", 86_400.0),
-    ("B", "B", 1.0),
-    ("kB", "B", 1e3),
-    ("KB", "B", 1e3),
-    ("MB", "B", 1e6),
-    ("GB", "B", 1e9),
-    ("TB", "B", 1e12),
-    ("KiB", "B", 1_024.0),
-    ("MiB", "B", 1_048_576.0),
-    ("GiB", "B", 1_073_741_824.0),
-    ("TiB", "B", 1_099_511_627_776.0),
-    ("k", "", 1e3),
-    ("M", "", 1e6),
-    ("G", "", 1e9),
-];
+/// Multiples of plain numbers.
+const MULTIPLES: [(&str, f64); 3] = [("k", 1e3), ("M", 1e6), ("G", 1e9)];
+
+/// The short name of a base unit and the factor to it.
+fn unit_of(name: &str) -> Option<(&'static str, f64)> {
+    if let Some((_, factor)) = MULTIPLES.iter().find(|(known, _)| *known == name) {
+        return Some(("", *factor));
+    }
+    let (base, factor) = units::base_unit(name)?;
+    let short = match base {
+        "seconds" => "s",
+        "bytes" => "B",
+        "ratio" => "%",
+        other => other,
+    };
+    Some((short, factor))
+}
 
 /// Parses a number with an optional unit; durations may have several parts (`1h30m`).
 ///
@@ -51,15 +44,15 @@ pub fn parse_quantity(text: &str) -> Result<Quantity, String> {
     if unit.is_empty() {
         return Ok(Quantity { value: number, unit: String::new() });
     }
-    if let Some((_, base, factor)) = UNITS.iter().find(|(name, ..)| *name == unit) {
+    if let Some((base, factor)) = unit_of(unit) {
         // Divided where the factor is a fraction, so that 500ms is 0.5 and 5% is 0.05 exactly.
-        let value = if *factor < 1.0 { number / (1.0 / factor).round() } else { number * factor };
-        return Ok(Quantity { value, unit: (*base).into() });
+        let value = if factor < 1.0 { number / (1.0 / factor).round() } else { number * factor };
+        return Ok(Quantity { value, unit: base.into() });
     }
     match crate::model::parse_duration_ms(text) {
         Ok(ms) => Ok(Quantity { value: ms as f64 / 1e3, unit: "s".into() }),
         Err(_) => {
-            let near = crate::config::diagnostic::nearest(unit, UNITS.iter().map(|(name, ..)| *name));
+            let near = crate::config::diagnostic::nearest(unit, units::names());
             Err(near.map_or_else(bad, |near| format!("unknown unit {unit:?}; did you mean {near:?}?")))
         }
     }

@@ -8,7 +8,7 @@ fn compile(yaml: &str) -> (RuleSet, String) {
     let read = file::read("a.yaml", &format!("alerts:\n  {yaml}\n"), &mut found).unwrap_or_default();
     let metric_type = |name: &str| match name {
         "events_total" | "events_failed_total" => Some(MetricType::Counter),
-        "stock" | "heap_bytes" | "used_ratio" => Some(MetricType::Gauge),
+        "stock" | "heap_bytes" | "used_ratio" | "cpu_percent" => Some(MetricType::Gauge),
         "order_duration_seconds" => Some(MetricType::Histogram),
         _ => None,
     };
@@ -59,6 +59,11 @@ fn metrics_compile_to_promql_with_messages() {
         "A: {metric: order_duration_seconds, stat: p999, above: 2s}",
         "histogram_quantile(0.999, sum(rate(order_duration_seconds[5m]))) > 2",
         "p99.9 of order_duration_seconds is {{ $value | humanizeDuration }} (above 2s)",
+    );
+    check(
+        "A: {metric: cpu_percent, above: 90%}",
+        "cpu_percent > 90",
+        "cpu_percent is {{ $value | humanize }}% (above 90%)",
     );
     check(
         "A: {metric: used_ratio, above: 90%}",

@@ -132,3 +132,78 @@ fn what_is_wrong_with_the_files_is_said() {
     );
     assert!(report.tests.is_empty() && found.contains("r.yaml:1:"), "{found}");
 }
+
+/// Every expectation below is what promtool 2.42 printed for these rules and this input.
+#[test]
+fn the_verdicts_are_those_of_promtool() {
+    let rules = r#"
+groups:
+- name: base
+  rules:
+  - {record: 'job:req:rate5m', expr: 'sum by (job) (rate(req_total[5m]))', labels: {kind: base, job: ''}}
+  - {record: agg, expr: max(g)}
+- name: alerts
+  limit: 3
+  rules:
+  - alert: Keep
+    expr: g{i="1"} > 5
+    keep_firing_for: 3m
+    labels: {sev: '{{ if gt $value 8.0 }}high{{ else }}low{{ end }}', i: 'x{{ $labels.i }}'}
+    annotations:
+      s: 'v={{ $value | humanize }} q={{ query "agg" | first | value }} {{ $labels.nope }}{{ $externalLabels.dc }}'
+      t: '{{ range query "g" | sortByLabel "i" }}{{ .Labels.i }}={{ .Value }};{{ end }}'
+  - {alert: For, expr: g > 2, for: 2m}
+  - {alert: Absent, expr: 'absent(nothing{job="a"})', for: 1m}
+  - {alert: OnAlerts, expr: 'count(ALERTS{alertname="For",alertstate="firing"}) > 0'}
+  - {alert: Scalar, expr: vector(scalar(agg)) > 3}
+"#;
+    let test = r#"
+rule_files: [r.yaml]
+evaluation_interval: 1m
+group_eval_order: [base, alerts]
+tests:
+- interval: 1m
+  external_labels: {dc: eu}
+  input_series:
+  - {series: 'g{i="1"}', values: '1 6 9 9 1 1 1 1 1 7 1 1x20'}
+  - {series: 'g{i="2"}', values: '3 3 3 _ stale 3x20'}
+  - {series: 'req_total{job="a",x="1"}', values: '0+60x20'}
+  - {series: 'req_total{job="a",x="2"}', values: '0+30x10 0+30x10'}
+  alert_rule_test:
+  - {eval_time: 0m, alertname: Keep, exp_alerts: []}
+  - {eval_time: 1m, alertname: Absent, exp_alerts: [{exp_labels: {job: a}}]}
+  - {eval_time: 2m, alertname: For, exp_alerts: [{exp_labels: {i: '2'}}]}
+  - {eval_time: 2m, alertname: Scalar, exp_alerts: [{}]}
+  - eval_time: 3m
+    alertname: Keep
+    exp_alerts:
+    - {exp_labels: {i: x1, sev: high}, exp_annotations: {s: 'v=9 q=9 eu', t: '1=9;2=3;'}}
+    - {exp_labels: {i: x1, sev: low}, exp_annotations: {s: 'v=6 q=6 eu', t: '1=6;2=3;'}}
+  - {eval_time: 3m, alertname: For, exp_alerts: [{exp_labels: {i: '1'}}, {exp_labels: {i: '2'}}]}
+  - {eval_time: 4m30s, alertname: For, exp_alerts: []}
+  - {eval_time: 5m, alertname: OnAlerts, exp_alerts: []}
+  - {eval_time: 6m, alertname: Keep, exp_alerts: [{exp_labels: {i: x1, sev: high}, exp_annotations: {s: 'v=9 q=9 eu', t: '1=9;2=3;'}}]}
+  - {eval_time: 8m, alertname: Keep, exp_alerts: []}
+  - {eval_time: 8m, alertname: OnAlerts, exp_alerts: [{}]}
+  - {eval_time: 12m, alertname: For, exp_alerts: [{exp_labels: {i: '2'}}]}
+  promql_expr_test:
+  - expr: ALERTS
+    eval_time: 4m
+    exp_samples:
+    - {labels: 'ALERTS{alertname="Absent", alertstate="firing", job="a"}', value: 1}
+    - {labels: 'ALERTS{alertname="Keep", alertstate="firing", i="x1", sev="high"}', value: 1}
+    - {labels: 'ALERTS{alertname="Keep", alertstate="firing", i="x1", sev="low"}', value: 1}
+  - expr: ALERTS_FOR_STATE
+    eval_time: 7m
+    exp_samples:
+    - {labels: 'ALERTS_FOR_STATE{alertname="Absent", job="a"}', value: 0}
+    - {labels: 'ALERTS_FOR_STATE{alertname="For", i="2"}', value: 300}
+    - {labels: 'ALERTS_FOR_STATE{alertname="OnAlerts"}', value: 420}
+  - expr: '{__name__=~"job:.*|agg"}'
+    eval_time: 15m
+    exp_samples: [{labels: agg, value: 3}, {labels: 'job:req:rate5m{kind="base"}', value: 1.4}]
+"#;
+    let (report, found) = check("t.yaml", test, &[("r.yaml", rules)]);
+    assert_eq!(found, "");
+    assert!(report.passed(), "{report}");
+}

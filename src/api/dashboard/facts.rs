@@ -224,7 +224,8 @@ fn series(stats: &StoreStats, limit: usize) -> Series {
     }
 }
 
-fn receivers(outbox: &OutboxStatus) -> Vec<Receiver> {
+/// The receivers in order of their names, their integrations together.
+pub fn receivers(outbox: &OutboxStatus) -> Vec<Receiver> {
     let mut by_name: BTreeMap<Arc<str>, Receiver> = BTreeMap::new();
     for lane in &outbox.lanes {
         let name = lane.receiver.clone();

@@ -9,6 +9,8 @@
 
 mod backend;
 mod dashboard;
+#[cfg(test)]
+mod deploy_tests;
 mod error;
 mod events;
 #[cfg(test)]

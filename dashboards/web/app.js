@@ -48,16 +48,20 @@ function make(name, css = "", text = "") {
 /** Keeps one child for each item, in order; a child is made once and then only updated. */
 function keyed(parent, items, keyOf, create, update) {
   const known = new Map([...parent.children].map((child) => [child.dataset.key, child]));
+  const seen = new Map();
   let before = parent.firstElementChild;
   for (const item of items) {
-    const key = keyOf(item);
+    // Two items with one key (alerts of two rules with the same labels) are told apart by their order.
+    const times = (seen.get(keyOf(item)) ?? 0) + 1;
+    seen.set(keyOf(item), times);
+    const key = times === 1 ? keyOf(item) : `${keyOf(item)} ${times}`;
     let child = known.get(key);
     if (child === undefined) {
       child = create(item);
       child.dataset.key = key;
     }
     known.delete(key);
-    if (child === before) before = before.nextElementSibling;
+    if (child === before) before = before?.nextElementSibling ?? null;
     else parent.insertBefore(child, before);
     update(child, item);
   }
@@ -99,8 +103,9 @@ function showVerdict(data) {
   const word = plain(status);
   setText($("status"), word.charAt(0).toUpperCase() + word.slice(1));
   const reasons = [];
-  if (failing.length) reasons.push(failing.map((check) => check.reason ? `${check.name}: ${check.reason}` : check.name).slice(0, 2).join("; ") + (failing.length > 2 ? ` and ${failing.length - 2} more` : ""));
+  if (failing.length) reasons.push(failing.map((check) => check.reason && check.reason.length <= 60 ? `${check.name}: ${check.reason}` : `${check.name} is ${plain(check.status)}`).slice(0, 2).join("; ") + (failing.length > 2 ? ` and ${failing.length - 2} more` : ""));
   if (firing.length) reasons.push(firing.length === 1 ? `1 alert fires: ${firing[0].name}` : `${firing.length} alerts fire`);
+  for (const source of data.sources.filter((one) => one.state === "lost").slice(0, 2)) reasons.push(`nothing is heard from ${source.name}: ${source.reason}`);
   if (unknown.length) reasons.push(`${unknown.length} of ${data.health.checks.length} checks cannot tell`);
   if (!reasons.length) reasons.push(data.health.checks.length ? `All ${data.health.checks.length} checks pass, no alert fires.` : "No alert fires. No health check is configured.");
   setText($("status-why"), reasons.join(" · "));

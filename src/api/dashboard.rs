@@ -6,7 +6,7 @@
 mod facts;
 mod figures;
 
-pub use facts::{Alert, Health, Receiver, health};
+pub use facts::{Alert, Health, Receiver, health, receivers, sources};
 
 use super::Shared;
 use super::error::{ApiError, json_text};

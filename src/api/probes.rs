@@ -1,13 +1,13 @@
 //! `/health`, which tells how the service is, and the probes of sidewatch itself.
 
 use super::Shared;
-use super::dashboard::health;
-use super::error::{ApiError, json};
+use super::dashboard::{health, sources};
+use super::error::{ApiError, json as answer_json};
 use super::prometheus::Params;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
-use serde::Serialize;
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -72,27 +72,37 @@ fn starting() -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "sidewatch is starting", "ask again").retry_after(1)
 }
 
-/// `GET /health`: 200, or 503 when the service is unhealthy. `?verbose=false` leaves the checks out.
+/// `GET /health`: 200, or 503 when the service is unhealthy. `?verbose=false` leaves out everything but the status.
 ///
 /// # Errors
 /// 503 when the core does not answer.
 pub async fn health_of_the_service(State(backend): State<Shared>, params: Params) -> Result<Response, ApiError> {
-    #[derive(Serialize)]
-    struct Answer {
-        status: &'static str,
-        service: String,
-        instance: String,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        checks: Option<serde_json::Map<String, serde_json::Value>>,
-    }
-    let report = backend.core.call(|core, _| health(core)).await?;
+    let (report, sources) = backend.core.call(|core, _| (health(core), sources(core))).await?;
     let status = if report.status == "unhealthy" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    let checks = (params.get("verbose") != Some("false")).then(|| report.checks_by_name());
-    let answer = Answer {
-        status: report.status,
-        service: backend.identity.service.clone(),
-        instance: backend.identity.instance.clone(),
-        checks,
-    };
-    Ok(json(status, &answer))
+    let mut answer = json!({
+        "status": report.status,
+        "service": backend.identity.service,
+        "instance": backend.identity.instance,
+    });
+    if params.get("verbose") != Some("false") {
+        let sources: Map<String, Value> = sources
+            .into_iter()
+            .map(|source| (source.name.to_string(), json!({"state": source.state, "reason": source.reason})))
+            .collect();
+        let failing: Vec<String> = (backend.surroundings.outbox)()
+            .lanes
+            .iter()
+            .filter_map(|lane| Some(format!("{}: {}", lane.receiver, lane.last_error.as_ref()?.error)))
+            .collect();
+        let reload = (backend.surroundings.reload_status)();
+        answer["checks"] = report.checks_by_name().into();
+        // How sidewatch itself is. It has no part in the status: a receiver that fails says nothing about the service.
+        answer["sidewatch"] = json!({
+            "sources": sources,
+            "queue": backend.queue(),
+            "failing_receivers": failing,
+            "configuration": {"succeeded": reload.succeeded, "error": reload.error},
+        });
+    }
+    Ok(answer_json(status, &answer))
 }

@@ -1,9 +1,8 @@
 //! `GET /api/status`: the state of every part.
 
 use super::Shared;
-use super::dashboard::health;
+use super::dashboard::{health, receivers};
 use super::error::{ApiError, json as json_answer};
-use crate::notify::OutboxStatus;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
@@ -26,7 +25,7 @@ struct Status {
     queue: super::QueueStatus,
     series: Value,
     rules: Value,
-    notifications: OutboxStatus,
+    notifications: Value,
 }
 
 /// `GET /api/status`.
@@ -36,7 +35,11 @@ struct Status {
 pub async fn status(State(backend): State<Shared>) -> Result<Response, ApiError> {
     let (identity, limits) = (backend.identity.clone(), backend.limits());
     let reload = (backend.surroundings.reload_status)();
-    let (queue, notifications) = (backend.queue(), (backend.surroundings.outbox)());
+    let (queue, outbox) = (backend.queue(), (backend.surroundings.outbox)());
+    let notifications = json!({
+        "pending": outbox.pending, "limit_messages": outbox.limit_messages, "receivers": receivers(&outbox),
+        "receiver_gone": outbox.receiver_gone, "dead_letters": outbox.dead_letters.len(),
+    });
     let addresses = backend.addresses;
     let status = backend.core.call(move |core, now| {
         let engine = &core.engine;

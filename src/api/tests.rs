@@ -292,6 +292,19 @@ fn the_wrong_listener_names_the_right_one_and_the_right_one_has_everything() {
 }
 
 #[test]
+fn health_says_how_the_service_and_sidewatch_are() {
+    let bench = bench();
+    let full = bench.get("/health").json();
+    assert_eq!((&full["status"], &full["checks"]), (&"healthy".into(), &serde_json::json!({})), "{full}");
+    assert_eq!(
+        (&full["sidewatch"]["queue"]["capacity"], &full["sidewatch"]["configuration"]["succeeded"]),
+        (&16.into(), &true.into())
+    );
+    let short = bench.get("/health?verbose=false").json();
+    assert_eq!(short, serde_json::json!({"status": "healthy", "service": "shop", "instance": "i1"}));
+}
+
+#[test]
 fn the_webhook_handshake_grants_the_origin() {
     let bench = bench();
     let options = |headers: &[(&str, &str)]| {

@@ -2,6 +2,7 @@
 
 use crate::api::CoreHandle;
 use crate::engine::{Core, Input, InputSample};
+use crate::model::AlertStatus;
 use crate::series::text;
 use crate::telemetry::self_metrics::{self, SelfMetrics};
 use std::time::Duration;
@@ -42,7 +43,10 @@ pub(super) async fn run(own: &'static SelfMetrics, core: CoreHandle<Core>, cance
 }
 
 /// What the core counts itself becomes self-metrics. `hits` is the number of limited updates seen before.
-fn figures(core: &Core, hits: u64) -> u64 {
+fn figures(core: &mut Core, hits: u64) -> u64 {
+    let (_, alerts) = core.engine.published();
+    let firing = alerts.iter().filter(|alert| alert.status() == AlertStatus::Firing).count();
+    self_metrics::alerts_firing().set(firing as f64);
     let store = core.engine.store();
     self_metrics::series().set(store.live_series() as f64);
     let now = store.limit_hits();

@@ -42,6 +42,7 @@ names! {
     SOURCE_FILE_RESETS = "sidewatch_source_file_resets_total", Counter, Count, "Times that a followed file was rotated, truncated or could not be found again, by reason.";
     NOTIFICATIONS_SENT = "sidewatch_notifications_sent_total", Counter, Count, "Messages that a receiver has accepted.";
     NOTIFICATIONS_FAILED = "sidewatch_notifications_failed_total", Counter, Count, "Attempts to send a message that failed, by reason.";
+    ALERTS_FIRING = "sidewatch_alerts_firing", Gauge, Count, "Alerts that fire.";
     RULE_EVALUATIONS = "sidewatch_rule_evaluations_total", Counter, Count, "Evaluations of rules, by group and by what set them off.";
     RULE_EVALUATION_FAILURES = "sidewatch_rule_evaluation_failures_total", Counter, Count, "Evaluations of rules that failed, by group.";
     CHECKPOINT_FAILURES = "sidewatch_checkpoint_failures_total", Counter, Count, "Checkpoints that could not be written.";
@@ -116,6 +117,11 @@ pub fn notifications_sent(receiver: &str) -> Counter {
 /// Counter of failed attempts to send.
 pub fn notifications_failed(receiver: &str, reason: &'static str) -> Counter {
     metrics::counter!(NOTIFICATIONS_FAILED, "receiver" => receiver.to_owned(), "reason" => reason)
+}
+
+/// Gauge of alerts that fire.
+pub fn alerts_firing() -> Gauge {
+    metrics::gauge!(ALERTS_FIRING)
 }
 
 /// Counter of rule evaluations; `trigger` is `interval`, `reactive` or `timer`.

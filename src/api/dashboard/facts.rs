@@ -3,10 +3,12 @@
 use super::figures;
 use crate::api::{CoreGone, QueueStatus, Shared};
 use crate::engine::{Core, SecondTotals};
+use crate::health::Status;
 use crate::model::{Labels, Timestamp};
 use crate::notify::OutboxStatus;
 use crate::rules::AlertPhase;
 use crate::series::{StoreStats, View};
+use crate::source::SourceState;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -168,11 +170,14 @@ fn alerts(core: &mut Core) -> Vec<Alert> {
     all
 }
 
-/// What the checks say.
+/// What the checks say. A source that is lost makes a healthy service one that nobody can judge: what it would have said
+/// is missing.
 pub fn health(core: &Core) -> Health {
     let report = core.engine.checks().report();
+    let is_deaf = core.engine.sources().values().any(|source| matches!(source.state, SourceState::Lost { .. }));
+    let status = if is_deaf { report.status.max(Status::Unknown) } else { report.status };
     Health {
-        status: report.status.name(),
+        status: status.name(),
         checks: report
             .checks
             .into_iter()
@@ -195,7 +200,8 @@ impl Health {
     }
 }
 
-fn sources(core: &Core) -> Vec<Source> {
+/// The sources in order of their names.
+pub fn sources(core: &Core) -> Vec<Source> {
     let one = |(name, status): (&Arc<str>, &crate::engine::SourceStatus)| {
         let (state, reason) = (status.state.word(), status.state.detail());
         Source { name: name.clone(), kind: status.kind, state, reason, received: status.events }
@@ -218,7 +224,8 @@ fn series(stats: &StoreStats, limit: usize) -> Series {
     }
 }
 
-fn receivers(outbox: &OutboxStatus) -> Vec<Receiver> {
+/// The receivers in order of their names, their integrations together.
+pub fn receivers(outbox: &OutboxStatus) -> Vec<Receiver> {
     let mut by_name: BTreeMap<Arc<str>, Receiver> = BTreeMap::new();
     for lane in &outbox.lanes {
         let name = lane.receiver.clone();

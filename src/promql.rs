@@ -8,20 +8,24 @@
 //! samples of a series, and an aggregation adds whole series to its groups. No clock is read and nothing is random.
 //!
 //! Experimental parts of the language are on unless [`Options::experimental`] is off: functions, duration expressions,
-//! `anchored` and `smoothed`, `fill`. Names are removed at the end of an evaluation (`promql-delayed-name-removal`), start
-//! timestamps count as resets (`use-start-timestamps`).
+//! `anchored` and `smoothed`, `fill`. Names are removed at the end of an evaluation unless
+//! [`Options::delayed_name_removal`] is off; start timestamps count as resets (`use-start-timestamps`).
 
 pub mod ast;
 mod durations;
 mod eval;
 pub mod functions;
+mod hash;
 mod lexer;
 mod notes;
 pub mod number;
 mod parser;
 mod plan;
+mod pretty;
 mod printer;
 pub mod testing;
+#[cfg(test)]
+mod tests;
 mod token;
 
 pub use ast::Expr;
@@ -53,6 +57,9 @@ pub struct Options<'a> {
     pub canceled: Option<&'a (dyn Fn() -> bool + Sync)>,
     /// Whether what Prometheus has behind feature flags is understood.
     pub experimental: bool,
+    /// Whether metric names that an operation removes stay visible until the end (`promql-delayed-name-removal`), so that
+    /// `label_replace` can still use them; without it they go at once, as in a Prometheus without that flag.
+    pub delayed_name_removal: bool,
     /// Whether `rate()` and `increase()` judge counters by the label `__type__` instead of the end of the name.
     pub type_and_unit_labels: bool,
 }
@@ -69,6 +76,7 @@ impl Default for Options<'_> {
             deadline: None,
             canceled: None,
             experimental: true,
+            delayed_name_removal: true,
             type_and_unit_labels: false,
         }
     }

@@ -190,7 +190,7 @@ struct Evaluator<'a> {
     unasked: usize,
 }
 
-impl Evaluator<'_> {
+impl<'a> Evaluator<'a> {
     /// Counts samples that are now in memory, and asks now and then whether there is time left.
     fn account(&mut self, samples: usize) -> Evaluated<()> {
         self.samples = self.samples.saturating_add(samples);
@@ -222,7 +222,9 @@ impl Evaluator<'_> {
             Expr::Number { value, .. } => self.constant(frame, value.0),
             Expr::String(text, _) => Ok(Out::Text(text.value.clone())),
             Expr::Paren(inner, _) => self.eval(frame, inner),
-            Expr::Vector(selector) => self.vector_selector(frame, selector).map(Out::Matrix),
+            Expr::Vector(selector) => {
+                self.collected(|evaluator, sink| evaluator.vector_selector(frame, selector, sink)).map(Out::Matrix)
+            }
             Expr::Matrix { .. } | Expr::Subquery(_) => fail("a range vector is not expected here"),
             Expr::Unary { negative, expr, .. } => self.unary(frame, *negative, expr),
             Expr::Binary(binary) => self.binary(frame, binary),
@@ -230,6 +232,10 @@ impl Evaluator<'_> {
             Expr::Call(call) => self.call(frame, call),
             Expr::Invariant(inner) => self.invariant(frame, inner),
         }?;
+        let out = match out {
+            Out::Matrix(series) if !self.options.delayed_name_removal => Out::Matrix(clean_up(series)?),
+            out => out,
+        };
         let size = match &out {
             Out::Scalar(values) => values.len(),
             Out::Text(_) => 1,

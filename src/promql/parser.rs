@@ -22,6 +22,9 @@ use error::Failure;
 /// How deep an expression may be nested, and how long a chain of operators may be.
 pub const MAX_DEPTH: usize = 250;
 
+/// How many parentheses, calls or signs may be open at once: reading one takes more of the stack than evaluating it.
+const MAX_NESTING: usize = 100;
+
 /// Reads an expression.
 ///
 /// # Errors
@@ -128,7 +131,7 @@ impl<'a> Parser<'a> {
     }
 
     fn deeper<T>(&mut self, parse: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
-        if self.depth >= self.max_depth {
+        if self.depth >= self.max_depth.min(MAX_NESTING) {
             return Err(self.too_deep());
         }
         self.depth += 1;
@@ -138,7 +141,8 @@ impl<'a> Parser<'a> {
     }
 
     fn too_deep(&self) -> Failure {
-        let message = format!("expression is nested too deeply (the limit is {} levels)", self.max_depth);
+        let limit = if self.depth >= MAX_NESTING { MAX_NESTING.min(self.max_depth) } else { self.max_depth };
+        let message = format!("expression is nested too deeply (the limit is {limit} levels)");
         Failure { span: span_of(&self.peek()), message }
     }
 

@@ -125,10 +125,15 @@ impl Display for DurationExpr {
     }
 }
 
+/// A subquery's range, step and modifiers.
+pub(super) fn subquery_suffix(subquery: &Subquery) -> String {
+    let step = subquery.step.as_ref().map(ToString::to_string).unwrap_or_default();
+    format!("[{}:{step}]{}", subquery.range, ModifierText(&subquery.modifiers))
+}
+
 impl Display for Subquery {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let step = self.step.as_ref().map(ToString::to_string).unwrap_or_default();
-        write!(f, "{}[{}:{step}]{}", self.expr, self.range, ModifierText(&self.modifiers))
+        write!(f, "{}{}", self.expr, subquery_suffix(self))
     }
 }
 
@@ -143,7 +148,6 @@ impl Display for Binary {
         if let Some(matching) = &self.matching {
             matching.fmt(f)?;
         }
-        // A metric that is called like a modifier would be read as one after its operator.
         write!(f, " {}", self.right)
     }
 }
@@ -174,14 +178,21 @@ impl Display for Matching {
     }
 }
 
+/// An aggregation up to its parenthesis.
+pub(super) fn aggregate_head(aggregate: &Aggregate) -> String {
+    let name = aggregate.op.name();
+    if aggregate.without {
+        format!("{name} without ({}) ", label_list(&aggregate.grouping))
+    } else if aggregate.grouping.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{name} by ({}) ", label_list(&aggregate.grouping))
+    }
+}
+
 impl Display for Aggregate {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(self.op.name())?;
-        if self.without {
-            write!(f, " without ({}) ", label_list(&self.grouping))?;
-        } else if !self.grouping.is_empty() {
-            write!(f, " by ({}) ", label_list(&self.grouping))?;
-        }
+        f.write_str(&aggregate_head(self))?;
         match &self.parameter {
             Some(parameter) => write!(f, "({parameter}, {})", self.expr),
             None => write!(f, "({})", self.expr),

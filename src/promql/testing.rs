@@ -7,7 +7,7 @@ mod storage;
 
 pub use compare::same_histogram;
 pub use script::{Report, run_file};
-pub use series::{Point, PointValue, SeriesNotation, parse_series};
+pub use series::{Point, PointValue, SeriesNotation, parse_series, parse_values};
 pub use storage::TestStorage;
 
 #[cfg(test)]

@@ -135,8 +135,11 @@ impl FloatHistogram {
         fn same_all(a: &[f64], b: &[f64]) -> bool {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(*a, *b))
         }
-        fn same_spans(a: &[Span], b: &[Span]) -> bool {
-            buckets::span_indexes(a).eq(buckets::span_indexes(b))
+        fn same_side(a: (&[Span], &[f64]), b: (&[Span], &[f64])) -> bool {
+            let indexes = |(spans, counts): (&[Span], &[f64])| -> Vec<i32> {
+                buckets::indexed(spans, counts).map(|(index, _)| index).collect()
+            };
+            indexes(a) == indexes(b) && same_all(a.1, b.1)
         }
         self.schema == other.schema
             && same(self.count, other.count)
@@ -144,10 +147,14 @@ impl FloatHistogram {
             && (!self.uses_custom_buckets() || same_all(&self.custom_values, &other.custom_values))
             && same(self.zero_threshold, other.zero_threshold)
             && same(self.zero_count, other.zero_count)
-            && same_spans(&self.negative_spans, &other.negative_spans)
-            && same_all(&self.negative_buckets, &other.negative_buckets)
-            && same_spans(&self.positive_spans, &other.positive_spans)
-            && same_all(&self.positive_buckets, &other.positive_buckets)
+            && same_side(
+                (&self.negative_spans, &self.negative_buckets),
+                (&other.negative_spans, &other.negative_buckets),
+            )
+            && same_side(
+                (&self.positive_spans, &self.positive_buckets),
+                (&other.positive_spans, &other.positive_buckets),
+            )
     }
 
     /// How many float samples one of these weighs in the limit on samples (16 bytes a sample).

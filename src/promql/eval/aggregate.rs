@@ -22,27 +22,41 @@ pub(super) struct Groups {
 
 impl Groups {
     pub fn new(aggregate: &Aggregate, matrix: &[Series]) -> Self {
-        let mut known: BTreeMap<Labels, usize> = BTreeMap::new();
-        let mut groups =
-            Self { of_series: Vec::with_capacity(matrix.len()), labels: Vec::new(), drop_names: Vec::new() };
-        for series in matrix {
-            let listed = |name: &str| aggregate.grouping.iter().any(|label| label == name);
-            let labels = if aggregate.without {
-                series.labels.filtered(|name| name != METRIC_NAME && !listed(name))
-            } else if aggregate.grouping.is_empty() {
-                Labels::default()
-            } else {
-                series.labels.filtered(listed)
-            };
-            let group = *known.entry(labels.clone()).or_insert_with(|| {
-                groups.labels.push(labels);
-                groups.drop_names.push(false);
-                groups.labels.len() - 1
-            });
-            groups.drop_names[group] |= series.drop_name;
-            groups.of_series.push(group);
-        }
-        groups
+        let mut grouping = Grouping::default();
+        let of_series = matrix.iter().map(|series| grouping.group(aggregate, series)).collect();
+        Self { of_series, labels: grouping.labels, drop_names: grouping.drop_names }
+    }
+}
+
+/// Finds the groups of series, one series after the other.
+#[derive(Default)]
+struct Grouping {
+    known: BTreeMap<Labels, usize>,
+    labels: Vec<Labels>,
+    drop_names: Vec<bool>,
+}
+
+impl Grouping {
+    fn group(&mut self, aggregate: &Aggregate, series: &Series) -> usize {
+        let listed = |name: &str| aggregate.grouping.iter().any(|label| label == name);
+        let labels = if aggregate.without {
+            series.labels.filtered(|name| name != METRIC_NAME && !listed(name))
+        } else if aggregate.grouping.is_empty() {
+            Labels::default()
+        } else {
+            series.labels.filtered(listed)
+        };
+        let group = match self.known.get(&labels) {
+            Some(group) => *group,
+            None => {
+                self.known.insert(labels.clone(), self.labels.len());
+                self.labels.push(labels);
+                self.drop_names.push(false);
+                self.labels.len() - 1
+            }
+        };
+        self.drop_names[group] |= series.drop_name;
+        group
     }
 }
 
@@ -55,42 +69,55 @@ enum Cell {
         value: f64,
         lost: f64,
     },
-    Mean(Mean),
+    /// [`Mean`], laid out so that a cell stays small.
+    Mean {
+        value: f64,
+        lost: f64,
+        count: u32,
+        incremental: bool,
+    },
     /// Variance by Welford's method.
     Spread {
-        count: f64,
         mean: f64,
         sum: f64,
+        count: u32,
     },
     Histograms(Box<HistogramMean>),
     /// Floats and histograms together are neither.
     Mixed,
 }
 
+// There is a cell for each group and step.
+const _: () = assert!(size_of::<Cell>() == 24);
+
 impl Evaluator<'_> {
     pub(super) fn aggregate(&mut self, frame: Frame, aggregate: &Aggregate) -> Evaluated<Vec<Series>> {
         if aggregate.op.has_parameter() {
             return self.aggregate_with_parameter(frame, aggregate);
         }
-        let matrix = self.matrix(frame, &aggregate.expr)?;
-        let groups = Groups::new(aggregate, &matrix);
         let steps = frame.steps();
-        self.account(groups.labels.len().saturating_mul(steps))?;
-        let mut cells: Vec<Vec<Cell>> = vec![vec![Cell::Empty; steps]; groups.labels.len()];
-        let span = aggregate.expr.span();
+        let mut groups = Grouping::default();
+        let mut cells: Vec<Vec<Cell>> = Vec::new();
+        let span = aggregate.expr.unwrapped().span();
         let step_ms = frame.step_ms.max(1);
         let step_of = |t_ms: i64| usize::try_from(t_ms.saturating_sub(frame.start_ms) / step_ms).unwrap_or(0);
-        for (series, group) in matrix.iter().zip(&groups.of_series) {
-            let row = &mut cells[*group];
+        // One series at a time is in memory, where the expression allows it.
+        self.each_series(frame, &aggregate.expr, &mut |evaluator, series| {
+            let group = groups.group(aggregate, &series);
+            if group == cells.len() {
+                evaluator.account(steps)?;
+                cells.push(vec![Cell::Empty; steps]);
+            }
+            let row = &mut cells[group];
             for point in &series.floats {
                 row[step_of(point.t_ms)].add_float(aggregate.op, point.value);
             }
             for point in &series.histograms {
                 let cell = &mut row[step_of(point.t_ms)];
-                cell.add_histogram(aggregate.op, &point.histogram, &mut self.notes, span);
+                cell.add_histogram(aggregate.op, &point.histogram, &mut evaluator.notes, span);
             }
-            self.work(series.floats.len() + series.histograms.len())?;
-        }
+            evaluator.work(series.floats.len() + series.histograms.len())
+        })?;
         let mut out = Vec::with_capacity(cells.len());
         for (group, row) in cells.into_iter().enumerate() {
             let mut series = Series::new(groups.labels[group].clone(), groups.drop_names[group]);
@@ -117,11 +144,15 @@ impl Cell {
                 Aggregator::Count => *own += 1.0,
                 _ => {}
             },
-            Self::Mean(mean) => mean.add(value),
+            Self::Mean { value: own, lost, count, incremental } => {
+                let mut mean = Mean { value: *own, lost: *lost, count: *count, incremental: *incremental };
+                mean.add(value);
+                (*own, *lost, *count, *incremental) = (mean.value, mean.lost, mean.count, mean.incremental);
+            }
             Self::Spread { count, mean, sum } => {
-                *count += 1.0;
+                *count = count.saturating_add(1);
                 let delta = value - *mean;
-                *mean += delta / *count;
+                *mean += delta / f64::from(*count);
                 *sum += delta * (value - *mean);
             }
             Self::Histograms(_) => *self = Self::Mixed,
@@ -131,11 +162,11 @@ impl Cell {
 
     fn first_float(op: Aggregator, value: f64) -> Self {
         match op {
-            Aggregator::Avg => Self::Mean(Mean::new(value)),
+            Aggregator::Avg => Self::Mean { value, lost: 0.0, count: 1, incremental: false },
             Aggregator::Stddev | Aggregator::Stdvar => {
                 // The spread of one infinite value is unknown, not zero.
                 let sum = if value.is_finite() { 0.0 } else { f64::NAN };
-                Self::Spread { count: 1.0, mean: value, sum }
+                Self::Spread { count: 1, mean: value, sum }
             }
             Aggregator::Count | Aggregator::Group => Self::Plain { value: 1.0, lost: 0.0 },
             _ => Self::Plain { value, lost: 0.0 },
@@ -167,9 +198,11 @@ impl Cell {
             Self::Plain { value, lost } => {
                 series.push_float(t_ms, if value.is_infinite() { value } else { value + lost });
             }
-            Self::Mean(mean) => series.push_float(t_ms, mean.result()),
+            Self::Mean { value, lost, count, incremental } => {
+                series.push_float(t_ms, Mean { value, lost, count, incremental }.result());
+            }
             Self::Spread { count, sum, .. } => {
-                let variance = sum / count;
+                let variance = sum / f64::from(count);
                 series.push_float(t_ms, if op == Aggregator::Stddev { variance.sqrt() } else { variance });
             }
             Self::Histograms(total) => {

@@ -6,6 +6,7 @@ use super::quantiles::quantile;
 use super::{Collector, Evaluated, Evaluator, SampleRef, Series, Steps, fail};
 use crate::model::Labels;
 use crate::promql::ast::{Aggregate, Aggregator, Expr, Span};
+use crate::promql::hash::hash_labels;
 use crate::promql::number::{format_short, format_value};
 use crate::promql::plan::Frame;
 use crate::promql::{QueryError, SampleValue};
@@ -23,7 +24,7 @@ impl Evaluator<'_> {
         let parameters = self.scalar(frame, parameter)?;
         let matrix = self.matrix(frame, &aggregate.expr)?;
         let groups = Groups::new(aggregate, &matrix);
-        self.check_parameters(aggregate, &parameters, parameter.span())?;
+        self.check_parameters(aggregate, &parameters, parameter.unwrapped().span())?;
         match aggregate.op {
             Aggregator::Quantile => self.quantile(frame, aggregate, &parameters, &matrix, &groups),
             _ => self.pick(frame, aggregate, &parameters, matrix, &groups),
@@ -79,7 +80,7 @@ impl Evaluator<'_> {
                 match sample {
                     SampleRef::Float(value) => values[groups.of_series[at]].push(value),
                     SampleRef::Histogram(_) => {
-                        self.notes.histogram_ignored_in_aggregation("quantile", aggregate.expr.span());
+                        self.notes.histogram_ignored_in_aggregation("quantile", aggregate.expr.unwrapped().span());
                     }
                 }
             }
@@ -159,7 +160,7 @@ impl Evaluator<'_> {
                 let before = members.len();
                 members.retain(|(_, sample)| sample.float().is_some());
                 if members.len() < before {
-                    self.notes.histogram_ignored_in_aggregation(op.name(), aggregate.expr.span());
+                    self.notes.histogram_ignored_in_aggregation(op.name(), aggregate.expr.unwrapped().span());
                 }
                 let key = |sample: &SampleRef<'_>| sample.float().unwrap_or(f64::NAN);
                 // NaN is chosen last, by both.
@@ -215,11 +216,7 @@ impl Evaluator<'_> {
 
 /// Where a series stands between 0 and 1, by its labels, always in the same place.
 fn hash_ratio(labels: &Labels) -> f64 {
-    // FNV leaves the high bits of similar texts alike; one more round of mixing (of splitmix64) spreads them.
-    let mut hash = labels.fingerprint();
-    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (hash ^ (hash >> 31)) as f64 / u64::MAX as f64
+    hash_labels(labels) as f64 / u64::MAX as f64
 }
 
 /// A positive ratio takes the series from below, a negative one the others, so that r and r - 1 are complements.

@@ -129,6 +129,9 @@ impl Evaluator<'_> {
         let right = self.eval(frame, &binary.right)?;
         match (left, right) {
             (Out::Scalar(left), Out::Scalar(right)) => {
+                if binary.op.is_trim() {
+                    return fail(format!("operator {:?} not allowed for Scalar operations", binary.op.text()));
+                }
                 let values = left.into_iter().zip(right);
                 Ok(Out::Scalar(values.map(|(left, right)| float_operation(binary.op, left, right)).collect()))
             }
@@ -139,7 +142,7 @@ impl Evaluator<'_> {
                 self.vector_and_scalar(frame, binary, right, &left, true).map(Out::Matrix)
             }
             (Out::Matrix(left), Out::Matrix(right)) => match binary.op {
-                op if op.is_set() => self.set_operation(binary, left, right).map(Out::Matrix),
+                op if op.is_set() => self.set_operation(frame, binary, left, right).map(Out::Matrix),
                 _ => self.vectors(frame, binary, &left, &right).map(Out::Matrix),
             },
             _ => fail("a text is no operand"),

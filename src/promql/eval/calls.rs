@@ -1,6 +1,6 @@
 //! Calls of functions.
 
-use super::select::{Found, Lookback};
+use super::select::{Found, Lookback, Sink};
 use super::{Evaluated, Evaluator, Out, Series, Steps, fail, instant_functions};
 use crate::model::{Labels, METRIC_NAME};
 use crate::promql::ast::{Call, Expr, Extension, Selector, Text, ValueType};
@@ -26,10 +26,24 @@ impl<'a> Evaluator<'a> {
             "start_timestamp" => self.timestamp(frame, call, true),
             "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => self.sort(frame, call),
             "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => self.histogram_call(frame, call),
-            _ if call.args.iter().any(|arg| arg.value_type() == ValueType::Matrix) => self.range_call(frame, call),
+            _ if is_range_call(call) => self.collected(|evaluator, sink| evaluator.range_call(frame, call, sink)),
             _ => self.instant_call(frame, call),
         }?;
         Ok(Out::Matrix(matrix))
+    }
+
+    /// The series that are handed over, as a list.
+    pub(super) fn collected(
+        &mut self,
+        evaluate: impl FnOnce(&mut Self, Sink<'_, 'a>) -> Evaluated<()>,
+    ) -> Evaluated<Vec<Series>> {
+        let mut out = Vec::new();
+        evaluate(self, &mut |evaluator, series| {
+            evaluator.account(series.weight_samples())?;
+            out.push(series);
+            Ok(())
+        })?;
+        Ok(out)
     }
 
     /// The text of an argument that is one.
@@ -84,7 +98,7 @@ impl<'a> Evaluator<'a> {
     }
 
     fn absent_over_time(&mut self, frame: Frame, call: &Call) -> Evaluated<Vec<Series>> {
-        let matrix = self.range_call(frame, call)?;
+        let matrix = self.collected(|evaluator, sink| evaluator.range_call(frame, call, sink))?;
         Ok(Self::missing(frame, &matrix, Self::argument(call, 0)?))
     }
 
@@ -190,6 +204,11 @@ impl<'a> Evaluator<'a> {
         }
         Ok(matrix)
     }
+}
+
+/// Whether it is a function that takes each series of a range vector by itself.
+pub(super) fn is_range_call(call: &Call) -> bool {
+    call.function.name != "absent_over_time" && call.args.iter().any(|arg| arg.value_type() == ValueType::Matrix)
 }
 
 /// The labels that a selector demands with `=`, each only once.

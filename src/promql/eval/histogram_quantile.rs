@@ -38,17 +38,18 @@ impl Evaluator<'_> {
         let mut values: Vec<(Vec<f64>, Span)> = Vec::new();
         for at in scalars {
             let arg = Self::argument(call, at)?;
-            values.push((self.scalar(frame, arg)?, arg.span()));
+            values.push((self.scalar(frame, arg)?, arg.unwrapped().span()));
         }
         let arg = Self::argument(call, vector)?;
+        let span_of_vector = arg.unwrapped().span();
         let matrix = self.matrix(frame, arg)?;
-        let groups = Groups::new(&matrix, &mut self.notes, arg.span());
+        let groups = Groups::new(&matrix, &mut self.notes, span_of_vector);
         let mut steps = Steps::new(&matrix);
         let mut collector = Collector::default();
         for (step, t_ms) in frame.times().enumerate() {
             let vector = steps.vector(t_ms);
             self.work(vector.len())?;
-            let histograms = groups.histograms(&vector, &mut self.notes, arg.span());
+            let histograms = groups.histograms(&vector, &mut self.notes, span_of_vector);
             let at = |scalar: usize| {
                 values.get(scalar).and_then(|(values, _)| values.get(step)).copied().unwrap_or(f64::NAN)
             };
@@ -56,7 +57,7 @@ impl Evaluator<'_> {
                 for (labels, histogram) in &histograms {
                     let value = match histogram {
                         Input::Native(histogram) => {
-                            native_fraction(at(0), at(1), histogram, labels, &mut self.notes, arg.span())
+                            native_fraction(at(0), at(1), histogram, labels, &mut self.notes, span_of_vector)
                         }
                         Input::Classic(buckets) => classic_fraction(at(0), at(1), buckets.clone()),
                     };
@@ -73,13 +74,13 @@ impl Evaluator<'_> {
                 for (labels, histogram) in &histograms {
                     let value = match histogram {
                         Input::Native(histogram) => {
-                            native_quantile(wanted, histogram, labels, &mut self.notes, arg.span())
+                            native_quantile(wanted, histogram, labels, &mut self.notes, span_of_vector)
                         }
                         Input::Classic(buckets) => {
                             let (value, forced) = classic_quantile(wanted, buckets.clone());
                             if let Some(forced) = forced {
                                 let forced = Monotonicity { first_ms: t_ms, last_ms: t_ms, ..forced };
-                                self.notes.forced_monotonicity(labels.metric_name(), forced, arg.span());
+                                self.notes.forced_monotonicity(labels.metric_name(), forced, span_of_vector);
                             }
                             value
                         }

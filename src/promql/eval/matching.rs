@@ -4,8 +4,9 @@ use super::binary::{Operand, element, with_bool};
 use super::{Collector, Evaluated, Evaluator, METADATA_LABELS, Series, Steps, fail};
 use crate::model::Labels;
 use crate::promql::ast::{Binary, Cardinality, Matching, Op};
+use crate::promql::notes::Notes;
 use crate::promql::plan::Frame;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Series of both sides by the labels that matter for the matching.
 struct Signatures {
@@ -63,8 +64,83 @@ struct One<'o> {
     value: Operand<'o>,
 }
 
-/// The labels of results, by the series they are made of; `usize::MAX` stands for a filled side.
-type Places = BTreeMap<(usize, usize), usize>;
+/// A place that is not there yet, or a side that is filled in.
+const NONE: usize = usize::MAX;
+
+/// Two elements that meet; one of them may be filled in.
+struct Pair<'o> {
+    signature: usize,
+    many: usize,
+    one: usize,
+    many_value: Operand<'o>,
+    one_value: Operand<'o>,
+}
+
+/// The course of matching two vectors.
+struct Join<'j> {
+    binary: &'j Binary,
+    matching: &'j Matching,
+    many: &'j [Series],
+    one: &'j [Series],
+    signatures: Signatures,
+    collector: Collector,
+    /// Of each series with many: the series it met last, and the place of their result. They seldom change.
+    last: Vec<(usize, usize)>,
+    places: BTreeMap<(usize, usize), usize>,
+    /// Of each signature: the step (from 1) at which something met.
+    matched: Vec<usize>,
+    /// Of each result: the step (from 1) and signature of the last pair.
+    seen: Vec<(usize, usize)>,
+}
+
+impl Join<'_> {
+    fn place(&mut self, pair: &Pair<'_>) -> usize {
+        if let Some((one, place)) = self.last.get(pair.many)
+            && *one == pair.one
+            && *place != NONE
+        {
+            return *place;
+        }
+        let (op, matching) = (self.binary.op, self.matching);
+        let filled = &self.signatures.labels[pair.signature];
+        let many = self.many.get(pair.many);
+        let collector = &mut self.collector;
+        let place = *self.places.entry((pair.many, pair.one)).or_insert_with(|| {
+            let many_labels = many.map_or(filled, |series| &series.labels);
+            let one_labels = self.one.get(pair.one).map_or(filled, |series| &series.labels);
+            let keeps_name = op.is_comparison() || op.is_trim();
+            let drop_name = self.binary.return_bool || (keeps_name && many.is_some_and(|series| series.drop_name));
+            collector.place(&result_labels(op, matching, many_labels, one_labels), drop_name)
+        });
+        if let Some(last) = self.last.get_mut(pair.many) {
+            *last = (pair.one, place);
+        }
+        self.seen.resize(self.collector.series.len(), (0, NONE));
+        place
+    }
+
+    fn meet(&mut self, step: usize, t_ms: i64, pair: &Pair<'_>, notes: &mut Notes) -> Evaluated<()> {
+        let swapped = self.matching.cardinality == Cardinality::OneToMany;
+        let (left, right) = if swapped { (pair.one_value, pair.many_value) } else { (pair.many_value, pair.one_value) };
+        let Some((value, keep)) = element(self.binary.op, left, right, notes, self.binary.span) else {
+            return Ok(());
+        };
+        let matched = &mut self.matched[pair.signature];
+        if self.matching.cardinality == Cardinality::OneToOne && *matched == step + 1 {
+            return fail("multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)");
+        }
+        *matched = step + 1;
+        let place = self.place(pair);
+        if self.seen[place] == (step + 1, pair.signature) {
+            return fail("multiple matches for labels: grouping labels must ensure unique matches");
+        }
+        self.seen[place] = (step + 1, pair.signature);
+        match with_bool(self.binary.return_bool, value, keep) {
+            Some(value) => self.collector.push(place, t_ms, value),
+            None => Ok(()),
+        }
+    }
+}
 
 impl Evaluator<'_> {
     pub(super) fn vectors(
@@ -81,121 +157,58 @@ impl Evaluator<'_> {
         let swapped = matching.cardinality == Cardinality::OneToMany;
         let (many, one) = if swapped { (right, left) } else { (left, right) };
         let signatures = Signatures::new(matching, many, one);
-        let (mut many_steps, mut one_steps) = (Steps::new(many), Steps::new(one));
-        let (mut collector, mut places) = (Collector::default(), Places::new());
         let mut ones: Vec<Option<One<'_>>> = vec![None; signatures.labels.len()];
-        let mut matched: Vec<Vec<usize>> = vec![Vec::new(); signatures.labels.len()];
-        for t_ms in frame.times() {
-            ones.iter_mut().for_each(|one| *one = None);
-            matched.iter_mut().for_each(Vec::clear);
+        let matched = vec![0; signatures.labels.len()];
+        let (collector, places, last) = (Collector::default(), BTreeMap::new(), vec![(NONE, NONE); many.len()]);
+        let mut join =
+            Join { binary, matching, many, one, signatures, collector, last, places, matched, seen: Vec::new() };
+        let (mut many_steps, mut one_steps) = (Steps::new(many), Steps::new(one));
+        let fills = matching.fill_left.is_some() || matching.fill_right.is_some();
+        for (step, t_ms) in frame.times().enumerate() {
             let (one_vector, many_vector) = (one_steps.vector(t_ms), many_steps.vector(t_ms));
             self.work(one_vector.len() + many_vector.len())?;
             // Prometheus does not look for duplicates when the other side is empty and nothing is filled in.
-            let fills = matching.fill_left.is_some() || matching.fill_right.is_some();
             if !fills && (one_vector.is_empty() || many_vector.is_empty()) {
                 continue;
             }
+            ones.iter_mut().for_each(|one| *one = None);
             for (series, sample) in one_vector {
-                let signature = signatures.right[series];
+                let signature = join.signatures.right[series];
                 if let Some(known) = ones[signature] {
-                    return fail(duplicate_message(
-                        matching,
-                        &signatures.labels[signature],
-                        &one[series].labels,
-                        &one[known.series].labels,
-                    ));
+                    let (new, known) = (&one[series].labels, &one[known.series].labels);
+                    return fail(duplicate_message(matching, &join.signatures.labels[signature], new, known));
                 }
                 ones[signature] = Some(One { series, value: sample.into() });
             }
-            let mut pairs: Vec<(usize, usize, usize, Operand<'_>, Operand<'_>)> = Vec::new();
-            for (series, sample) in many_vector {
-                let signature = signatures.left[series];
-                match (ones[signature], matching.fill_right) {
-                    (Some(one), _) => pairs.push((signature, series, one.series, sample.into(), one.value)),
-                    (None, Some(fill)) => {
-                        pairs.push((signature, series, usize::MAX, sample.into(), Operand::Float(fill.0)));
-                    }
-                    (None, None) => {}
-                }
+            for (many, sample) in many_vector {
+                let signature = join.signatures.left[many];
+                let (one, one_value) = match (ones[signature], matching.fill_right) {
+                    (Some(one), _) => (one.series, one.value),
+                    (None, Some(fill)) => (NONE, Operand::Float(fill.0)),
+                    (None, None) => continue,
+                };
+                let pair = Pair { signature, many, one, many_value: sample.into(), one_value };
+                join.meet(step, t_ms, &pair, &mut self.notes)?;
             }
-            for pair in pairs {
-                self.pair(
-                    binary,
-                    matching,
-                    (many, one),
-                    &signatures,
-                    pair,
-                    t_ms,
-                    &mut matched,
-                    (&mut collector, &mut places),
-                )?;
-            }
-            if let Some(fill) = matching.fill_left {
-                for (signature, found) in ones.iter().enumerate() {
-                    if let Some(found) = found
-                        && matched[signature].is_empty()
-                    {
-                        let pair = (signature, usize::MAX, found.series, Operand::Float(fill.0), found.value);
-                        self.pair(
-                            binary,
-                            matching,
-                            (many, one),
-                            &signatures,
-                            pair,
-                            t_ms,
-                            &mut matched,
-                            (&mut collector, &mut places),
-                        )?;
-                    }
-                }
+            let Some(fill) = matching.fill_left else {
+                continue;
+            };
+            for (signature, found) in ones.iter().enumerate() {
+                let Some(found) = found.filter(|_| join.matched[signature] != step + 1) else {
+                    continue;
+                };
+                let many_value = Operand::Float(fill.0);
+                let pair = Pair { signature, many: NONE, one: found.series, many_value, one_value: found.value };
+                join.meet(step, t_ms, &pair, &mut self.notes)?;
             }
         }
-        Ok(collector.finish())
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "one step of a loop, apart only to be called twice")]
-    fn pair(
-        &mut self,
-        binary: &Binary,
-        matching: &Matching,
-        (many, one): (&[Series], &[Series]),
-        signatures: &Signatures,
-        (signature, many_at, one_at, many_value, one_value): (usize, usize, usize, Operand<'_>, Operand<'_>),
-        t_ms: i64,
-        matched: &mut [Vec<usize>],
-        (collector, places): (&mut Collector, &mut Places),
-    ) -> Evaluated<()> {
-        let swapped = matching.cardinality == Cardinality::OneToMany;
-        let (left, right) = if swapped { (one_value, many_value) } else { (many_value, one_value) };
-        let Some((value, keep)) = element(binary.op, left, right, &mut self.notes, binary.span) else {
-            return Ok(());
-        };
-        let filled = &signatures.labels[signature];
-        let place = *places.entry((many_at, one_at)).or_insert_with(|| {
-            let many_labels = many.get(many_at).map_or(filled, |series| &series.labels);
-            let one_labels = one.get(one_at).map_or(filled, |series| &series.labels);
-            let drop_name = binary.return_bool
-                || ((binary.op.is_comparison() || binary.op.is_trim())
-                    && many.get(many_at).is_some_and(|series| series.drop_name));
-            collector.place(&result_labels(binary.op, matching, many_labels, one_labels), drop_name)
-        });
-        let seen = &mut matched[signature];
-        if matching.cardinality == Cardinality::OneToOne && !seen.is_empty() {
-            return fail("multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)");
-        }
-        if seen.contains(&place) {
-            return fail("multiple matches for labels: grouping labels must ensure unique matches");
-        }
-        seen.push(place);
-        match with_bool(binary.return_bool, value, keep) {
-            Some(value) => collector.push(place, t_ms, value),
-            None => Ok(()),
-        }
+        Ok(join.collector.finish())
     }
 
     /// `and`, `or`, `unless`.
     pub(super) fn set_operation(
         &mut self,
+        frame: Frame,
         binary: &Binary,
         left: Vec<Series>,
         right: Vec<Series>,
@@ -210,20 +223,32 @@ impl Evaluator<'_> {
             _ => (&left, &right, &signatures.left, &signatures.right),
         };
         let keep_present = binary.op == Op::And;
-        let mut present: BTreeMap<usize, BTreeSet<i64>> = BTreeMap::new();
+        // Of each signature: the steps at which the other side has something.
+        let words = frame.steps().div_ceil(64);
+        self.account(words.saturating_mul(signatures.labels.len()) / 2)?;
+        let mut present: Vec<Vec<u64>> = vec![Vec::new(); signatures.labels.len()];
+        let step_of =
+            |t_ms: i64| usize::try_from(t_ms.saturating_sub(frame.start_ms) / frame.step_ms.max(1)).unwrap_or(0);
         for (series, signature) in other.iter().zip(other_signatures) {
-            let times = present.entry(*signature).or_default();
-            times.extend(series.floats.iter().map(|point| point.t_ms));
-            times.extend(series.histograms.iter().map(|point| point.t_ms));
+            let steps = &mut present[*signature];
+            steps.resize(words, 0);
+            let histograms = series.histograms.iter().map(|point| point.t_ms);
+            for t_ms in series.floats.iter().map(|point| point.t_ms).chain(histograms) {
+                let step = step_of(t_ms);
+                steps[step / 64] |= 1 << (step % 64);
+            }
             self.work(series.floats.len())?;
         }
-        let nothing = BTreeSet::new();
         let mut out: Vec<Series> = Vec::new();
         for (series, signature) in kept.iter().zip(kept_signatures) {
-            let times = present.get(signature).unwrap_or(&nothing);
+            let steps = &present[*signature];
+            let keep = |t_ms: i64| {
+                let step = step_of(t_ms);
+                steps.get(step / 64).is_some_and(|word| word & (1 << (step % 64)) != 0) == keep_present
+            };
             let mut series = series.clone();
-            series.floats.retain(|point| times.contains(&point.t_ms) == keep_present);
-            series.histograms.retain(|point| times.contains(&point.t_ms) == keep_present);
+            series.floats.retain(|point| keep(point.t_ms));
+            series.histograms.retain(|point| keep(point.t_ms));
             self.work(series.floats.len())?;
             if !series.is_empty() {
                 out.push(series);

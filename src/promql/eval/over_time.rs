@@ -71,20 +71,21 @@ pub(super) fn average(window: &Window<'_>, notes: &mut Notes) -> Option<SampleVa
 /// A mean that is computed from the sum as long as the sum does not overflow, and incrementally after that.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mean {
-    value: f64,
-    lost: f64,
-    count: f64,
-    incremental: bool,
+    pub value: f64,
+    pub lost: f64,
+    pub count: u32,
+    pub incremental: bool,
 }
 
 impl Mean {
     pub fn new(value: f64) -> Self {
-        Self { value, lost: 0.0, count: 1.0, incremental: false }
+        Self { value, lost: 0.0, count: 1, incremental: false }
     }
 
     #[inline]
     pub fn add(&mut self, value: f64) {
-        self.count += 1.0;
+        self.count = self.count.saturating_add(1);
+        let count = f64::from(self.count);
         if !self.incremental {
             let (mut sum, mut lost) = (self.value, self.lost);
             kahan(value, &mut sum, &mut lost);
@@ -93,17 +94,18 @@ impl Mean {
                 return;
             }
             self.incremental = true;
-            self.value /= self.count - 1.0;
-            self.lost /= self.count - 1.0;
+            self.value /= count - 1.0;
+            self.lost /= count - 1.0;
         }
-        let part = (self.count - 1.0) / self.count;
+        let part = (count - 1.0) / count;
         self.value *= part;
         self.lost *= part;
-        kahan(value / self.count, &mut self.value, &mut self.lost);
+        kahan(value / count, &mut self.value, &mut self.lost);
     }
 
     pub fn result(self) -> f64 {
-        if self.incremental { self.value + self.lost } else { self.value / self.count + self.lost / self.count }
+        let count = f64::from(self.count);
+        if self.incremental { self.value + self.lost } else { self.value / count + self.lost / count }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Calls of functions over ranges: every series once, sliding over its samples.
 
-use super::rate::{RateKind, instant_rate, rate};
-use super::select::{Sliding, Window};
+use super::rate::{RateKind, Resets, float_resets, instant_rate, rate};
+use super::select::{Sink, Sliding, Window};
 use super::{Evaluated, Evaluator, Series, fail, over_time};
 use crate::model::Labels;
 use crate::promql::SampleValue;
@@ -27,13 +27,16 @@ impl Arguments {
 }
 
 impl<'a> Evaluator<'a> {
-    pub(super) fn range_call(&mut self, frame: Frame, call: &Call) -> Evaluated<Vec<Series>> {
+    pub(super) fn range_call(&mut self, frame: Frame, call: &Call, sink: Sink<'_, 'a>) -> Evaluated<()> {
         let name = call.function.name;
         let Some(range) = call.args.iter().find(|arg| arg.value_type() == ValueType::Matrix) else {
             return fail("a range vector is expected here");
         };
         self.check_extension(name, range)?;
-        let mut arguments = Arguments { scalars: Vec::new(), first: call.args.first().map_or(call.span, Expr::span) };
+        let mut arguments = Arguments {
+            scalars: Vec::new(),
+            first: call.args.first().map_or(call.span, |first| first.unwrapped().span()),
+        };
         for arg in &call.args {
             if arg.value_type() == ValueType::Scalar {
                 arguments.scalars.push(self.scalar(frame, arg)?);
@@ -43,12 +46,15 @@ impl<'a> Evaluator<'a> {
         let extension = ranges.modifiers.extension;
         let keeps_name = matches!(name, "last_over_time" | "first_over_time");
         let still = ranges.stands_still() && name != "predict_linear";
-        let mut out = Vec::with_capacity(ranges.series.len());
-        // Prometheus points at the argument, without the parentheses it may have.
-        let span = range.span();
+        // Notes point at the argument, without the parentheses it may have.
+        let span = range.unwrapped().span();
         for (at, data) in ranges.series.iter().enumerate() {
             let inherited = ranges.drop_names.get(at).copied().unwrap_or(false);
             let mut series = Series::new(data.labels.clone(), inherited || !keeps_name);
+            let known_resets = match name {
+                "rate" | "increase" if frame.steps() > 1 => float_resets(&data.floats),
+                _ => None,
+            };
             let mut sliding = Sliding::new(data);
             let mut before: Option<Option<SampleValue>> = None;
             let mut seen = 0;
@@ -77,7 +83,9 @@ impl<'a> Evaluator<'a> {
                     continue;
                 }
                 let labels = &data.labels;
-                let window = Window { labels, floats, histograms, range_start, range_end, now, extension, span };
+                let resets = known_resets.as_deref().map(|places| Resets::new(places, sliding.first_float()));
+                let window =
+                    Window { labels, floats, histograms, range_start, range_end, now, extension, span, resets };
                 let value = apply(name, &window, &arguments, step, &mut self.notes)?;
                 if still {
                     before = Some(value.clone());
@@ -93,10 +101,9 @@ impl<'a> Evaluator<'a> {
             if matches!(name, "rate" | "increase") && !series.floats.is_empty() {
                 self.note_non_counter(&series.labels, span);
             }
-            self.account(series.weight_samples())?;
-            out.push(series);
+            sink(self, series)?;
         }
-        Ok(out)
+        Ok(())
     }
 
     fn note_non_counter(&mut self, labels: &Labels, span: Span) {

@@ -34,6 +34,34 @@ fn overlaps(previous_start: i64, previous_t: i64, start: i64) -> bool {
     start != 0 && start < previous_t && start != previous_start
 }
 
+/// Where a series was reset, found once for all the ranges that slide over it.
+pub(super) struct Resets<'r> {
+    /// The places of samples that are lower than the one before them, in order.
+    places: &'r [usize],
+    /// The place of the range's first sample.
+    first: usize,
+}
+
+impl<'r> Resets<'r> {
+    pub fn new(places: &'r [usize], first: usize) -> Self {
+        Self { places, first }
+    }
+
+    /// The resets between the samples of a range of that length, by their places in it.
+    fn within(&self, length: usize) -> impl Iterator<Item = usize> + '_ {
+        let from = self.places.partition_point(|place| *place <= self.first);
+        self.places[from..].iter().map(|place| place - self.first).take_while(move |at| *at < length)
+    }
+}
+
+/// The places of resets among samples without start timestamps; nothing when there are such timestamps.
+pub(super) fn float_resets(floats: &[FloatPoint]) -> Option<Vec<usize>> {
+    if floats.iter().any(|point| point.start_ms != 0) {
+        return None;
+    }
+    Some((1..floats.len()).filter(|at| floats[*at].value < floats[at - 1].value).collect())
+}
+
 /// `rate`, `increase` and `delta`: the difference over the range, extrapolated to its ends.
 pub(super) fn rate(window: &Window<'_>, kind: RateKind, notes: &mut Notes) -> Option<SampleValue> {
     if !window.floats.is_empty() && !window.histograms.is_empty() {
@@ -61,16 +89,26 @@ fn float_rate(window: &Window<'_>, floats: &[FloatPoint], kind: RateKind, notes:
     let (first, last) = (floats.first()?, floats.last()?);
     let mut result = last.value - first.value;
     if kind.counter {
-        let mut overlap = false;
-        for pair in floats.windows(2) {
-            let (before, now) = (&pair[0], &pair[1]);
-            overlap |= overlaps(before.start_ms, before.t_ms, now.start_ms);
-            if now.value < before.value || is_start_reset(before.start_ms, before.t_ms, now.start_ms, now.t_ms) {
-                result += before.value;
+        match &window.resets {
+            Some(resets) => {
+                for at in resets.within(floats.len()) {
+                    result += floats[at - 1].value;
+                }
             }
-        }
-        if overlap {
-            notes.start_time_overlap(window.metric(), window.span);
+            None => {
+                let mut overlap = false;
+                for pair in floats.windows(2) {
+                    let (before, now) = (&pair[0], &pair[1]);
+                    overlap |= overlaps(before.start_ms, before.t_ms, now.start_ms);
+                    if now.value < before.value || is_start_reset(before.start_ms, before.t_ms, now.start_ms, now.t_ms)
+                    {
+                        result += before.value;
+                    }
+                }
+                if overlap {
+                    notes.start_time_overlap(window.metric(), window.span);
+                }
+            }
         }
     }
     let mut covered = Covered::new(window, first.t_ms, last.t_ms, floats.len());

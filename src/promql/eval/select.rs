@@ -1,6 +1,8 @@
 //! Selectors and subqueries: samples of the store, brought to the steps of the evaluation.
 
+use super::calls::is_range_call;
 use super::extended::{interpolate, interpolate_histograms};
+use super::rate::Resets;
 use super::{Evaluated, Evaluator, Out, Series, fail};
 use crate::model::Labels;
 use crate::promql::ast::{At, Expr, Extension, Modifiers, Selector, Span, Subquery};
@@ -8,6 +10,9 @@ use crate::promql::plan::{Frame, moved};
 use crate::series::{FloatHistogram, FloatPoint, HistogramPoint, ResetHint, SeriesData, data::is_stale};
 use std::borrow::Cow;
 use std::sync::Arc;
+
+/// What takes the series of an evaluation, one by one.
+pub(super) type Sink<'s, 'a> = &'s mut dyn FnMut(&mut Evaluator<'a>, Series) -> Evaluated<()>;
 
 /// The samples that a range function looks at.
 pub(super) struct Window<'w> {
@@ -23,6 +28,8 @@ pub(super) struct Window<'w> {
     pub extension: Extension,
     /// Of the argument.
     pub span: Span,
+    /// Where the floats were reset, if that is known already.
+    pub resets: Option<Resets<'w>>,
 }
 
 impl Window<'_> {
@@ -108,6 +115,11 @@ impl<'s> Sliding<'s> {
         Self { floats: &series.floats, histograms: &series.histograms, float: (0, 0), histogram: (0, 0) }
     }
 
+    /// The place of the range's first float.
+    pub fn first_float(&self) -> usize {
+        self.float.0
+    }
+
     /// The samples after `start` up to `end`; neither may go backwards.
     pub fn slide(&mut self, start: i64, end: i64) -> (&'s [FloatPoint], &'s [HistogramPoint]) {
         fn advance(range: &mut (usize, usize), length: usize, time: impl Fn(usize) -> i64, start: i64, end: i64) {
@@ -136,12 +148,32 @@ impl<'a> Evaluator<'a> {
         moved(modifiers, t_ms, t_ms).1
     }
 
-    pub(super) fn vector_selector(&mut self, frame: Frame, selector: &Selector) -> Evaluated<Vec<Series>> {
+    /// Evaluates an instant vector and hands over its series one by one; those of selectors and of functions over ranges are
+    /// not all in memory at once.
+    pub(super) fn each_series(&mut self, frame: Frame, expr: &Expr, sink: Sink<'_, 'a>) -> Evaluated<()> {
+        let before = self.samples;
+        match expr {
+            Expr::Paren(inner, _) => self.each_series(frame, inner, sink),
+            Expr::Vector(selector) => self.vector_selector(frame, selector, sink),
+            Expr::Call(call) if is_range_call(call) && self.options.delayed_name_removal => {
+                self.range_call(frame, call, sink)
+            }
+            _ => {
+                let matrix = self.matrix(frame, expr)?;
+                for series in matrix {
+                    sink(self, series)?;
+                }
+                self.samples = before;
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn vector_selector(&mut self, frame: Frame, selector: &Selector, sink: Sink<'_, 'a>) -> Evaluated<()> {
         let modifiers = &selector.modifiers;
         if modifiers.extension == Extension::Anchored {
             return fail("anchored modifier can only be used with range selectors");
         }
-        let mut out = Vec::new();
         for data in self.selected(selector.span.start) {
             let mut series = Series::new(data.labels.clone(), false);
             if modifiers.extension == Extension::Smoothed {
@@ -158,13 +190,12 @@ impl<'a> Evaluator<'a> {
                     }
                 }
             }
-            self.account(series.weight_samples())?;
             self.work(frame.steps())?;
             if !series.is_empty() {
-                out.push(series);
+                sink(self, series)?;
             }
         }
-        Ok(out)
+        Ok(())
     }
 
     /// Values interpolated between the samples around each step; after the last sample, that one stays.

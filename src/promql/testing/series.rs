@@ -45,24 +45,19 @@ pub fn parse_series(line: &str) -> Result<SeriesNotation, String> {
     let labels = reader.labels()?;
     let is_start = reader.take("@st");
     let mut notation = SeriesNotation { labels, is_start, points: Vec::new(), start_offsets: Vec::new() };
-    loop {
-        reader.blanks();
-        if reader.rest().is_empty() {
-            return Ok(notation);
-        }
-        let before = notation.points.len() + notation.start_offsets.len();
-        if is_start {
-            reader.start_item(&mut notation.start_offsets)?;
-        } else {
-            reader.item(&mut notation.points)?;
-        }
-        if notation.points.len() + notation.start_offsets.len() - before > MAX_POINTS_PER_ITEM {
-            return Err(format!("more than {MAX_POINTS_PER_ITEM} points in one item"));
-        }
-        if !reader.rest().is_empty() && !reader.rest().starts_with([' ', '\t']) {
-            return Err(format!("unexpected {:?} in series values", reader.word()));
-        }
-    }
+    reader.values(&mut notation)?;
+    Ok(notation)
+}
+
+/// Reads only the values, as the `values` of promtool's rule tests and expected histograms are written.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub fn parse_values(text: &str) -> Result<Vec<Point>, String> {
+    let mut notation =
+        SeriesNotation { labels: Labels::default(), is_start: false, points: Vec::new(), start_offsets: Vec::new() };
+    Reader { text, at: 0 }.values(&mut notation)?;
+    Ok(notation.points)
 }
 
 struct Reader<'a> {
@@ -71,6 +66,27 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    fn values(&mut self, notation: &mut SeriesNotation) -> Result<(), String> {
+        loop {
+            self.blanks();
+            if self.rest().is_empty() {
+                return Ok(());
+            }
+            let before = notation.points.len() + notation.start_offsets.len();
+            if notation.is_start {
+                self.start_item(&mut notation.start_offsets)?;
+            } else {
+                self.item(&mut notation.points)?;
+            }
+            if notation.points.len() + notation.start_offsets.len() - before > MAX_POINTS_PER_ITEM {
+                return Err(format!("more than {MAX_POINTS_PER_ITEM} points in one item"));
+            }
+            if !self.rest().is_empty() && !self.rest().starts_with([' ', '\t']) {
+                return Err(format!("unexpected {:?} in series values", self.word()));
+            }
+        }
+    }
+
     fn rest(&self) -> &'a str {
         &self.text[self.at..]
     }

@@ -1,12 +1,14 @@
 // The page: asks /api/dashboard once a second and shows what it says. No framework; elements are kept and changed in
 // place, so that focus, selection and a screen reader's position survive each second.
 
-import { Chart } from "./chart.js";
+import { Chart, windowSince } from "./chart.js";
 import { age, bytes, clock, clockMillis, compact, share, span, value, whole } from "./format.js";
 
 const EVERY_MS = 1000;
 const TIMEOUT_MS = 4000;
 const EVENTS_SHOWN = 25;
+const ALERTS_SHOWN = 100;
+const RESOLVED_SHOWN = 3;
 const $ = (id) => document.getElementById(id);
 
 /** Tone (colour) and mark (for those who see no colour) of every state word that the API uses. */
@@ -115,7 +117,7 @@ function showTiles(data) {
   setFigure($("tile-rate"), `${compact(data.rate.now)} /s`);
   const history = data.rate.history.map((point) => point[1]).filter(Number.isFinite);
   const mean = history.length ? history.reduce((sum, rate) => sum + rate, 0) / history.length : null;
-  setText($("tile-rate-note"), mean === null ? "no event yet" : `${compact(mean)} /s over 5 min`);
+  setText($("tile-rate-note"), mean === null ? "no event yet" : `${compact(mean)} /s on average`);
   setFigure($("tile-errors"), share(data.errors.share));
   setText($("tile-errors-note"), "of all events, 1 min");
   $("tile-errors-box").dataset.tone = data.errors.share >= 0.05 ? "bad" : data.errors.share >= 0.01 ? "warn" : "neutral";
@@ -160,11 +162,24 @@ function updateAlert(item, alert, now) {
   when.title = moment ?? "";
 }
 
+/** Whether all alerts that have ended are shown, or only the latest. */
+let allResolved = false;
+
 function showAlerts(data) {
+  const changed = (alert) => alert.resolved_at ?? alert.fired_at ?? alert.active_at;
   const order = { firing: 0, pending: 1, resolved: 2 };
-  const alerts = [...data.alerts].sort((a, b) => order[a.state] - order[b.state] || String(b.fired_at ?? b.active_at).localeCompare(String(a.fired_at ?? a.active_at)));
-  const shown = alerts.slice(0, 50);
-  keyed($("alerts"), shown, (alert) => JSON.stringify(alert.labels), createAlert, (item, alert) => updateAlert(item, alert, data.now));
+  const alerts = [...data.alerts].sort((a, b) => order[a.state] - order[b.state] || String(changed(b)).localeCompare(String(changed(a))));
+  const shown = alerts.slice(0, ALERTS_SHOWN);
+  let resolved = 0;
+  keyed($("alerts"), shown, (alert) => JSON.stringify(alert.labels), createAlert, (item, alert) => {
+    updateAlert(item, alert, data.now);
+    resolved += alert.state === "resolved" ? 1 : 0;
+    item.hidden = !allResolved && alert.state === "resolved" && resolved > RESOLVED_SHOWN;
+  });
+  const more = Math.max(0, resolved - RESOLVED_SHOWN);
+  $("alerts-more").hidden = more === 0;
+  $("alerts-more").setAttribute("aria-expanded", String(allResolved));
+  setText($("alerts-more"), allResolved ? "Show fewer" : `Show ${more} more that ended`);
   $("alerts-none").hidden = shown.length > 0;
   setText($("alerts-none"), "No alert is active and none has ended lately.");
   setText($("alerts-note"), alerts.length > shown.length ? `the first ${shown.length} of ${alerts.length}` : "");
@@ -350,16 +365,21 @@ const charts = {
 };
 
 let lastAnswer = null;
+/** The last answer itself, for controls that change only how it is shown. */
+let last = null;
 
 function show(data) {
+  last = data;
   showHead(data);
   showVerdict(data);
   showTiles(data);
   showAlerts(data);
   const now = Date.parse(data.now) / 1000;
-  charts.rate.update(data.rate.history, now);
-  charts.errors.update(data.errors.history, now);
-  charts.latency.update(data.latency.history, now);
+  const window = windowSince(data.rate.history[0]?.[0] ?? now, now);
+  charts.rate.update(data.rate.history, now, window);
+  charts.errors.update(data.errors.history, now, window);
+  charts.latency.update(data.latency.history, now, window);
+  setText($("rate-note"), `events/s, ${window.said}`);
   showTypes(data);
   showChecks(data);
   showSources(data);
@@ -439,6 +459,10 @@ $("theme").addEventListener("click", () => {
   remember(theme);
 });
 
+$("alerts-more").addEventListener("click", () => {
+  allResolved = !allResolved;
+  if (last !== null) showAlerts(last);
+});
 $("events-pause").addEventListener("click", () => {
   events.paused = !events.paused;
   $("events-pause").setAttribute("aria-pressed", String(events.paused));

@@ -2,7 +2,17 @@
 // pointer and keyboard, and a sentence for those who cannot see it.
 
 const SVG = "http://www.w3.org/2000/svg";
-const WINDOW_SECONDS = 300;
+/** What a chart may span: seconds, and where its ticks stand. */
+const WINDOWS = [
+  { seconds: 60, ticks: [45, 30, 15, 0], name: (ago) => `−${ago} s`, said: "last minute" },
+  { seconds: 120, ticks: [90, 60, 30, 0], name: (ago) => `−${ago} s`, said: "last 2 minutes" },
+  { seconds: 300, ticks: [240, 180, 120, 60, 0], name: (ago) => `−${ago / 60} min`, said: "last 5 minutes" },
+];
+
+/** The smallest window that shows everything since `began`: a chart that has just begun is not an empty one. */
+export function windowSince(began, now) {
+  return WINDOWS.find((candidate) => now - began <= candidate.seconds) ?? WINDOWS.at(-1);
+}
 const PAD = { top: 10, bottom: 22, left: 48 };
 
 function svg(name, attributes, parent) {
@@ -26,6 +36,7 @@ export class Chart {
     this.right = series.length > 1 ? 36 : 10;
     this.points = [];
     this.now = 0;
+    this.window = WINDOWS.at(-1);
     this.cursor = null;
     this.width = 0;
     this.svg = svg("svg", { role: "img", tabindex: "0", "aria-roledescription": "chart" }, box);
@@ -43,7 +54,8 @@ export class Chart {
     new ResizeObserver(() => this.draw()).observe(box);
   }
 
-  update(points, now) {
+  update(points, now, window) {
+    this.window = window;
     this.points = points;
     this.now = now;
     this.draw();
@@ -63,7 +75,7 @@ export class Chart {
 
   point(clientX) {
     const frame = this.svg.getBoundingClientRect();
-    const time = this.now - WINDOW_SECONDS * (1 - (clientX - frame.left - PAD.left) / (this.width - PAD.left - this.right));
+    const time = this.now - this.window.seconds * (1 - (clientX - frame.left - PAD.left) / (this.width - PAD.left - this.right));
     let best = null;
     for (const point of this.points) if (best === null || Math.abs(point[0] - time) < Math.abs(best - time)) best = point[0];
     this.moveTo(best);
@@ -79,11 +91,11 @@ export class Chart {
     const height = this.box.clientHeight;
     if (width < 60 || height < 60) return;
     this.width = width;
-    const from = this.now - WINDOW_SECONDS;
+    const from = this.now - this.window.seconds;
     const shown = this.points.filter((point) => point[0] >= from - 2);
     const values = shown.flatMap((point) => point.slice(1)).filter((value) => value !== null && Number.isFinite(value));
     const top = Math.min(this.ceiling, niceCeiling(Math.max(this.floor, ...values)));
-    const x = (time) => PAD.left + ((time - from) / WINDOW_SECONDS) * (width - PAD.left - this.right);
+    const x = (time) => PAD.left + ((time - from) / this.window.seconds) * (width - PAD.left - this.right);
     const y = (value) => height - PAD.bottom - (Math.min(value, top) / top) * (height - PAD.top - PAD.bottom);
 
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -93,13 +105,12 @@ export class Chart {
       svg("line", { class: "grid", x1: PAD.left, x2: width - this.right, y1: level, y2: level }, this.svg);
       svg("text", { class: "axis", x: PAD.left - 8, y: level + 4, "text-anchor": "end" }, this.svg).textContent = this.format(top * part);
     }
-    for (const minutes of [4, 3, 2, 1, 0]) {
-      const anchor = minutes === 0 ? "end" : "middle";
-      const text = minutes === 0 ? "now" : `−${minutes} min`;
-      svg("text", { class: "axis", x: x(this.now - minutes * 60), y: height - 4, "text-anchor": anchor }, this.svg).textContent = text;
+    for (const ago of this.window.ticks) {
+      const text = ago === 0 ? "now" : this.window.name(ago);
+      svg("text", { class: "axis", x: x(this.now - ago), y: height - 4, "text-anchor": ago === 0 ? "end" : "middle" }, this.svg).textContent = text;
     }
     if (values.length === 0) {
-      svg("text", { class: "none", x: (PAD.left + width) / 2, y: height / 2, "text-anchor": "middle" }, this.svg).textContent = "No data in the last 5 minutes";
+      svg("text", { class: "none", x: (PAD.left + width) / 2, y: height / 2, "text-anchor": "middle" }, this.svg).textContent = `No data in the ${this.window.said}`;
     }
     const ends = [];
     this.series.forEach((series, at) => {
@@ -125,7 +136,7 @@ export class Chart {
     const sentence = latest
       ? this.series.map((series, at) => `${series.name} ${this.format(latest[at + 1])}`).join(", ")
       : "no data";
-    this.svg.setAttribute("aria-label", `${this.title}, last 5 minutes; now ${sentence}; scale up to ${this.format(top)}. Arrow keys read single moments.`);
+    this.svg.setAttribute("aria-label", `${this.title}, ${this.window.said}; now ${sentence}; scale up to ${this.format(top)}. Arrow keys read single moments.`);
   }
 
   /** The parts of a series without gaps: null values and holes of more than 10 s break the line. */

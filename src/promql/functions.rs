@@ -1,4 +1,4 @@
-//! The functions of PromQL: their names, arguments and results. How they compute is under [`super::eval`].
+//! The functions of PromQL: their names, arguments and results. How they compute is in the room `eval`.
 
 use super::ast::ValueType::{self, Matrix, Scalar, String, Vector};
 

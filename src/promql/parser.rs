@@ -277,7 +277,7 @@ impl<'a> Parser<'a> {
                 }
                 Ok(text.value)
             }
-            Kind::Identifier | Kind::Keyword | Kind::Aggregator => {
+            Kind::Identifier | Kind::MetricIdentifier | Kind::Keyword | Kind::Aggregator => {
                 self.next();
                 Ok(token.text.into())
             }

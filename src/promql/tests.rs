@@ -384,6 +384,15 @@ eval instant at 10m rate(requests_total{code="200"}[5m])[3m:1m] * 2
 }
 
 #[test]
+fn queries_and_answers_go_to_other_threads() {
+    fn check<T: Send + Sync>() {}
+    check::<Query>();
+    check::<Evaluation>();
+    check::<QueryError>();
+    check::<Options<'_>>();
+}
+
+#[test]
 fn names_go_at_once_or_at_the_end() {
     let labels = |text: &str, delayed_name_removal: bool| {
         let options = Options { delayed_name_removal, ..Options::default() };

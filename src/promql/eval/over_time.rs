@@ -168,6 +168,10 @@ impl HistogramMean {
             self.reconciled |= self.total.add(histogram)?.bounds_reconciled;
             return Ok(());
         }
+        if !self.incremental && (self.total.largest() + histogram.largest()).is_finite() {
+            self.reconciled |= self.total.add(histogram)?.bounds_reconciled;
+            return Ok(());
+        }
         if !self.incremental {
             let mut next = self.total.clone();
             let combined = next.add(histogram)?;

@@ -1,6 +1,6 @@
 //! Calls of functions over ranges: every series once, sliding over its samples.
 
-use super::rate::{RateKind, Resets, float_resets, instant_rate, rate};
+use super::rate::{RateKind, Resets, float_resets, histogram_resets, instant_rate, rate};
 use super::select::{Sink, Sliding, Window};
 use super::{Evaluated, Evaluator, Series, fail, over_time};
 use crate::model::Labels;
@@ -51,10 +51,10 @@ impl<'a> Evaluator<'a> {
         for (at, data) in ranges.series.iter().enumerate() {
             let inherited = ranges.drop_names.get(at).copied().unwrap_or(false);
             let mut series = Series::new(data.labels.clone(), inherited || !keeps_name);
-            let known_resets = match name {
-                "rate" | "increase" if frame.steps() > 1 => float_resets(&data.floats),
-                _ => None,
-            };
+            // What ranges that overlap would each find again is found once.
+            let once = matches!(name, "rate" | "increase") && frame.steps() > 1 && extension == Extension::None;
+            let known_resets = if once { float_resets(&data.floats) } else { None };
+            let known_histogram_resets = once.then(|| histogram_resets(&data.histograms));
             let mut sliding = Sliding::new(data);
             let mut before: Option<Option<SampleValue>> = None;
             let mut seen = 0;
@@ -83,9 +83,21 @@ impl<'a> Evaluator<'a> {
                     continue;
                 }
                 let labels = &data.labels;
-                let resets = known_resets.as_deref().map(|places| Resets::new(places, sliding.first_float()));
-                let window =
-                    Window { labels, floats, histograms, range_start, range_end, now, extension, span, resets };
+                let (first_float, first_histogram) = sliding.first_places();
+                let window = Window {
+                    labels,
+                    floats,
+                    histograms,
+                    range_start,
+                    range_end,
+                    now,
+                    extension,
+                    span,
+                    resets: known_resets.as_deref().map(|places| Resets::new(places, first_float)),
+                    histogram_resets: known_histogram_resets
+                        .as_deref()
+                        .map(|places| Resets::new(places, first_histogram)),
+                };
                 let value = apply(name, &window, &arguments, step, &mut self.notes)?;
                 if still {
                     before = Some(value.clone());

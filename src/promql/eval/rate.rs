@@ -47,6 +47,11 @@ impl<'r> Resets<'r> {
         Self { places, first }
     }
 
+    /// Whether there was a reset before the sample at that place of the range.
+    fn before(&self, at: usize) -> bool {
+        self.places.binary_search(&(self.first + at)).is_ok()
+    }
+
     /// The resets between the samples of a range of that length, by their places in it.
     fn within(&self, length: usize) -> impl Iterator<Item = usize> + '_ {
         let from = self.places.partition_point(|place| *place <= self.first);
@@ -60,6 +65,16 @@ pub(super) fn float_resets(floats: &[FloatPoint]) -> Option<Vec<usize>> {
         return None;
     }
     Some((1..floats.len()).filter(|at| floats[*at].value < floats[at - 1].value).collect())
+}
+
+fn is_reset(before: &HistogramPoint, now: &HistogramPoint) -> bool {
+    is_start_reset(before.start_ms, before.t_ms, now.start_ms, now.t_ms)
+        || now.histogram.is_reset_after(&before.histogram)
+}
+
+/// The places of resets among histograms.
+pub(super) fn histogram_resets(points: &[HistogramPoint]) -> Vec<usize> {
+    (1..points.len()).filter(|at| is_reset(&points[at - 1], &points[*at])).collect()
 }
 
 /// `rate`, `increase` and `delta`: the difference over the range, extrapolated to its ends.
@@ -265,12 +280,13 @@ fn histogram_difference(
     if counter && (is_gauge(first) || is_gauge(last)) {
         notes.not_a_counter(metric, span);
     }
-    let reset = |before: &HistogramPoint, now: &HistogramPoint, previous: &FloatHistogram| {
-        is_start_reset(before.start_ms, before.t_ms, now.start_ms, now.t_ms) || now.histogram.is_reset_after(previous)
+    let reset_before = |at: usize| match &window.histogram_resets {
+        Some(resets) => resets.before(at),
+        None => is_reset(&points[at - 1], &points[at]),
     };
     let mut previous = Arc::clone(&first.histogram);
     // The layout of a first sample before a reset does not matter: nothing of it is used.
-    if counter && reset(first, &points[1], &previous) {
+    if counter && reset_before(1) {
         let second = &points[1].histogram;
         previous = Arc::new(FloatHistogram {
             schema: second.schema,
@@ -300,10 +316,10 @@ fn histogram_difference(
     let mut result = subtract(&last.histogram.at_schema(schema), &previous, window, notes)?;
     if counter {
         let mut overlap = false;
-        for pair in points.windows(2) {
+        for (at, pair) in points.windows(2).enumerate() {
             let (before, now) = (&pair[0], &pair[1]);
             overlap |= overlaps(before.start_ms, before.t_ms, now.start_ms);
-            if reset(before, now, &previous) {
+            if reset_before(at + 1) {
                 result = add(&result, &previous, window, notes)?;
             }
             previous = Arc::clone(&now.histogram);

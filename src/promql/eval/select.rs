@@ -30,6 +30,8 @@ pub(super) struct Window<'w> {
     pub span: Span,
     /// Where the floats were reset, if that is known already.
     pub resets: Option<Resets<'w>>,
+    /// The same for the histograms.
+    pub histogram_resets: Option<Resets<'w>>,
 }
 
 impl Window<'_> {
@@ -115,9 +117,9 @@ impl<'s> Sliding<'s> {
         Self { floats: &series.floats, histograms: &series.histograms, float: (0, 0), histogram: (0, 0) }
     }
 
-    /// The place of the range's first float.
-    pub fn first_float(&self) -> usize {
-        self.float.0
+    /// The places of the range's first float and histogram.
+    pub fn first_places(&self) -> (usize, usize) {
+        (self.float.0, self.histogram.0)
     }
 
     /// The samples after `start` up to `end`; neither may go backwards.

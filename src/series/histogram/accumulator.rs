@@ -1,6 +1,6 @@
 //! Adding and subtracting histograms, with Kahan's compensation in every number, so that a sum of many loses nothing.
 
-use super::buckets::{coarser, coarser_index, custom_bound, exponential_bound, indexed, to_spans};
+use super::buckets::{coarser, custom_bound, exponential_bound, indexed, to_spans};
 use super::{FloatHistogram, ResetHint, Span};
 
 /// What a combination of two histograms had to do.
@@ -126,6 +126,12 @@ impl Accumulator {
             || self.positive.iter().chain(&self.negative).any(|(_, number)| number.value.is_infinite())
     }
 
+    /// The greatest absolute value among the numbers; NaN or infinite when some number is.
+    pub fn largest(&self) -> f64 {
+        let buckets = self.positive.iter().chain(&self.negative).map(|(_, number)| number.value);
+        buckets.fold(largest_of(self.zero_count.value, self.count.value, self.sum.value), larger)
+    }
+
     /// The result, compensation applied.
     pub fn finish(&self) -> FloatHistogram {
         let side = |side: &Side| {
@@ -249,6 +255,14 @@ impl Accumulator {
     }
 }
 
+fn larger(largest: f64, value: f64) -> f64 {
+    if value.abs() > largest || value.is_nan() { value.abs() } else { largest }
+}
+
+fn largest_of(zero_count: f64, count: f64, sum: f64) -> f64 {
+    [zero_count, count, sum].into_iter().fold(0.0, larger)
+}
+
 /// Whether two lists of custom bounds are the same.
 pub(super) fn same_bounds(a: &[f64], b: &[f64]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a == b)
@@ -278,6 +292,12 @@ fn merge_side(side: &mut Side, other: impl Iterator<Item = (i32, f64)>, sign: f6
 }
 
 impl FloatHistogram {
+    /// The greatest absolute value among the numbers; NaN or infinite when some number is.
+    pub fn largest(&self) -> f64 {
+        let buckets = self.positive_buckets.iter().chain(&self.negative_buckets).copied();
+        buckets.fold(largest_of(self.zero_count, self.count, self.sum), larger)
+    }
+
     /// The count of a zero bucket widened to `threshold`, and the threshold itself, moved up to the end of a populated
     /// bucket that it would cut.
     pub(super) fn zero_count_for_threshold(&self, threshold: f64) -> (f64, f64) {
@@ -311,10 +331,5 @@ impl FloatHistogram {
             }
             return (count, threshold);
         }
-    }
-
-    /// The index in a coarser schema.
-    pub(super) fn index_at_schema(&self, index: i32, schema: i32) -> i32 {
-        coarser_index(index, self.schema.saturating_sub(schema))
     }
 }

@@ -1,9 +1,8 @@
 //! Counter resets between two histograms of a series (`FloatHistogram.DetectReset`).
 
 use super::accumulator::{same_bounds, shared_bounds, shared_index};
-use super::buckets::{custom_bound, exponential_bound, indexed};
+use super::buckets::{coarser, custom_bound, exponential_bound, indexed};
 use super::{FloatHistogram, ResetHint, Span};
-use std::collections::BTreeMap;
 
 impl FloatHistogram {
     /// Whether the counter was reset between `previous` and this histogram: some count went down, or the layout changed in a
@@ -29,14 +28,13 @@ impl FloatHistogram {
             return true;
         }
         let shrank = |own: (&[Span], &[f64]), before: (&[Span], &[f64])| {
-            let own: BTreeMap<i32, f64> = indexed(own.0, own.1).collect();
-            let mut merged: BTreeMap<i32, f64> = BTreeMap::new();
-            for (index, count) in indexed(before.0, before.1) {
-                *merged.entry(previous.index_at_schema(index, self.schema)).or_default() += count;
-            }
-            merged.iter().any(|(index, count)| {
-                exponential_bound(*index, self.schema) > self.zero_threshold
-                    && own.get(index).copied().unwrap_or(0.0) < *count
+            let by = previous.schema.saturating_sub(self.schema);
+            let before = coarser(indexed(before.0, before.1), by, |into: &mut f64, count| *into += count);
+            let mut own = indexed(own.0, own.1).peekable();
+            before.into_iter().any(|(index, count)| {
+                while own.next_if(|(own, _)| *own < index).is_some() {}
+                let now = own.next_if(|(own, _)| *own == index).map_or(0.0, |(_, count)| count);
+                now < count && exponential_bound(index, self.schema) > self.zero_threshold
             })
         };
         shrank((&self.positive_spans, &self.positive_buckets), (&previous.positive_spans, &previous.positive_buckets))

@@ -43,7 +43,7 @@ pub struct Options<'a> {
     pub lookback_ms: i64,
     /// The step of subqueries that name none, in milliseconds.
     pub subquery_step_ms: i64,
-    /// How many samples may be in memory at once.
+    /// How many samples may be in memory at once; one takes 24 bytes.
     pub max_samples: usize,
     /// How many steps a range query may have.
     pub max_steps: usize,
@@ -69,7 +69,7 @@ impl Default for Options<'_> {
         Self {
             lookback_ms: 300_000,
             subquery_step_ms: 60_000,
-            max_samples: 50_000_000,
+            max_samples: 10_000_000,
             max_steps: 11_000,
             max_depth: MAX_DEPTH,
             max_query_bytes: 65_536,

@@ -204,7 +204,8 @@ impl Evaluator<'_> {
                 *counts.entry((groups.labels[group].with(&label, &value), groups.drop_names[group])).or_default() +=
                     1.0;
             }
-            self.work(matrix.len())?;
+            // Every value may become a series, so they count before they are kept.
+            self.account(counts.len())?;
             for ((labels, drop_name), count) in counts {
                 let place = collector.place(&labels, drop_name);
                 collector.push(place, t_ms, SampleValue::Float(count))?;

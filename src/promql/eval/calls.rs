@@ -12,7 +12,10 @@ impl<'a> Evaluator<'a> {
     pub(super) fn call(&mut self, frame: Frame, call: &Call) -> Evaluated<Out> {
         let name = call.function.name;
         let matrix = match name {
-            "time" => return Ok(Out::Scalar(frame.times().map(|t_ms| t_ms as f64 / 1000.0).collect())),
+            "time" => {
+                self.account(frame.steps())?;
+                return Ok(Out::Scalar(frame.times().map(|t_ms| t_ms as f64 / 1000.0).collect()));
+            }
             "pi" => return self.constant(frame, std::f64::consts::PI),
             "scalar" => return self.scalar_of_vector(frame, call),
             "min_of" | "max_of" => return self.of_two(frame, call),

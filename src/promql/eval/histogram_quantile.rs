@@ -49,6 +49,7 @@ impl Evaluator<'_> {
         for (step, t_ms) in frame.times().enumerate() {
             let vector = steps.vector(t_ms);
             self.work(vector.len())?;
+            self.account(values.len().saturating_mul(vector.len().min(groups.labels.len())))?;
             let histograms = groups.histograms(&vector, &mut self.notes, span_of_vector);
             let at = |scalar: usize| {
                 values.get(scalar).and_then(|(values, _)| values.get(step)).copied().unwrap_or(f64::NAN)

@@ -58,7 +58,7 @@ impl<'a> Evaluator<'a> {
                         None => continue,
                     }
                 };
-                self.work(1)?;
+                self.account(1)?;
                 let place = collector.place(&labels, series.drop_name);
                 collector.push(place, t_ms, SampleRef::owned(sample))?;
             }

@@ -166,7 +166,7 @@ impl Evaluator<'_> {
         let fills = matching.fill_left.is_some() || matching.fill_right.is_some();
         for (step, t_ms) in frame.times().enumerate() {
             let (one_vector, many_vector) = (one_steps.vector(t_ms), many_steps.vector(t_ms));
-            self.work(one_vector.len() + many_vector.len())?;
+            self.account(many_vector.len())?;
             // Prometheus does not look for duplicates when the other side is empty and nothing is filled in.
             if !fills && (one_vector.is_empty() || many_vector.is_empty()) {
                 continue;

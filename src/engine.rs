@@ -120,7 +120,7 @@ impl EvalJob {
             Self::Rules(job) => EvalResult::Rules(job.run(storage, options)),
             Self::Health { check, query, at } => EvalResult::Health {
                 check: check.clone(),
-                outcome: crate::health::evaluate(query, storage, at.millis(), options),
+                outcome: health::evaluate(query, storage, at.millis(), options),
             },
         }
     }

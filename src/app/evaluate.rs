@@ -23,8 +23,11 @@ pub(super) enum Finished {
     Broken(Box<EvalJob>),
 }
 
+/// The way to the worker, and what comes back from it.
+pub(super) type Worker = (SyncSender<(EvalJob, View)>, mpsc::Receiver<Finished>);
+
 /// Starts the thread. It ends when the sender is dropped.
-pub(super) fn start(max_samples: usize) -> std::io::Result<(SyncSender<(EvalJob, View)>, mpsc::Receiver<Finished>)> {
+pub(super) fn start(max_samples: usize) -> std::io::Result<Worker> {
     let (jobs, queue) = sync_channel::<(EvalJob, View)>(JOBS);
     let (results, finished) = mpsc::channel(JOBS);
     std::thread::Builder::new().name("evaluate".into()).spawn(move || serve(&queue, &results, max_samples))?;

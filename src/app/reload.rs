@@ -1,7 +1,7 @@
 //! Reading the configuration again: build everything, then swap. A bad one changes nothing.
 
 use super::build::build;
-use super::run::{decoders, findings, push};
+use super::run::{ReadAgain, decoders, findings, push};
 use super::sources::Sources;
 use super::{core_task, probes};
 use crate::api::{CoreHandle, ReloadStatus, Reloaded, Shared};
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 /// What a reload changes.
 pub(super) struct Reloader {
-    pub again: Option<Box<dyn Fn() -> (Option<Config>, Diagnostics) + Send + Sync>>,
+    pub again: Option<ReadAgain>,
     /// Held for a whole reload: one at a time.
     pub config: Mutex<Config>,
     pub core: CoreHandle<Core>,

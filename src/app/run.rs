@@ -42,6 +42,9 @@ pub enum RunError {
     Runtime(#[from] anyhow::Error),
 }
 
+/// Reads the configuration again.
+pub type ReadAgain = Box<dyn Fn() -> (Option<Config>, Diagnostics) + Send + Sync>;
+
 /// A configuration that was read, and how to read it again.
 pub struct Configured {
     /// The configuration.
@@ -51,7 +54,7 @@ pub struct Configured {
     /// Its parts.
     pub parts: Parts,
     /// Reads it again; `None` when it does not come from a file.
-    pub again: Option<Box<dyn Fn() -> (Option<Config>, Diagnostics) + Send + Sync>>,
+    pub again: Option<ReadAgain>,
 }
 
 impl Configured {
@@ -59,11 +62,7 @@ impl Configured {
     ///
     /// # Errors
     /// Every finding as one text, when one of them is an error.
-    pub fn new(
-        config: Option<Config>,
-        mut found: Diagnostics,
-        again: Option<Box<dyn Fn() -> (Option<Config>, Diagnostics) + Send + Sync>>,
-    ) -> Result<Self, RunError> {
+    pub fn new(config: Option<Config>, mut found: Diagnostics, again: Option<ReadAgain>) -> Result<Self, RunError> {
         let parts = config.as_ref().and_then(|config| build(config, &mut found));
         match (config, parts) {
             (Some(config), Some(parts)) if !found.has_errors() => Ok(Self { config, found, parts, again }),

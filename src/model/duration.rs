@@ -53,7 +53,7 @@ pub fn format_duration_ms(duration_ms: i64) -> String {
     for (unit, size_ms) in UNITS_MS {
         let size_ms = size_ms.unsigned_abs();
         let exact = matches!(unit, "y" | "w");
-        if rest < size_ms || (exact && rest % size_ms != 0) {
+        if rest < size_ms || (exact && !rest.is_multiple_of(size_ms)) {
             continue;
         }
         out.push_str(&(rest / size_ms).to_string());

@@ -5,6 +5,7 @@ use super::notification::Notification;
 use super::outbox::{LaneId, Next, Outbox, OutboxStatus, Outcome};
 use super::routing::Routing;
 use crate::model::Timestamp;
+use crate::telemetry::self_metrics;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -263,16 +264,13 @@ fn say(lane: &LaneId, outcome: &Outcome, failing: &mut bool) {
 }
 
 fn count(receiver: &Arc<str>, outcome: &Outcome, latency_ms: i64) {
-    let word = match outcome {
-        Outcome::Delivered(_) => "delivered",
-        Outcome::Retry { .. } => "retried",
-        Outcome::Final { .. } => "refused",
-    };
-    let receiver = metrics::SharedString::from(receiver.clone());
-    metrics::counter!("sidewatch_notifications_total", "receiver" => receiver.clone(), "outcome" => word).increment(1);
-    if matches!(outcome, Outcome::Delivered(_)) {
-        metrics::histogram!("sidewatch_notification_latency_seconds", "receiver" => receiver)
-            .record(latency_ms.max(0) as f64 / 1e3);
+    match outcome {
+        Outcome::Delivered(_) => {
+            self_metrics::notifications_sent(receiver).increment(1);
+            self_metrics::notification_latency_seconds(receiver).record(latency_ms.max(0) as f64 / 1e3);
+        }
+        Outcome::Retry { .. } => self_metrics::notifications_failed(receiver, "tried_again").increment(1),
+        Outcome::Final { .. } => self_metrics::notifications_failed(receiver, "given_up").increment(1),
     }
 }
 

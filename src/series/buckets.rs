@@ -201,8 +201,11 @@ fn native_growth(before: &[(i32, u64)], now: &[(i32, u64)]) -> Option<Vec<(i32, 
     old.next().is_none().then_some(changes)
 }
 
+/// What was added to native buckets, to classic buckets, and to the sum's bits.
+type Changes = (Vec<(i32, u64)>, Vec<(i32, u64)>, u64);
+
 impl HistogramCodec {
-    fn changes(&self, value: &HistogramState) -> Option<(Vec<(i32, u64)>, Vec<(i32, u64)>, u64)> {
+    fn changes(&self, value: &HistogramState) -> Option<Changes> {
         if self.state.stale || self.state.classic.len() != value.classic.len() {
             return None;
         }

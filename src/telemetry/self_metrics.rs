@@ -51,6 +51,7 @@ names! {
     CONFIG_RELOADS = "sidewatch_config_reloads_total", Counter, Count, "Attempts to reload the configuration, by result.";
     SERIES = "sidewatch_series", Gauge, Count, "Live series.";
     SERIES_LIMITED = "sidewatch_series_limited_total", Counter, Count, "Updates that met a limit on series, by metric.";
+    NOTIFICATION_LATENCY_SECONDS = "sidewatch_notification_latency_seconds", Histogram, Seconds, "Time from the decision to notify to the receiver's answer.";
     CORE_BATCH_SECONDS = "sidewatch_core_batch_seconds", Histogram, Seconds, "Time that the core takes for one batch.";
 }
 
@@ -168,6 +169,11 @@ pub fn series_limited(metric: &str) -> Counter {
     metrics::counter!(SERIES_LIMITED, "metric" => metric.to_owned())
 }
 
+/// Histogram of the time from an alert's decision to its delivery, in seconds.
+pub fn notification_latency_seconds(receiver: &str) -> Histogram {
+    metrics::histogram!(NOTIFICATION_LATENCY_SECONDS, "receiver" => receiver.to_owned())
+}
+
 /// Histogram of the core's time for a batch, in seconds.
 pub fn core_batch_seconds() -> Histogram {
     metrics::histogram!(CORE_BATCH_SECONDS)
@@ -206,6 +212,7 @@ pub fn install() -> Result<&'static SelfMetrics, InstallError> {
     let durations = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full(CHECKPOINT_SECONDS.to_owned()), &durations)?
+        .set_buckets_for_metric(Matcher::Full(NOTIFICATION_LATENCY_SECONDS.to_owned()), &durations)?
         .set_buckets_for_metric(Matcher::Full(CORE_BATCH_SECONDS.to_owned()), &durations)?
         .build_recorder();
     let handle = recorder.handle();

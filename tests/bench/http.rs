@@ -42,12 +42,17 @@ pub fn run() {
     }
 }
 
-struct Server(Child, tempfile::TempDir, u16);
+/// A running server, its folder (kept while it runs) and its port.
+struct Server {
+    child: Child,
+    _dir: tempfile::TempDir,
+    port: u16,
+}
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -81,7 +86,7 @@ fn start(ours: bool) -> Server {
         assert!(Instant::now() < deadline, "the server did not come up");
         std::thread::park_timeout(std::time::Duration::from_millis(10));
     }
-    Server(child, dir, port)
+    Server { child, _dir: dir, port }
 }
 
 /// CPU seconds of a process (proc_pid_stat(5), fields 14 and 15, in hundredths).
@@ -106,10 +111,10 @@ fn round(ours: bool, count: usize, batch: usize) -> f64 {
             [head.as_bytes(), body.as_bytes()].concat()
         })
         .collect();
-    let before = cpu_seconds(server.0.id());
+    let before = cpu_seconds(server.child.id());
     std::thread::scope(|scope| {
         for _ in 0..CONNECTIONS {
-            let (requests, port) = (&requests, server.2);
+            let (requests, port) = (&requests, server.port);
             scope.spawn(move || {
                 let mut stream = BufReader::new(TcpStream::connect(("127.0.0.1", port)).unwrap());
                 stream.get_ref().set_nodelay(true).unwrap();
@@ -126,7 +131,7 @@ fn round(ours: bool, count: usize, batch: usize) -> f64 {
             });
         }
     });
-    count as f64 / (cpu_seconds(server.0.id()) - before)
+    count as f64 / (cpu_seconds(server.child.id()) - before)
 }
 
 fn answer(stream: &mut BufReader<TcpStream>) -> u16 {
@@ -157,7 +162,7 @@ fn peer(port: u16) {
             let sum: f64 = body
                 .split(|byte| *byte == b'\n')
                 .filter(|line| !line.is_empty())
-                .map(|line| crate::decode::typed_amount(line))
+                .map(crate::decode::typed_amount)
                 .sum();
             format!("{{\"accepted\":{sum}}}")
         };

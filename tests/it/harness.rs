@@ -39,7 +39,7 @@ pub struct Sidewatch {
     child: Child,
     pub observe: u16,
     pub ingest: u16,
-    pub dir: PathBuf,
+
     pub stdout: Arc<Mutex<String>>,
     pub stderr: Arc<Mutex<String>>,
 }
@@ -66,7 +66,7 @@ impl Sidewatch {
             .unwrap();
         let stdout = collect(child.stdout.take().unwrap());
         let stderr = collect(child.stderr.take().unwrap());
-        let mut started = Self { child, observe, ingest, dir: dir.to_owned(), stdout, stderr };
+        let mut started = Self { child, observe, ingest, stdout, stderr };
         eventually("sidewatch is ready", 20, || {
             if let Some(status) = started.child.try_wait().unwrap() {
                 panic!("sidewatch ended with {status}:\n{}{}", started.out(), started.err());
@@ -107,10 +107,6 @@ impl Sidewatch {
 
     pub fn stdin(&mut self) -> std::process::ChildStdin {
         self.child.stdin.take().unwrap()
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.child.id()
     }
 
     /// kill -9.

@@ -11,6 +11,7 @@ macro_rules! candidates {
     ($($name:ident $path:literal)*) => {
         /// The places of all shapes at which an attribute may stand; the discriminant is the slot.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[expect(clippy::enum_variant_names, reason = "Type is the attribute of that name")]
         enum At { $($name,)* }
         const PATHS: &[&str] = &[$($path,)*];
     };

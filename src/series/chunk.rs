@@ -184,6 +184,9 @@ impl FloatCodec {
             self.leading = get_bits(input, &mut self.bits, 5)? as u32;
             self.width = get_bits(input, &mut self.bits, 6)? as u32 + 1;
         }
+        if self.width == 0 {
+            return None;
+        }
         let trailing = 64_u32.checked_sub(self.leading + self.width)?;
         self.value ^= get_bits(input, &mut self.bits, self.width)? << trailing;
         Some(())

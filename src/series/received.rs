@@ -105,7 +105,7 @@ impl Codec for ReceivedCodec {
         let before = &self.value;
         let same = same_layout(before, value);
         let hint = HINTS.iter().position(|hint| *hint == value.reset_hint).unwrap_or(0) as u8;
-        out.push(u8::from(same) * SAME_LAYOUT | hint << 1);
+        out.push((u8::from(same) * SAME_LAYOUT) | (hint << 1));
         put_varint(out, zigzag(t_ms.wrapping_sub(self.t_ms)));
         if !same {
             put_varint(out, zigzag(i64::from(value.schema)));

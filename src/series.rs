@@ -30,8 +30,8 @@ mod update;
 mod view;
 mod window;
 
-//#[cfg(test)]
-//mod tests;
+#[cfg(test)]
+mod tests;
 
 pub use append::SampleValue;
 pub use catalog::{Metadata, MetricType};

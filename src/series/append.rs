@@ -52,7 +52,7 @@ impl Store {
         if t_ms < oldest {
             return Err(Refusal::TooOld);
         }
-        let hash = self.hash_labels(labels);
+        let (hash, window) = (self.hash_labels(labels), self.options.rings);
         let slot = match self.find_labels(hash, labels) {
             Some(slot) => slot,
             None => self.new_received(labels, hash)?,
@@ -70,9 +70,9 @@ impl Store {
         match value {
             SampleValue::Float(value) => {
                 let value = if value.is_nan() && !is_stale(*value) { f64::NAN } else { *value };
-                rings.floats.push(t_ms, &value, start_ms);
+                rings.floats.push(t_ms, &value, start_ms, &window);
             }
-            SampleValue::Histogram(histogram) => rings.histograms.push(t_ms, histogram, start_ms),
+            SampleValue::Histogram(histogram) => rings.histograms.push(t_ms, histogram, start_ms, &window),
         }
         let metric = *metric;
         if self.hot[slot as usize].epoch != self.epoch {

@@ -162,6 +162,9 @@ const STALE: u8 = 1;
 /// Written against nothing: the first sample, or one after a reset.
 const WHOLE: u8 = 2;
 
+/// (bucket, by how much)
+type Growth = Vec<(i32, u64)>;
+
 fn put_counts(out: &mut Vec<u8>, changes: &[(i32, u64)]) {
     put_varint(out, changes.len() as u64);
     let mut before = 0;
@@ -182,7 +185,7 @@ fn get_counts(input: &[u8], at: &mut usize, mut each: impl FnMut(i32, u64) -> Op
 }
 
 /// The buckets of `now` that grew since `before`; `None` when one shrank or is gone.
-fn native_growth(before: &[(i32, u64)], now: &[(i32, u64)]) -> Option<Vec<(i32, u64)>> {
+fn native_growth(before: &[(i32, u64)], now: &[(i32, u64)]) -> Option<Growth> {
     let (mut changes, mut old) = (Vec::new(), before.iter().peekable());
     for (index, count) in now {
         let known = match old.peek() {
@@ -201,11 +204,9 @@ fn native_growth(before: &[(i32, u64)], now: &[(i32, u64)]) -> Option<Vec<(i32, 
     old.next().is_none().then_some(changes)
 }
 
-/// What was added to native buckets, to classic buckets, and to the sum's bits.
-type Changes = (Vec<(i32, u64)>, Vec<(i32, u64)>, u64);
-
 impl HistogramCodec {
-    fn changes(&self, value: &HistogramState) -> Option<Changes> {
+    /// What grew in the exponential and in the classic buckets and in the zero bucket; `None` when something shrank.
+    fn changes(&self, value: &HistogramState) -> Option<(Growth, Growth, u64)> {
         if self.state.stale || self.state.classic.len() != value.classic.len() {
             return None;
         }
@@ -342,6 +343,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
         #[test]
         fn chunks_of_histograms_come_back(steps in prop::collection::vec((prop::collection::vec((0.0..1e4_f64, 1_u64..9), 0..6), 0_u8..12), 1..60)) {
             let bounds = [0.005, 1.0, 100.0];

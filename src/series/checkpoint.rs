@@ -9,6 +9,7 @@ use super::buckets::{ExactSum, HistogramCodec, HistogramState};
 use super::chunk::{Chunk, Codec, OpenChunk};
 use super::registry::{HistogramOptions, MetricId, MetricKind};
 use super::ring::Ring;
+use super::sampling::age;
 use super::stats::Refusal;
 use super::store::{Body, Hot, Saved, Store, flag};
 use crate::model::{Label, Labels};
@@ -326,6 +327,11 @@ impl Store {
         self.ticks.runs = blob.ticks.into();
         for series in blob.series {
             self.restore_series(series, &blob.texts, &metrics)?;
+        }
+        // What aged while the blobs were made ages here too.
+        if let Some(last_ms) = self.ticks.last() {
+            let rings = self.options.rings;
+            self.entries.iter_mut().flatten().for_each(|entry| age(entry, last_ms, &rings));
         }
         self.free = (0..self.entries.len() as u32).rev().filter(|slot| self.entry(*slot).is_none()).collect();
         self.removed.clear();

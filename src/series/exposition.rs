@@ -77,8 +77,9 @@ impl Names {
             out.push('{');
             push_quoted(out, &format!("{name}{suffix}"));
         } else {
-            // The suffix is part of the name, and is escaped with it.
-            push_escaped_name(out, &format!("{name}{suffix}"), true);
+            // Readers find the family by taking the suffix off, so it stays as it is.
+            push_escaped_name(out, name, true);
+            out.push_str(suffix);
             if !labels.is_empty() || le.is_some() {
                 out.push('{');
             }

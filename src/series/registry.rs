@@ -353,19 +353,20 @@ impl Store {
             Some(MetricKind::Histogram(_)) => flag::HISTOGRAM | flag::VALUED,
             _ => flag::GAUGE,
         };
-        let step = self.options.rings.fine_step_ms;
+        let rings = self.options.rings;
+        let step = rings.fine_step_ms;
         // The known zero stands on the grid, before anything that can be counted now, and after whatever ended here before.
         let zero_ms = (now.millis() - 1).div_euclid(step) * step;
         if let Some(entry) = self.entry_mut(slot) {
             let zero_ms = zero_ms.max(entry.last_ms().saturating_add(1));
             entry.created_ms = zero_ms;
             match &mut entry.body {
-                Body::Float(ring) if kind & flag::COUNTER != 0 => ring.push(zero_ms, &0.0, zero_ms),
+                Body::Float(ring) if kind & flag::COUNTER != 0 => ring.push(zero_ms, &0.0, zero_ms, &rings),
                 Body::Histogram(histogram) => {
                     histogram.state = HistogramState::empty(histogram.bounds.len());
                     histogram.sum = ExactSum::default();
                     histogram.exemplars.clear();
-                    histogram.ring.push(zero_ms, &histogram.state, zero_ms);
+                    histogram.ring.push(zero_ms, &histogram.state, zero_ms, &rings);
                 }
                 Body::Float(_) | Body::Received(_) => entry.created_ms = 0,
             }

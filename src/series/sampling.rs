@@ -53,7 +53,7 @@ impl Store {
 
     /// Writes the value of a changed series; false when its last sample is not older.
     fn record(&mut self, slot: u32, t_ms: i64) -> bool {
-        let hot = self.hot[slot as usize];
+        let (hot, rings) = (self.hot[slot as usize], self.options.rings);
         let Some(entry) = self.entry_mut(slot) else { return true };
         if hot.flags & flag::LIVE == 0 {
             return true;
@@ -63,8 +63,8 @@ impl Store {
         }
         let start_ms = entry.created_ms;
         match &mut entry.body {
-            Body::Float(ring) if hot.flags & flag::VALUED != 0 => ring.push(t_ms, &hot.value, start_ms),
-            Body::Histogram(histogram) => histogram.ring.push(t_ms, &histogram.state, start_ms),
+            Body::Float(ring) if hot.flags & flag::VALUED != 0 => ring.push(t_ms, &hot.value, start_ms, &rings),
+            Body::Histogram(histogram) => histogram.ring.push(t_ms, &histogram.state, start_ms, &rings),
             Body::Float(_) | Body::Received(_) => return true,
         }
         self.mark_unsaved(slot);
@@ -93,15 +93,16 @@ impl Store {
         let hot = &mut self.hot[slot as usize];
         hot.flags &= !(flag::LIVE | flag::VALUED);
         hot.generation = hot.generation.wrapping_add(1);
+        let rings = self.options.rings;
         let Some(entry) = self.entry_mut(slot) else { return };
         let stale_ms = now_ms.max(entry.last_ms().saturating_add(1));
         let (metric, start_ms) = (entry.metric, entry.created_ms);
         match &mut entry.body {
             // A gauge that was never set has no samples, and needs no end.
             Body::Float(ring) if ring.last_ms == i64::MIN => {}
-            Body::Float(ring) => ring.push(stale_ms, &stale_float(), start_ms),
+            Body::Float(ring) => ring.push(stale_ms, &stale_float(), start_ms, &rings),
             Body::Histogram(histogram) => {
-                histogram.ring.push(stale_ms, &HistogramState::stale(), start_ms);
+                histogram.ring.push(stale_ms, &HistogramState::stale(), start_ms, &rings);
                 histogram.window.release(i64::MAX);
             }
             Body::Received(_) => {}
@@ -183,7 +184,7 @@ impl Store {
     }
 }
 
-fn age(entry: &mut Entry, now_ms: i64, rings: &Rings) {
+pub(super) fn age(entry: &mut Entry, now_ms: i64, rings: &Rings) {
     match &mut entry.body {
         Body::Float(ring) => ring.age(now_ms, rings, true),
         Body::Histogram(histogram) => {

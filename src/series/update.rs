@@ -26,8 +26,14 @@ pub struct ExemplarRef<'a> {
     pub value: f64,
 }
 
-/// Bytes of an id that are kept; longer ones are not trace ids.
-const ID_BYTES: usize = 64;
+/// Bytes of an id that are kept; longer ones are not trace ids. OpenMetrics allows 128 characters for all labels of an exemplar.
+const ID_BYTES: usize = 48;
+
+/// Whether a text can be the id of a trace or span: nothing in it needs escaping.
+fn is_id(text: &str) -> bool {
+    (1..=ID_BYTES).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
 
 /// A kept exemplar.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +48,7 @@ impl Exemplar {
     fn set(&mut self, from: &ExemplarRef<'_>, at: Timestamp) {
         for (held, new) in [(&mut self.trace_id, from.trace_id), (&mut self.span_id, from.span_id)] {
             held.clear();
-            if new.len() <= ID_BYTES {
+            if is_id(new) {
                 held.push_str(new);
             }
         }
@@ -109,7 +115,8 @@ impl Store {
         true
     }
 
-    /// Counts a value in a histogram, `weight` times. Negative, infinite and NaN values are refused and counted.
+    /// Counts a value in a histogram, `weight` times. Negative, infinite and NaN values are refused and counted. An exemplar
+    /// whose trace id is not one (letters, digits, `-`, `_`, at most 48) is left out.
     pub fn observe(
         &mut self,
         handle: Handle,
@@ -146,7 +153,7 @@ impl Store {
         histogram.sum.add(value * weight as f64);
         histogram.state.sum = histogram.sum.value();
         histogram.window.record(value, weight, now.millis());
-        if let Some(exemplar) = exemplar {
+        if let Some(exemplar) = exemplar.filter(|exemplar| is_id(exemplar.trace_id)) {
             if histogram.exemplars.is_empty() {
                 histogram.exemplars.resize(histogram.bounds.len() + 1, None);
             }

@@ -30,18 +30,18 @@ impl Form {
         [(Self::Bucket, "_bucket"), (Self::Sum, "_sum"), (Self::Count, "_count")];
 }
 
-/// A selection's matchers with the series that they found.
-type Selected = (Vec<Matcher>, Vec<(u32, Form)>);
-
 /// A part of the store that stays as it was: owned, shared between threads.
 #[derive(Clone, Debug, Default)]
 pub struct View {
     series: Vec<ViewSeries>,
     /// The series of each selection that the view was made for, so that a query finds them without looking at all.
-    selections: Vec<Selected>,
+    selections: Vec<(Vec<Matcher>, Places)>,
     ticks: Ticks,
     rings: Rings,
 }
+
+/// Positions in a view's series, each in the form asked for.
+type Places = Vec<(u32, Form)>;
 
 #[derive(Clone, Debug)]
 pub(super) struct ViewSeries {
@@ -77,10 +77,8 @@ fn bound_passes(matchers: &[&Matcher], bound: f64, text: &str) -> bool {
 impl Store {
     /// The series that all matchers take, each in the form in which it is asked for.
     pub(super) fn matching(&self, matchers: &[Matcher]) -> Vec<(u32, Form)> {
-        let labels = |slot: u32| match self.entry(slot) {
-            Some(entry) => &entry.labels,
-            None => empty_labels(),
-        };
+        let empty = empty_labels();
+        let labels = |slot: u32| self.entry(slot).map_or(empty, |entry| &entry.labels);
         let refs: Vec<&Matcher> = matchers.iter().collect();
         let mut found: Vec<(u32, Form)> =
             self.index.resolve(&refs, labels).into_iter().map(|slot| (slot, Form::Native)).collect();

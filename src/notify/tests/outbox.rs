@@ -192,7 +192,7 @@ fn refused_expired_and_crowded_out_messages_are_listed() {
     assert!(world.outbox.requeue(status.dead_letters[0].id, world.now));
     assert!(!world.outbox.requeue(status.dead_letters[0].id, world.now), "only once");
     world.run_to(world.now);
-    check(&world.log, "25h no #1 A Well");
+    check(&world.log, "1d1h no #1 A Well");
     for at in 0..2 * DEAD_LETTERS {
         world.moods.insert(lane("no"), Mood::Refuses);
         world.push("no", &[&format!("A{at}")]);

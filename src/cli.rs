@@ -4,6 +4,7 @@
 
 mod check;
 mod client;
+mod config;
 
 mod demo;
 mod notifications;
@@ -85,6 +86,9 @@ enum Command {
     /// Try out receivers.
     #[command(subcommand)]
     Notifications(notifications::Notifications),
+    /// The effective configuration, or the schema of the file.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Run tests of rules (promtool's format) or PromQL scripts (Prometheus's format).
     #[command(subcommand)]
     Test(test::Test),
@@ -134,6 +138,7 @@ pub fn main() -> ExitCode {
         Command::Query(command) => command.run(&common),
         Command::Send(command) => command.run(&common),
         Command::Notifications(command) => command.run(&common),
+        Command::Config(command) => command.run(&common),
         Command::Test(command) => command.run(),
     };
     match outcome {

@@ -6,17 +6,21 @@
 
 pub mod diagnostic;
 mod expand;
+mod json_schema;
 mod load;
 mod locate;
 mod read;
 pub mod reader;
 pub mod schema;
+mod show;
 mod system;
 pub mod yaml;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Level, Span, Spanned};
 pub use expand::expand;
+pub use json_schema::json_schema;
 pub use load::{DEFAULT_FILE, ENVIRONMENT_KEYS, LoadOptions, Overrides, environment_variable, load};
 pub use read::read_alerts;
 pub use schema::{Config, Named};
+pub use show::show;
 pub use system::{load_from_system, load_text};

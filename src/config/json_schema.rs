@@ -1,0 +1,421 @@
+//! The JSON Schema (2020-12) of sidewatch.yaml, for editors. Each mapping that the reader knows is a definition with the
+//! reader's name for it; a test holds the keys of both against each other.
+
+use serde_json::{Map, Value, json};
+
+/// The schema as text.
+pub fn json_schema() -> String {
+    let mut root = object("configuration", &top());
+    root["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
+    root["$defs"] = definitions().into();
+    format!("{root:#}")
+}
+
+/// A mapping with these keys and no others.
+fn object(title: &str, properties: &[(&str, Value)]) -> Value {
+    let properties: Map<String, Value> =
+        properties.iter().map(|(key, schema)| ((*key).to_owned(), schema.clone())).collect();
+    json!({"title": title, "type": "object", "properties": properties, "additionalProperties": false})
+}
+
+fn reference(title: &str) -> Value {
+    json!({"$ref": format!("#/$defs/{}", title.replace(' ', "_"))})
+}
+
+fn text(description: &str) -> Value {
+    json!({"type": "string", "description": description})
+}
+
+fn flag(description: &str) -> Value {
+    json!({"type": "boolean", "description": description})
+}
+
+fn number(description: &str) -> Value {
+    json!({"type": "number", "description": description})
+}
+
+fn integer(description: &str) -> Value {
+    json!({"type": "integer", "minimum": 1, "description": description})
+}
+
+fn time(description: &str) -> Value {
+    json!({"type": "string", "pattern": "^(0|([0-9]+(y|w|d|h|m|s|ms))+)$", "description": description})
+}
+
+fn bytes(description: &str) -> Value {
+    json!({"type": ["integer", "string"], "description": description})
+}
+
+fn one_of(words: &[&str], description: &str) -> Value {
+    json!({"enum": words, "description": description})
+}
+
+/// One's own names, each with one of these under it.
+fn named(schema: &Value, description: &str) -> Value {
+    json!({"type": "object", "additionalProperties": schema, "description": description})
+}
+
+fn one_or_list(schema: &Value, description: &str) -> Value {
+    json!({"anyOf": [schema, {"type": "array", "items": schema}], "description": description})
+}
+
+fn either(schemas: &[Value], description: &str) -> Value {
+    json!({"anyOf": schemas, "description": description})
+}
+
+fn texts(description: &str) -> Value {
+    json!({"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}, "description": description})
+}
+
+fn scalar() -> Value {
+    json!({"type": ["string", "number", "boolean", "null"]})
+}
+
+fn top() -> Vec<(&'static str, Value)> {
+    let plain = text("");
+    vec![
+        ("profile", one_of(&["development", "production", "testing"], "Which defaults hold.")),
+        ("service", either(&[plain.clone(), reference("service")], "Who is watched: the labels job and instance.")),
+        ("listen", reference("listen")),
+        (
+            "sources",
+            named(
+                &either(&[plain.clone(), reference("source")], "An address or a mapping."),
+                "Where events come from.",
+            ),
+        ),
+        ("metrics", named(&reference("metric"), "Metrics from events.")),
+        ("health", named(&reference("health check"), "What /health says.")),
+        ("alerts", named(&reference("alert"), "The short form of alert rules.")),
+        ("rules", one_or_list(&plain, "Prometheus rule files; * and ? in the last part of the path.")),
+        ("bundled_rules", flag("Whether the rule packs that come with sidewatch are loaded.")),
+        (
+            "notify",
+            named(
+                &either(&[plain.clone(), reference("receiver")], "A receiver; under alertmanager: a file."),
+                "Receivers; the first is the default.",
+            ),
+        ),
+        ("state", either(&[plain, reference("state")], "Where state survives a restart.")),
+        ("external_labels", texts("Labels that every alert carries.")),
+        ("external_url", text("Where people reach this sidewatch.")),
+        ("evaluation_interval", time("How often rules without an interval of their own are evaluated.")),
+        ("limits", reference("limits")),
+    ]
+}
+
+fn definitions() -> Map<String, Value> {
+    let definitions = [
+        object(
+            "service",
+            &[
+                ("name", text("service.name: the label job.")),
+                ("instance", text("service.instance: the label instance.")),
+            ],
+        ),
+        object(
+            "listen",
+            &[("observe", text("/health, /metrics, API and page.")), ("ingest", text("Events and commands."))],
+        ),
+        object(
+            "state",
+            &[
+                ("dir", text("The folder.")),
+                ("sync", one_of(&["normal", "full"], "full survives power loss.")),
+                ("checkpoint_interval", time("How often changes are written.")),
+            ],
+        ),
+        limits(),
+    ];
+    let all =
+        definitions.into_iter().chain(sources()).chain(metrics()).chain(health()).chain(alerts()).chain(receivers());
+    all.map(|schema| (schema["title"].as_str().unwrap_or_default().replace(' ', "_"), schema)).collect()
+}
+
+fn limits() -> Value {
+    object(
+        "limits",
+        &[
+            ("series", integer("Series in all.")),
+            ("series_per_metric", integer("Series of one metric.")),
+            ("histogram_series", integer("Histogram series.")),
+            ("labels_per_series", integer("Labels of one series.")),
+            ("label_value_bytes", bytes("Bytes of a label's value.")),
+            ("series_bytes", bytes("Bytes of all samples.")),
+            ("idle_series", time("After which a series is forgotten.")),
+            ("queue_batches", integer("Inputs that wait for the core.")),
+            ("queue_bytes", bytes("Bytes that wait for the core.")),
+            ("body_bytes", bytes("Bytes of a request's body.")),
+            ("event_bytes", bytes("Bytes of one event.")),
+            ("event_depth", integer("Levels of nesting in one event.")),
+            ("query_samples", integer("Samples that one query may touch.")),
+            ("query_timeout", time("Time that one query may take.")),
+            ("pattern_keys", integer("Keys that one event condition may hold.")),
+            ("alerts_per_rule", integer("Alerts that one rule may hold.")),
+            ("outbox_messages", integer("Messages that may wait for receivers.")),
+        ],
+    )
+}
+
+fn sources() -> Vec<Value> {
+    let none = reference("source without options");
+    vec![
+        object(
+            "source",
+            &[
+                ("http", none.clone()),
+                ("stdin", none.clone()),
+                ("file", either(&[text(""), reference("file source")], "A file that grows.")),
+                ("unix", either(&[text(""), reference("unix source")], "A unix stream socket.")),
+                ("tcp", either(&[text(""), reference("tcp source")], "A TCP listener.")),
+                ("memory", none.clone()),
+                ("demo", none.clone()),
+                ("none", none),
+                ("lines", either(&[text(""), reference("lines")], "Text lines, cut by a named regex.")),
+                ("type", text("The type of events that name none.")),
+                ("shape", texts("Attribute -> path, for JSON of another shape.")),
+            ],
+        ),
+        object("source without options", &[]),
+        object(
+            "file source",
+            &[
+                ("path", text("The file.")),
+                ("start", one_of(&["first", "last"], "Where to begin without a known position.")),
+            ],
+        ),
+        object("unix source", &[("path", text("The socket's path."))]),
+        object("tcp source", &[("listen", text("HOST:PORT."))]),
+        object("lines", &[("regex", text("Named groups are fields."))]),
+    ]
+}
+
+fn selection() -> Vec<(&'static str, Value)> {
+    vec![
+        (
+            "match",
+            one_or_list(&either(&[text(""), reference("pattern")], "* any text, + one segment."), "Event types."),
+        ),
+        ("where", json!({"type": "object", "description": "Paths with comparisons; all, any, not."})),
+    ]
+}
+
+fn selector() -> Value {
+    either(&[text(""), json!({"type": "array"}), reference("event selector"), reference("pattern")], "Which events.")
+}
+
+fn metrics() -> Vec<Value> {
+    let with = |title: &str, more: Vec<(&'static str, Value)>| {
+        let mut keys = selection();
+        keys.extend(more);
+        keys.push(("labels", named(&either(&[text(""), reference("label")], "A path or a mapping."), "Labels.")));
+        keys.push(("help", text("Shown in /metrics.")));
+        object(title, &keys)
+    };
+    let value = || ("value", json!({"type": ["string", "number"], "description": "A path or a number."}));
+    let unit = || ("unit", text("The field's unit: ms, us, s, KiB, percent, ..."));
+    let buckets =
+        || ("buckets", json!({"type": "array", "items": {"type": "number"}, "description": "Upper bounds, rising."}));
+    vec![
+        object(
+            "metric",
+            &[
+                ("counter", reference("counter")),
+                ("gauge", reference("gauge")),
+                ("histogram", reference("histogram")),
+                ("timer", reference("timer")),
+                ("drop", selector()),
+            ],
+        ),
+        with("counter", vec![value(), unit()]),
+        with("gauge", vec![value(), unit(), ("op", one_of(&["set", "add"], "Set or add."))]),
+        with("histogram", vec![value(), unit(), buckets()]),
+        object(
+            "timer",
+            &[
+                ("from", selector()),
+                ("to", selector()),
+                ("by", text("The path whose value links the two events.")),
+                ("within", time("How long a beginning is remembered.")),
+                buckets(),
+                ("labels", named(&either(&[text(""), reference("label")], ""), "Labels.")),
+                ("help", text("Shown in /metrics.")),
+            ],
+        ),
+        object("drop", &selection()),
+        object(
+            "label",
+            &[
+                ("from", text("A path.")),
+                ("value", json!({"type": ["string", "number", "boolean"], "description": "A constant."})),
+                ("replace", one_or_list(&reference("replacement"), "In order.")),
+                ("map", texts("Looked up after the replacements.")),
+                ("default", text("For an absent field.")),
+            ],
+        ),
+        object("replacement", &[("regex", text("What.")), ("with", text("$1 is a group."))]),
+        object("pattern", &[("regex", text("Anchored."))]),
+        object("event selector", &selection()),
+        object(
+            "comparison",
+            &[
+                ("gt", number("Greater.")),
+                ("gte", number("Greater or equal.")),
+                ("lt", number("Less.")),
+                ("lte", number("Less or equal.")),
+                ("eq", scalar()),
+                ("ne", scalar()),
+                ("in", json!({"type": "array", "items": scalar()})),
+                ("exists", flag("Present and not null.")),
+                ("regex", text("Anchored.")),
+            ],
+        ),
+    ]
+}
+
+fn health() -> Vec<Value> {
+    let mut heartbeat = selection();
+    heartbeat.push(("within", time("The longest silence.")));
+    vec![
+        object(
+            "health check",
+            &[
+                ("event", reference("heartbeat")),
+                ("expr", text("PromQL; fails while its result is not empty.")),
+                ("http", either(&[text(""), reference("http probe")], "An HTTP probe.")),
+                ("status", one_of(&["unhealthy", "degraded"], "What the service is while it fails.")),
+            ],
+        ),
+        object("heartbeat", &heartbeat),
+        object(
+            "http probe",
+            &[
+                ("url", text("What to ask.")),
+                ("expect", either(&[integer(""), reference("expect")], "What is right; any 2xx without it.")),
+                ("timeout", time("How long to wait.")),
+                ("every", time("How often to ask.")),
+            ],
+        ),
+        object("expect", &[("status", integer("The status.")), ("body", text("A text in the answer."))]),
+    ]
+}
+
+fn alerts() -> Vec<Value> {
+    let threshold = || json!({"type": ["string", "number"], "description": "5%, 500ms, 10."});
+    let path = text("A path or a label.");
+    let mut event = selection();
+    event.extend([
+        ("count", json!({"type": ["string", "integer"], "description": "\">= 5\""})),
+        ("absent", selector()),
+        ("keys", one_or_list(&text(""), "Keys that must be heard from.")),
+        ("sequence", json!({"type": "array", "minItems": 2, "items": selector()})),
+        ("missing", one_of(&["last"], "Fires when the last step did not come.")),
+        ("by", one_or_list(&path, "Each value is a case of its own.")),
+        ("within", time("The window.")),
+    ]);
+    vec![
+        object(
+            "alert",
+            &[
+                ("metric", text("A metric against a threshold.")),
+                ("event", reference("event condition")),
+                ("expr", text("PromQL.")),
+                ("of", text("The metric that it is a share of.")),
+                ("stat", text("rate, increase, last, avg, min, max, sum, p50, p90, p99, ...")),
+                ("over", time("The window.")),
+                ("by", one_or_list(&path, "Each value is a case of its own.")),
+                ("where", json!({"type": "object", "description": "Label -> value or {regex: ...}."})),
+                ("above", threshold()),
+                ("below", threshold()),
+                ("at_least", threshold()),
+                ("at_most", threshold()),
+                ("for", time("How long it must hold.")),
+                ("keep_firing_for", time("How long it goes on after its end.")),
+                ("severity", text("The label severity.")),
+                ("labels", texts("More labels.")),
+                ("annotations", texts("Go templates.")),
+                ("runbook", text("The annotation runbook_url.")),
+                ("notify", one_or_list(&text(""), "Receivers; the default without it.")),
+            ],
+        ),
+        object("event condition", &event),
+    ]
+}
+
+fn receivers() -> Vec<Value> {
+    let resolved = || ("send_resolved", flag("Whether endings are told."));
+    let url = || [("url", text("The address.")), ("url_file", text("A file that holds the address."))];
+    let [webhook_url, webhook_file] = url();
+    let [slack_url, slack_file] = url();
+    vec![
+        object(
+            "receiver",
+            &[
+                ("terminal", reference("terminal receiver")),
+                ("slack", reference("slack receiver")),
+                ("webhook", reference("webhook receiver")),
+                ("email", reference("email receiver")),
+            ],
+        ),
+        object("terminal receiver", &[resolved()]),
+        object("slack receiver", &[slack_url, slack_file, ("channel", text("Another channel.")), resolved()]),
+        object(
+            "webhook receiver",
+            &[webhook_url, webhook_file, ("headers", texts("Headers of the request.")), resolved()],
+        ),
+        object(
+            "email receiver",
+            &[
+                ("to", one_or_list(&text(""), "Addresses.")),
+                ("from", text("The sender.")),
+                ("smtp", text("smtp://HOST:25 or smtps://HOST:465.")),
+                ("username", text("For the login.")),
+                ("password", text("For the login.")),
+                ("password_file", text("A file that holds the password.")),
+                ("require_tls", flag("Whether a server without TLS is refused.")),
+                resolved(),
+            ],
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::reader::record;
+    use crate::config::{Overrides, load_text};
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn schema_and_reader_know_the_same_keys() {
+        let extra = "sources: {a: {unix: {path: x}}, b: {stdin: {}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}}\n";
+        for text in [include_str!("../../deploy/sidewatch.yaml"), extra] {
+            let (config, found) = load_text("t.yaml", text, &Default::default(), &Overrides::default());
+            assert!(config.is_some() && !found.has_errors(), "{found}");
+        }
+        let schema: Value = serde_json::from_str(&json_schema()).unwrap();
+        let keys = |schema: &Value| -> BTreeSet<String> {
+            schema["properties"].as_object().unwrap().keys().cloned().collect()
+        };
+        let mut unseen: BTreeSet<&String> = schema["$defs"].as_object().unwrap().keys().collect();
+        for (what, asked) in record::take() {
+            let asked: BTreeSet<String> = asked.into_iter().map(str::to_owned).collect();
+            let name = what.replace(' ', "_");
+            let described = if what == "configuration" { &schema } else { &schema["$defs"][&name] };
+            assert!(described.is_object(), "no definition of {what:?}");
+            assert_eq!(keys(described), asked, "{what}");
+            unseen.retain(|known| **known != name);
+        }
+        assert!(unseen.is_empty(), "definitions that no reader has: {unseen:?}");
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let text = json_schema();
+        let schema: Value = serde_json::from_str(&text).unwrap();
+        for piece in text.split("\"$ref\": \"#/$defs/").skip(1) {
+            let name = piece.split('"').next().unwrap();
+            assert!(schema["$defs"][name].is_object(), "{name}");
+        }
+    }
+}

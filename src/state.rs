@@ -261,3 +261,6 @@ fn serve(mut database: Database, lock: Option<FolderLock>, mut requests: mpsc::R
     drop(database);
     drop(lock);
 }
+
+#[cfg(test)]
+mod tests;

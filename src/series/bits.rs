@@ -83,7 +83,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
         #[test]
         fn bits_and_numbers_come_back(values in prop::collection::vec((any::<u64>(), 1_u32..=64), 0..40), number in any::<i64>()) {
             let (mut out, mut bits) = (Vec::new(), 0);

@@ -343,7 +343,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
         #[test]
         fn chunks_of_histograms_come_back(steps in prop::collection::vec((prop::collection::vec((0.0..1e4_f64, 1_u64..9), 0..6), 0_u8..12), 1..60)) {
             let bounds = [0.005, 1.0, 100.0];

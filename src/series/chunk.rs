@@ -254,7 +254,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
         #[test]
         fn any_samples_come_back(first in -1_000_000_000_000_i64..2_000_000_000_000, steps in prop::collection::vec((1_i64..10_000_000_000, any::<u64>()), 0..150)) {
             let mut t_ms = first;

@@ -149,7 +149,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
         #[test]
         fn received_histograms_come_back(samples in prop::collection::vec((1_i64..100_000, -4_i32..9, prop::collection::vec(0.0..1e9_f64, 0..5), 0_usize..4, any::<bool>()), 1..30)) {
             let (mut t_ms, mut all) = (0, Vec::new());

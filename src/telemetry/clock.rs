@@ -77,7 +77,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
         #[test]
         fn it_never_goes_back_nor_stands_still(steps in prop::collection::vec((-10 * SECOND..10 * SECOND, 10..SECOND), 1..50)) {
             let mut clock = SteadyClock::start(1_000 * SECOND, 0);

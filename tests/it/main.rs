@@ -11,6 +11,7 @@
 mod browser;
 mod crash;
 mod events;
+mod examples;
 mod golden_path;
 mod harness;
 mod http;

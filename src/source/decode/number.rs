@@ -55,7 +55,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
         #[test]
         fn every_number_is_the_nearest_double(text in "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,12})?([eE][+-]?[0-9]{1,2})?") {
             prop_assert_eq!(to_f64(&text).to_bits(), text.parse::<f64>().unwrap().to_bits());

@@ -146,7 +146,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
         #[test]
         fn what_jiff_prints_is_read(micros in -62_135_596_800_000_000_i64..253_402_207_200_000_000) {
             let moment = Timestamp::from_micros(micros);

@@ -1,0 +1,76 @@
+//! Every configuration that a reader may copy loads and builds, without a finding.
+
+use sidewatch::app::build;
+use sidewatch::config::{Overrides, load_text};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+fn check(name: &str, text: &str) {
+    let (config, mut found) = load_text(name, text, &BTreeMap::new(), &Overrides::default());
+    let parts = config.as_ref().and_then(|config| build(config, &mut found));
+    assert!(parts.is_some() && found.to_string().is_empty(), "{name}:\n{found}");
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn the_example_with_every_key_builds_without_a_finding() {
+    for file in ["deploy/sidewatch.yaml", "deploy/compose/sidewatch.yaml", "deploy/kubernetes/sidewatch.yaml"] {
+        check(file, &std::fs::read_to_string(root().join(file)).unwrap());
+    }
+    check("demo.yaml", sidewatch::source::demo::CONFIG);
+}
+
+#[test]
+fn the_readmes_example_builds_without_a_finding() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let blocks: Vec<&str> = readme.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        check("README.yaml", block);
+    }
+}
+
+fn yaml_files(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("target") && !path.ends_with(".git") {
+            yaml_files(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+            into.push(path);
+        }
+    }
+}
+
+/// Our tree in the words of another reader.
+fn tree(node: &sidewatch::config::yaml::Node) -> serde_yaml::Value {
+    use sidewatch::config::yaml::Kind;
+    match &node.kind {
+        Kind::Map(entries) => {
+            serde_yaml::Value::Mapping(entries.iter().map(|(key, value)| (tree(key), tree(value))).collect())
+        }
+        Kind::Seq(items) => serde_yaml::Value::Sequence(items.iter().map(tree).collect()),
+        Kind::Scalar { .. } if node.is_null() => serde_yaml::Value::Null,
+        Kind::Scalar { text, plain: true } => serde_yaml::from_str(text).unwrap_or_else(|_| text.clone().into()),
+        Kind::Scalar { text, plain: false } => serde_yaml::Value::String(text.clone()),
+    }
+}
+
+#[test]
+fn every_yaml_file_of_the_repository_reads_alike_in_another_reader() {
+    let mut files = Vec::new();
+    yaml_files(root(), &mut files);
+    assert!(files.len() >= 8, "{files:?}");
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let mut found = sidewatch::config::Diagnostics::new();
+        let ours = sidewatch::config::yaml::parse("file", &text, &mut found);
+        let documents = serde_yaml::Deserializer::from_str(&text);
+        use serde::Deserialize;
+        let theirs = documents.into_iter().next().map(|document| serde_yaml::Value::deserialize(document).unwrap());
+        let ours = ours.as_ref().map(tree).unwrap_or_else(|| panic!("{}: {found}", file.display()));
+        assert_eq!(Some(ours), theirs, "{}", file.display());
+    }
+}

@@ -6,14 +6,21 @@
 
 pub mod diagnostic;
 mod expand;
+mod json_schema;
 mod load;
 mod locate;
 mod read;
 pub mod reader;
 pub mod schema;
+mod show;
 pub mod yaml;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Level, Span, Spanned};
 pub use expand::expand;
+pub use json_schema::json_schema;
 pub use load::{DEFAULT_FILE, ENVIRONMENT_KEYS, LoadOptions, Overrides, environment_variable, load};
 pub use read::read_alerts;
+pub use show::{show, show_json};
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ mod read;
 pub mod reader;
 pub mod schema;
 mod show;
+mod system;
 pub mod yaml;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Level, Span, Spanned};
@@ -20,7 +21,9 @@ pub use expand::expand;
 pub use json_schema::json_schema;
 pub use load::{DEFAULT_FILE, ENVIRONMENT_KEYS, LoadOptions, Overrides, environment_variable, load};
 pub use read::read_alerts;
-pub use show::{show, show_json};
+pub use schema::{Config, Named};
+pub use show::show;
+pub use system::{load_from_system, load_text};
 
 #[cfg(test)]
 mod tests;

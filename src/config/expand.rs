@@ -129,6 +129,7 @@ t:1:17: error: the environment variable C is not set
     }
 
     proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
         #[test]
         fn an_escaped_text_reads_back(text in "[${}a:-]{0,12}") {
             let mut found = Diagnostics::new();

@@ -1,319 +1,380 @@
-//! A JSON Schema of sidewatch.yaml, for editors that complete and underline.
-//!
-//! Each mapping of a fixed form has a definition whose name is the word that [`super::reader::MapReader`] calls it in
-//! messages; a test holds the keys of both against each other.
+//! The JSON Schema (2020-12) of sidewatch.yaml, for editors. Each mapping that the reader knows is a definition with the
+//! reader's name for it; a test holds the keys of both against each other.
 
-use super::schema::Profile;
-use crate::model::Attribute;
 use serde_json::{Map, Value, json};
 
-/// The schema (draft 2020-12) as JSON text.
+/// The schema as text.
 pub fn json_schema() -> String {
-    format!("{:#}\n", schema())
+    let mut root = object("configuration", &top());
+    root["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
+    root["$defs"] = definitions().into();
+    format!("{root:#}")
 }
 
-fn schema() -> Value {
-    let definitions: Map<String, Value> =
-        definitions().into_iter().map(|(name, keys, required)| (name.to_owned(), object(keys, &required))).collect();
-    let mut whole = json!({
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "sidewatch.yaml",
-        "$ref": "#/$defs/configuration",
-    });
-    whole["$defs"] = Value::Object(definitions.into_iter().chain(shared()).collect());
-    whole
+/// A mapping with these keys and no others.
+fn object(title: &str, properties: &[(&str, Value)]) -> Value {
+    let properties: Map<String, Value> =
+        properties.iter().map(|(key, schema)| ((*key).to_owned(), schema.clone())).collect();
+    json!({"title": title, "type": "object", "properties": properties, "additionalProperties": false})
 }
 
-fn object(keys: Value, required: &Required) -> Value {
-    let mut definition = json!({"type": ["object", "null"], "additionalProperties": false, "properties": keys});
-    match required {
-        Required::Nothing => {}
-        Required::All(keys) => definition["required"] = json!(keys),
-        Required::OneOf(keys) => {
-            definition["oneOf"] = keys.iter().map(|key| json!({"required": [key]})).collect();
-        }
-    }
-    definition
+fn reference(title: &str) -> Value {
+    json!({"$ref": format!("#/$defs/{}", title.replace(' ', "_"))})
 }
 
-/// Which keys must be there.
-enum Required {
-    Nothing,
-    All(&'static [&'static str]),
-    OneOf(&'static [&'static str]),
+fn text(description: &str) -> Value {
+    json!({"type": "string", "description": description})
 }
 
-fn reference(name: &str) -> Value {
-    json!({"$ref": format!("#/$defs/{name}")})
+fn flag(description: &str) -> Value {
+    json!({"type": "boolean", "description": description})
 }
 
-fn map_of(value: Value, about: &str) -> Value {
-    json!({"type": ["object", "null"], "additionalProperties": value, "description": about})
+fn number(description: &str) -> Value {
+    json!({"type": "number", "description": description})
 }
 
-fn one_or_list(value: Value) -> Value {
-    json!({"anyOf": [value, {"type": "array", "items": value}]})
+fn integer(description: &str) -> Value {
+    json!({"type": "integer", "minimum": 1, "description": description})
 }
 
-fn either(values: &[Value]) -> Value {
-    json!({"anyOf": values})
+fn time(description: &str) -> Value {
+    json!({"type": "string", "pattern": "^(0|([0-9]+(y|w|d|h|m|s|ms))+)$", "description": description})
 }
 
-fn about(mut value: Value, about: &str) -> Value {
-    value["description"] = about.into();
-    value
+fn bytes(description: &str) -> Value {
+    json!({"type": ["integer", "string"], "description": description})
 }
 
-/// Types that several keys share and that are no mappings of a fixed form.
-fn shared() -> Vec<(String, Value)> {
-    let attributes: Map<String, Value> = Attribute::ALL
-        .iter()
-        .map(|(name, _)| *name)
-        .chain(["data", "tags", "headers"])
-        .map(|name| (name.to_owned(), reference("path")))
-        .collect();
-    let condition = json!({
-        "type": "object", "minProperties": 1,
-        "description": "paths with comparisons; a bare value means equal, a list one of these; all must hold",
-        "properties": {
-            "all": {"type": "array", "minItems": 1, "items": reference("condition")},
-            "any": {"type": "array", "minItems": 1, "items": reference("condition")},
-            "not": reference("condition"),
-        },
-        "additionalProperties": either(&[reference("scalar"), json!({"type": "array", "items": reference("scalar")}), reference("comparison")]),
-    });
-    let duration = json!({
-        "type": ["string", "integer"], "pattern": "^(\\$\\{.*\\}|0|([0-9]+y)?([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?)$",
-        "description": "a duration such as 30s, 5m, 1h30m, 500ms",
-    });
-    [
-        ("text", json!({"type": ["string", "number", "boolean"]})),
-        ("scalar", json!({"type": ["string", "number", "boolean", "null"]})),
+fn one_of(words: &[&str], description: &str) -> Value {
+    json!({"enum": words, "description": description})
+}
+
+/// One's own names, each with one of these under it.
+fn named(schema: &Value, description: &str) -> Value {
+    json!({"type": "object", "additionalProperties": schema, "description": description})
+}
+
+fn one_or_list(schema: &Value, description: &str) -> Value {
+    json!({"anyOf": [schema, {"type": "array", "items": schema}], "description": description})
+}
+
+fn either(schemas: &[Value], description: &str) -> Value {
+    json!({"anyOf": schemas, "description": description})
+}
+
+fn texts(description: &str) -> Value {
+    json!({"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}, "description": description})
+}
+
+fn scalar() -> Value {
+    json!({"type": ["string", "number", "boolean", "null"]})
+}
+
+fn top() -> Vec<(&'static str, Value)> {
+    let plain = text("");
+    vec![
+        ("profile", one_of(&["development", "production", "testing"], "Which defaults hold.")),
+        ("service", either(&[plain.clone(), reference("service")], "Who is watched: the labels job and instance.")),
+        ("listen", reference("listen")),
         (
-            "path",
-            json!({"type": "string", "description": "a field of the event, such as data.items[0].sku or subject"}),
+            "sources",
+            named(
+                &either(&[plain.clone(), reference("source")], "An address or a mapping."),
+                "Where events come from.",
+            ),
         ),
-        ("duration", duration),
-        ("bytes", json!({"type": ["integer", "string"], "description": "bytes, alone or with a unit: 64MiB"})),
-        ("count", json!({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": "^\\$\\{"}]})),
-        ("address", json!({"type": "string", "description": "HOST:PORT"})),
-        ("event pattern", either(&[json!({"type": "string", "minLength": 1}), reference("pattern")])),
-        ("condition", condition),
-        ("value", json!({"type": ["string", "number"], "description": "a path, or a number"})),
-        ("any events", either(&[one_or_list(reference("event pattern")), reference("event selector")])),
-        ("labels of a metric", map_of(either(&[reference("path"), reference("label")]), "label -> path or mapping")),
-        ("texts by name", map_of(json!({"type": ["string", "number", "boolean", "null"]}), "name -> text")),
-        ("foreign shape", json!({"type": "object", "additionalProperties": false, "properties": attributes})),
+        ("metrics", named(&reference("metric"), "Metrics from events.")),
+        ("health", named(&reference("health check"), "What /health says.")),
+        ("alerts", named(&reference("alert"), "The short form of alert rules.")),
+        ("rules", one_or_list(&plain, "Prometheus rule files; * and ? in the last part of the path.")),
+        ("bundled_rules", flag("Whether the rule packs that come with sidewatch are loaded.")),
+        (
+            "notify",
+            named(
+                &either(&[plain.clone(), reference("receiver")], "A receiver; under alertmanager: a file."),
+                "Receivers; the first is the default.",
+            ),
+        ),
+        ("state", either(&[plain, reference("state")], "Where state survives a restart.")),
+        ("external_labels", texts("Labels that every alert carries.")),
+        ("external_url", text("Where people reach this sidewatch.")),
+        ("evaluation_interval", time("How often rules without an interval of their own are evaluated.")),
+        ("limits", reference("limits")),
     ]
-    .into_iter()
-    .map(|(name, value)| (name.to_owned(), value))
-    .collect()
 }
 
-/// The mappings of a fixed form: name, keys, which are needed.
-fn definitions() -> Vec<(&'static str, Value, Required)> {
-    use Required::{All, Nothing, OneOf};
-    let r = reference;
-    let limits = [
-        "series",
-        "series_per_metric",
-        "histogram_series",
-        "labels_per_series",
-        "queue_batches",
-        "event_depth",
-        "query_samples",
-        "pattern_keys",
-        "alerts_per_rule",
-        "outbox_messages",
-    ]
-    .map(|key| (key, r("count")))
-    .into_iter()
-    .chain(
-        ["label_value_bytes", "series_bytes", "queue_bytes", "body_bytes", "event_bytes"].map(|key| (key, r("bytes"))),
+fn definitions() -> Map<String, Value> {
+    let definitions = [
+        object(
+            "service",
+            &[
+                ("name", text("service.name: the label job.")),
+                ("instance", text("service.instance: the label instance.")),
+            ],
+        ),
+        object(
+            "listen",
+            &[("observe", text("/health, /metrics, API and page.")), ("ingest", text("Events and commands."))],
+        ),
+        object(
+            "state",
+            &[
+                ("dir", text("The folder.")),
+                ("sync", one_of(&["normal", "full"], "full survives power loss.")),
+                ("checkpoint_interval", time("How often changes are written.")),
+            ],
+        ),
+        limits(),
+    ];
+    let all =
+        definitions.into_iter().chain(sources()).chain(metrics()).chain(health()).chain(alerts()).chain(receivers());
+    all.map(|schema| (schema["title"].as_str().unwrap_or_default().replace(' ', "_"), schema)).collect()
+}
+
+fn limits() -> Value {
+    object(
+        "limits",
+        &[
+            ("series", integer("Series in all.")),
+            ("series_per_metric", integer("Series of one metric.")),
+            ("histogram_series", integer("Histogram series.")),
+            ("labels_per_series", integer("Labels of one series.")),
+            ("label_value_bytes", bytes("Bytes of a label's value.")),
+            ("series_bytes", bytes("Bytes of all samples.")),
+            ("idle_series", time("After which a series is forgotten.")),
+            ("queue_batches", integer("Inputs that wait for the core.")),
+            ("queue_bytes", bytes("Bytes that wait for the core.")),
+            ("body_bytes", bytes("Bytes of a request's body.")),
+            ("event_bytes", bytes("Bytes of one event.")),
+            ("event_depth", integer("Levels of nesting in one event.")),
+            ("query_samples", integer("Samples that one query may touch.")),
+            ("query_timeout", time("Time that one query may take.")),
+            ("pattern_keys", integer("Keys that one event condition may hold.")),
+            ("alerts_per_rule", integer("Alerts that one rule may hold.")),
+            ("outbox_messages", integer("Messages that may wait for receivers.")),
+        ],
     )
-    .chain(["idle_series", "query_timeout"].map(|key| (key, r("duration"))))
-    .map(|(key, value)| (key.to_owned(), value));
-    let profiles: Vec<&str> = super::read::PROFILES.iter().map(|(name, _)| *name).collect();
-    let default =
-        super::read::PROFILES.iter().find(|(_, profile)| *profile == Profile::default()).map(|(name, _)| *name);
-    let events = [("match", one_or_list(r("event pattern"))), ("where", r("condition"))];
-    let with = |more: Value| {
-        let mut keys = Value::Object(events.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect());
-        if let (Some(keys), Value::Object(more)) = (keys.as_object_mut(), more) {
-            keys.extend(more);
-        }
-        keys
-    };
-    let rest = |more: Value| {
-        let mut keys = json!({"labels": r("labels of a metric"), "help": r("text")});
-        if let (Some(keys), Value::Object(more)) = (keys.as_object_mut(), more) {
-            keys.extend(more);
-        }
-        keys
-    };
-    let number = json!({"value": r("value"), "unit": about(r("text"), "of the field: ms, s, KiB, percent, ...")});
-    let buckets = json!({"type": "array", "items": {"type": "number"}, "description": "upper bounds, rising"});
-    let resolved = json!({"type": "boolean", "default": true});
-    let word = |word: &str| json!({"const": word});
-    let joined = |left: Value, right: Value| match (left, right) {
-        (Value::Object(left), Value::Object(right)) => Value::Object(left.into_iter().chain(right).collect()),
-        (left, _) => left,
-    };
+}
+
+fn sources() -> Vec<Value> {
+    let none = reference("source without options");
+    vec![
+        object(
+            "source",
+            &[
+                ("http", none.clone()),
+                ("stdin", none.clone()),
+                ("file", either(&[text(""), reference("file source")], "A file that grows.")),
+                ("unix", either(&[text(""), reference("unix source")], "A unix stream socket.")),
+                ("tcp", either(&[text(""), reference("tcp source")], "A TCP listener.")),
+                ("memory", none.clone()),
+                ("demo", none.clone()),
+                ("none", none),
+                ("lines", either(&[text(""), reference("lines")], "Text lines, cut by a named regex.")),
+                ("type", text("The type of events that name none.")),
+                ("shape", texts("Attribute -> path, for JSON of another shape.")),
+            ],
+        ),
+        object("source without options", &[]),
+        object(
+            "file source",
+            &[
+                ("path", text("The file.")),
+                ("start", one_of(&["first", "last"], "Where to begin without a known position.")),
+            ],
+        ),
+        object("unix source", &[("path", text("The socket's path."))]),
+        object("tcp source", &[("listen", text("HOST:PORT."))]),
+        object("lines", &[("regex", text("Named groups are fields."))]),
+    ]
+}
+
+fn selection() -> Vec<(&'static str, Value)> {
     vec![
         (
-            "configuration",
-            json!({
-                "profile": {"enum": profiles, "default": default},
-                "service": either(&[r("service"), json!({"type": "string"})]),
-                "listen": r("listen"),
-                "sources": map_of(either(&[r("source"), json!({"type": "string"})]), "where events come from; one http source when absent"),
-                "metrics": map_of(r("metric"), "metrics made from events"),
-                "health": map_of(r("health check"), "what /health answers from"),
-                "alerts": map_of(r("alert"), "alerts in the short form"),
-                "rules": about(one_or_list(json!({"type": "string"})), "Prometheus rule files, relative to this file"),
-                "bundled_rules": {"type": "boolean", "default": true},
-                "notify": {
-                    "type": ["object", "null"], "description": "receivers, the first is the default",
-                    "properties": {"alertmanager": either(&[json!({"type": "string"}), r("receiver")])},
-                    "additionalProperties": either(&[r("receiver"), word("terminal")]),
-                },
-                "state": either(&[r("state"), json!({"type": "string"})]),
-                "external_labels": r("texts by name"),
-                "external_url": {"type": "string"},
-                "evaluation_interval": r("duration"),
-                "limits": r("limits"),
-            }),
-            Nothing,
+            "match",
+            one_or_list(&either(&[text(""), reference("pattern")], "* any text, + one segment."), "Event types."),
         ),
-        ("service", json!({"name": r("text"), "instance": r("text")}), Nothing),
-        ("listen", json!({"observe": r("address"), "ingest": r("address")}), Nothing),
-        (
-            "state",
-            json!({"dir": {"type": "string"}, "sync": {"enum": ["normal", "full"]}, "checkpoint_interval": r("duration")}),
-            All(&["dir"]),
-        ),
-        ("limits", Value::Object(limits.collect()), Nothing),
-        (
-            "source",
-            json!({
-                "http": r("source without options"), "stdin": r("source without options"), "memory": r("source without options"),
-                "none": r("source without options"), "file": either(&[json!({"type": "string"}), r("file source")]),
-                "unix": either(&[json!({"type": "string"}), r("unix source")]), "tcp": either(&[r("address"), r("tcp source")]),
-                "lines": either(&[json!({"type": "string"}), r("lines")]), "type": r("text"), "shape": r("foreign shape"),
-            }),
-            OneOf(&["http", "stdin", "file", "unix", "tcp", "memory", "none"]),
-        ),
-        ("source without options", json!({}), Nothing),
-        ("file source", json!({"path": {"type": "string"}, "start": {"enum": ["first", "last"]}}), All(&["path"])),
-        ("unix source", json!({"path": {"type": "string"}}), All(&["path"])),
-        ("tcp source", json!({"listen": r("address")}), All(&["listen"])),
-        ("lines", json!({"regex": about(r("text"), "each named group is a field")}), All(&["regex"])),
-        ("pattern", json!({"regex": r("text")}), All(&["regex"])),
-        ("event selector", with(json!({})), Nothing),
-        (
-            "comparison",
-            json!({
-                "gt": {"type": "number"}, "gte": {"type": "number"}, "lt": {"type": "number"}, "lte": {"type": "number"},
-                "eq": r("scalar"), "ne": r("scalar"), "in": {"type": "array", "items": r("scalar")},
-                "exists": {"type": "boolean"}, "regex": r("text"),
-            }),
-            Nothing,
-        ),
-        (
+        ("where", json!({"type": "object", "description": "Paths with comparisons; all, any, not."})),
+    ]
+}
+
+fn selector() -> Value {
+    either(&[text(""), json!({"type": "array"}), reference("event selector"), reference("pattern")], "Which events.")
+}
+
+fn metrics() -> Vec<Value> {
+    let with = |title: &str, more: Vec<(&'static str, Value)>| {
+        let mut keys = selection();
+        keys.extend(more);
+        keys.push(("labels", named(&either(&[text(""), reference("label")], "A path or a mapping."), "Labels.")));
+        keys.push(("help", text("Shown in /metrics.")));
+        object(title, &keys)
+    };
+    let value = || ("value", json!({"type": ["string", "number"], "description": "A path or a number."}));
+    let unit = || ("unit", text("The field's unit: ms, us, s, KiB, percent, ..."));
+    let buckets =
+        || ("buckets", json!({"type": "array", "items": {"type": "number"}, "description": "Upper bounds, rising."}));
+    vec![
+        object(
             "metric",
-            json!({
-                "counter": r("counter"), "gauge": r("gauge"), "histogram": r("histogram"), "timer": r("timer"),
-                "drop": either(&[one_or_list(r("event pattern")), r("drop")]),
-            }),
-            OneOf(&["counter", "gauge", "histogram", "timer", "drop"]),
+            &[
+                ("counter", reference("counter")),
+                ("gauge", reference("gauge")),
+                ("histogram", reference("histogram")),
+                ("timer", reference("timer")),
+                ("drop", selector()),
+            ],
         ),
-        ("counter", rest(with(number.clone())), Nothing),
-        ("gauge", rest(with(joined(number.clone(), json!({"op": {"enum": ["set", "add"]}})))), All(&["value"])),
-        ("histogram", rest(with(joined(number, json!({"buckets": buckets})))), All(&["value"])),
-        (
+        with("counter", vec![value(), unit()]),
+        with("gauge", vec![value(), unit(), ("op", one_of(&["set", "add"], "Set or add."))]),
+        with("histogram", vec![value(), unit(), buckets()]),
+        object(
             "timer",
-            rest(
-                json!({"from": r("any events"), "to": r("any events"), "by": r("path"), "within": r("duration"), "buckets": buckets}),
-            ),
-            All(&["from", "to", "by"]),
+            &[
+                ("from", selector()),
+                ("to", selector()),
+                ("by", text("The path whose value links the two events.")),
+                ("within", time("How long a beginning is remembered.")),
+                buckets(),
+                ("labels", named(&either(&[text(""), reference("label")], ""), "Labels.")),
+                ("help", text("Shown in /metrics.")),
+            ],
         ),
-        ("drop", with(json!({})), Nothing),
-        (
+        object("drop", &selection()),
+        object(
             "label",
-            json!({
-                "from": r("path"), "value": r("scalar"), "replace": one_or_list(r("replacement")), "map": r("texts by name"),
-                "default": r("text"),
-            }),
-            OneOf(&["from", "value"]),
+            &[
+                ("from", text("A path.")),
+                ("value", json!({"type": ["string", "number", "boolean"], "description": "A constant."})),
+                ("replace", one_or_list(&reference("replacement"), "In order.")),
+                ("map", texts("Looked up after the replacements.")),
+                ("default", text("For an absent field.")),
+            ],
         ),
-        ("replacement", json!({"regex": r("text"), "with": r("scalar")}), All(&["regex", "with"])),
-        (
+        object("replacement", &[("regex", text("What.")), ("with", text("$1 is a group."))]),
+        object("pattern", &[("regex", text("Anchored."))]),
+        object("event selector", &selection()),
+        object(
+            "comparison",
+            &[
+                ("gt", number("Greater.")),
+                ("gte", number("Greater or equal.")),
+                ("lt", number("Less.")),
+                ("lte", number("Less or equal.")),
+                ("eq", scalar()),
+                ("ne", scalar()),
+                ("in", json!({"type": "array", "items": scalar()})),
+                ("exists", flag("Present and not null.")),
+                ("regex", text("Anchored.")),
+            ],
+        ),
+    ]
+}
+
+fn health() -> Vec<Value> {
+    let mut heartbeat = selection();
+    heartbeat.push(("within", time("The longest silence.")));
+    vec![
+        object(
             "health check",
-            json!({
-                "event": r("heartbeat"), "expr": {"type": "string"}, "http": either(&[json!({"type": "string"}), r("http probe")]),
-                "status": {"enum": ["unhealthy", "degraded"]},
-            }),
-            OneOf(&["event", "expr", "http"]),
+            &[
+                ("event", reference("heartbeat")),
+                ("expr", text("PromQL; fails while its result is not empty.")),
+                ("http", either(&[text(""), reference("http probe")], "An HTTP probe.")),
+                ("status", one_of(&["unhealthy", "degraded"], "What the service is while it fails.")),
+            ],
         ),
-        ("heartbeat", with(json!({"within": r("duration")})), All(&["within"])),
-        (
+        object("heartbeat", &heartbeat),
+        object(
             "http probe",
-            json!({
-                "url": {"type": "string"}, "expect": either(&[json!({"type": "integer"}), r("expect")]),
-                "timeout": r("duration"), "every": r("duration"),
-            }),
-            All(&["url"]),
+            &[
+                ("url", text("What to ask.")),
+                ("expect", either(&[integer(""), reference("expect")], "What is right; any 2xx without it.")),
+                ("timeout", time("How long to wait.")),
+                ("every", time("How often to ask.")),
+            ],
         ),
-        ("expect", json!({"status": {"type": "integer", "minimum": 100, "maximum": 599}, "body": r("text")}), Nothing),
-        (
+        object("expect", &[("status", integer("The status.")), ("body", text("A text in the answer."))]),
+    ]
+}
+
+fn alerts() -> Vec<Value> {
+    let threshold = || json!({"type": ["string", "number"], "description": "5%, 500ms, 10."});
+    let path = text("A path or a label.");
+    let mut event = selection();
+    event.extend([
+        ("count", json!({"type": ["string", "integer"], "description": "\">= 5\""})),
+        ("absent", selector()),
+        ("keys", one_or_list(&text(""), "Keys that must be heard from.")),
+        ("sequence", json!({"type": "array", "minItems": 2, "items": selector()})),
+        ("missing", one_of(&["last"], "Fires when the last step did not come.")),
+        ("by", one_or_list(&path, "Each value is a case of its own.")),
+        ("within", time("The window.")),
+    ]);
+    vec![
+        object(
             "alert",
-            json!({
-                "metric": r("text"), "event": r("event condition"), "expr": r("text"), "of": r("text"),
-                "stat": about(r("text"), "rate, increase, last, avg, min, max, sum, p50, p90, p95, p99, p999, any pNN"),
-                "over": r("duration"), "by": one_or_list(r("path")),
-                "where": map_of(either(&[r("scalar"), r("pattern")]), "label -> value or {regex}"),
-                "above": r("text"), "below": r("text"), "at_least": r("text"), "at_most": r("text"),
-                "for": r("duration"), "keep_firing_for": r("duration"), "severity": r("text"), "labels": r("texts by name"),
-                "annotations": r("texts by name"), "runbook": r("text"), "notify": one_or_list(r("text")),
-            }),
-            OneOf(&["metric", "event", "expr"]),
+            &[
+                ("metric", text("A metric against a threshold.")),
+                ("event", reference("event condition")),
+                ("expr", text("PromQL.")),
+                ("of", text("The metric that it is a share of.")),
+                ("stat", text("rate, increase, last, avg, min, max, sum, p50, p90, p99, ...")),
+                ("over", time("The window.")),
+                ("by", one_or_list(&path, "Each value is a case of its own.")),
+                ("where", json!({"type": "object", "description": "Label -> value or {regex: ...}."})),
+                ("above", threshold()),
+                ("below", threshold()),
+                ("at_least", threshold()),
+                ("at_most", threshold()),
+                ("for", time("How long it must hold.")),
+                ("keep_firing_for", time("How long it goes on after its end.")),
+                ("severity", text("The label severity.")),
+                ("labels", texts("More labels.")),
+                ("annotations", texts("Go templates.")),
+                ("runbook", text("The annotation runbook_url.")),
+                ("notify", one_or_list(&text(""), "Receivers; the default without it.")),
+            ],
         ),
-        (
-            "event condition",
-            with(json!({
-                "count": about(r("text"), "a comparison such as \">= 5\""), "absent": r("any events"),
-                "keys": one_or_list(r("text")), "sequence": {"type": "array", "minItems": 2, "items": r("any events")},
-                "missing": {"const": "last"}, "by": one_or_list(r("path")), "within": r("duration"),
-            })),
-            All(&["within"]),
-        ),
-        (
+        object("event condition", &event),
+    ]
+}
+
+fn receivers() -> Vec<Value> {
+    let resolved = || ("send_resolved", flag("Whether endings are told."));
+    let url = || [("url", text("The address.")), ("url_file", text("A file that holds the address."))];
+    let [webhook_url, webhook_file] = url();
+    let [slack_url, slack_file] = url();
+    vec![
+        object(
             "receiver",
-            json!({
-                "terminal": r("terminal receiver"), "slack": r("slack receiver"), "webhook": r("webhook receiver"),
-                "email": r("email receiver"),
-            }),
-            OneOf(&["terminal", "slack", "webhook", "email"]),
+            &[
+                ("terminal", reference("terminal receiver")),
+                ("slack", reference("slack receiver")),
+                ("webhook", reference("webhook receiver")),
+                ("email", reference("email receiver")),
+            ],
         ),
-        ("terminal receiver", json!({"send_resolved": resolved}), Nothing),
-        (
-            "slack receiver",
-            json!({"url": r("text"), "url_file": r("text"), "channel": r("text"), "send_resolved": resolved}),
-            OneOf(&["url", "url_file"]),
-        ),
-        (
+        object("terminal receiver", &[resolved()]),
+        object("slack receiver", &[slack_url, slack_file, ("channel", text("Another channel.")), resolved()]),
+        object(
             "webhook receiver",
-            json!({"url": r("text"), "url_file": r("text"), "headers": r("texts by name"), "send_resolved": resolved}),
-            OneOf(&["url", "url_file"]),
+            &[webhook_url, webhook_file, ("headers", texts("Headers of the request.")), resolved()],
         ),
-        (
+        object(
             "email receiver",
-            json!({
-                "to": one_or_list(r("text")), "from": r("text"), "smtp": about(r("text"), "smtp://HOST:25 or smtps://HOST:465"),
-                "username": r("text"), "password": r("text"), "password_file": r("text"), "require_tls": {"type": "boolean"},
-                "send_resolved": resolved,
-            }),
-            All(&["to", "smtp"]),
+            &[
+                ("to", one_or_list(&text(""), "Addresses.")),
+                ("from", text("The sender.")),
+                ("smtp", text("smtp://HOST:25 or smtps://HOST:465.")),
+                ("username", text("For the login.")),
+                ("password", text("For the login.")),
+                ("password_file", text("A file that holds the password.")),
+                ("require_tls", flag("Whether a server without TLS is refused.")),
+                resolved(),
+            ],
         ),
     ]
 }
@@ -322,43 +383,39 @@ fn definitions() -> Vec<(&'static str, Value, Required)> {
 mod tests {
     use super::*;
     use crate::config::reader::record;
-    use std::collections::{BTreeMap, BTreeSet};
+    use crate::config::{Overrides, load_text};
+    use std::collections::BTreeSet;
 
     #[test]
-    fn the_schema_has_exactly_the_keys_that_are_read() {
-        record::take();
-        let (config, found) = crate::config::tests::load_text(include_str!("../../deploy/sidewatch.yaml"), &[]);
-        assert_eq!(found, "");
-        assert!(config.is_some());
-        let read: BTreeMap<String, BTreeSet<String>> = record::take()
-            .into_iter()
-            .map(|(what, keys)| (what.to_owned(), keys.into_iter().map(str::to_owned).collect()))
-            .collect();
-        let described: BTreeMap<String, BTreeSet<String>> = definitions()
-            .into_iter()
-            .map(|(what, keys, _)| (what.to_owned(), keys.as_object().unwrap().keys().cloned().collect()))
-            .collect();
-        assert_eq!(read, described);
+    fn schema_and_reader_know_the_same_keys() {
+        let extra = "sources: {a: {unix: {path: x}}, b: {stdin: {}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}}\n";
+        for text in [include_str!("../../deploy/sidewatch.yaml"), extra] {
+            let (config, found) = load_text("t.yaml", text, &Default::default(), &Overrides::default());
+            assert!(config.is_some() && !found.has_errors(), "{found}");
+        }
+        let schema: Value = serde_json::from_str(&json_schema()).unwrap();
+        let keys = |schema: &Value| -> BTreeSet<String> {
+            schema["properties"].as_object().unwrap().keys().cloned().collect()
+        };
+        let mut unseen: BTreeSet<&String> = schema["$defs"].as_object().unwrap().keys().collect();
+        for (what, asked) in record::take() {
+            let asked: BTreeSet<String> = asked.into_iter().map(str::to_owned).collect();
+            let name = what.replace(' ', "_");
+            let described = if what == "configuration" { &schema } else { &schema["$defs"][&name] };
+            assert!(described.is_object(), "no definition of {what:?}");
+            assert_eq!(keys(described), asked, "{what}");
+            unseen.retain(|known| **known != name);
+        }
+        assert!(unseen.is_empty(), "definitions that no reader has: {unseen:?}");
     }
 
     #[test]
-    fn every_reference_leads_somewhere_and_the_text_is_json() {
-        let whole: Value = serde_json::from_str(&json_schema()).unwrap();
-        let mut waiting = vec![&whole];
-        let mut seen = 0;
-        while let Some(value) = waiting.pop() {
-            match value {
-                Value::Object(map) => {
-                    if let Some(Value::String(target)) = map.get("$ref") {
-                        assert!(whole.pointer(&target[1..]).is_some(), "{target}");
-                        seen += 1;
-                    }
-                    waiting.extend(map.values());
-                }
-                Value::Array(items) => waiting.extend(items),
-                _ => {}
-            }
+    fn every_reference_leads_somewhere() {
+        let text = json_schema();
+        let schema: Value = serde_json::from_str(&text).unwrap();
+        for piece in text.split("\"$ref\": \"#/$defs/").skip(1) {
+            let name = piece.split('"').next().unwrap();
+            assert!(schema["$defs"][name].is_object(), "{name}");
         }
-        assert!(seen > 100);
     }
 }

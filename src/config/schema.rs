@@ -181,6 +181,8 @@ pub enum Transport {
     },
     /// `memory: {}`: programs that embed the library push batches themselves.
     Memory,
+    /// `demo: {}`: a shop's event stream with faults, made up as it goes.
+    Demo,
     /// `none: {}`: nothing at all.
     None,
 }

@@ -43,7 +43,7 @@ pub fn parse_duration_ms(text: &str) -> Result<i64, String> {
     Ok(total)
 }
 
-/// Prints a duration as Prometheus prints it: y, w and d only when they divide the whole, `0s` for nothing.
+/// Prints a duration as Prometheus prints it: y and w only when they divide the whole, `0s` for nothing.
 pub fn format_duration_ms(duration_ms: i64) -> String {
     if duration_ms == 0 {
         return "0s".into();
@@ -52,8 +52,8 @@ pub fn format_duration_ms(duration_ms: i64) -> String {
     let mut out = String::from(if duration_ms < 0 { "-" } else { "" });
     for (unit, size_ms) in UNITS_MS {
         let size_ms = size_ms.unsigned_abs();
-        let exact = matches!(unit, "y" | "w" | "d");
-        if rest < size_ms || (exact && rest % size_ms != 0) {
+        let exact = matches!(unit, "y" | "w");
+        if rest < size_ms || (exact && !rest.is_multiple_of(size_ms)) {
             continue;
         }
         out.push_str(&(rest / size_ms).to_string());
@@ -75,7 +75,7 @@ mod tests {
         for text in ["", "1", "m", "1m1h", "1s1s", "1.5h", "-1m", "1x", "999999999999999999y"] {
             assert!(parse_duration_ms(text).is_err(), "{text}");
         }
-        for (ms, text) in [(0, "0s"), (90_000, "1m30s"), (86_400_000, "1d"), (90_000_000, "25h"), (1_500, "1s500ms")] {
+        for (ms, text) in [(0, "0s"), (90_000, "1m30s"), (86_400_000, "1d"), (90_000_000, "1d1h"), (1_500, "1s500ms")] {
             assert_eq!(format_duration_ms(ms), text);
         }
     }

@@ -31,6 +31,30 @@ impl Text {
     pub const fn is_none(self) -> bool {
         self.start == u32::MAX
     }
+
+    /// The text itself, given the two places it may stand in; empty when absent.
+    pub fn resolve<'a>(self, buffer: &'a str, arena: &'a str) -> &'a str {
+        if self.is_none() {
+            return "";
+        }
+        let start = (self.start & !ARENA_BIT) as usize;
+        let from = if self.start & ARENA_BIT == 0 { buffer } else { arena };
+        from.get(start..start + self.len as usize).unwrap_or("")
+    }
+
+    /// A part of this text: `len` bytes from byte `from`.
+    #[must_use]
+    pub const fn slice(self, from: u32, len: u32) -> Self {
+        Self { start: self.start + from, len }
+    }
+
+    /// Where it stands in the received buffer; `None` when absent or in the arena.
+    pub const fn buffer_range(self) -> Option<std::ops::Range<usize>> {
+        if self.start & ARENA_BIT != 0 {
+            return None;
+        }
+        Some(self.start as usize..self.start as usize + self.len as usize)
+    }
 }
 
 /// The value of one path in one event.
@@ -176,12 +200,7 @@ impl EventBatch {
 
     /// The text; empty when absent.
     pub fn text(&self, text: Text) -> &str {
-        if text.is_none() {
-            return "";
-        }
-        let start = (text.start & !ARENA_BIT) as usize;
-        let from = if text.start & ARENA_BIT == 0 { &self.buffer } else { &self.arena };
-        from.get(start..start + text.len as usize).unwrap_or("")
+        text.resolve(&self.buffer, &self.arena)
     }
 
     /// Puts a text into the arena.

@@ -6,7 +6,7 @@ use crate::config::yaml::{Kind, Node};
 use crate::config::{Diagnostics, Spanned};
 use crate::model::Attribute;
 
-const TRANSPORTS: [&str; 7] = ["http", "stdin", "file", "unix", "tcp", "memory", "none"];
+const TRANSPORTS: [&str; 8] = ["http", "stdin", "file", "unix", "tcp", "memory", "demo", "none"];
 /// Transports that are designed but not in this build, with the schemes of their addresses.
 const PLANNED: [(&str, &[&str]); 11] = [
     ("nats", &["nats", "tls"]),
@@ -110,6 +110,7 @@ fn transport(kind: &'static str, node: &Node, found: &mut Diagnostics) -> Option
                 "http" => Transport::Http,
                 "stdin" => Transport::Stdin,
                 "memory" => Transport::Memory,
+                "demo" => Transport::Demo,
                 _ => Transport::None,
             })
         }
@@ -133,12 +134,13 @@ fn transport_of_address(address: &Spanned<String>, found: &mut Diagnostics) -> O
             found.error_hint(&address.span, message, "write {http: {}}; scraping is not in this build");
             None
         }
-        "stdin" | "memory" | "none" if !rest.is_empty() => {
+        "stdin" | "memory" | "demo" | "none" if !rest.is_empty() => {
             found.error(&address.span, format!("{scheme}: nothing may follow, found {rest:?}"));
             None
         }
         "stdin" => Some(Transport::Stdin),
         "memory" => Some(Transport::Memory),
+        "demo" => Some(Transport::Demo),
         "none" => Some(Transport::None),
         "tcp" => {
             super::check_address(&address.value, rest, &address.span, found).then(|| Transport::Tcp { listen: part() })

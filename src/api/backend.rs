@@ -1,0 +1,93 @@
+//! What the handlers stand on: the core's door and what is fixed for the life of the process.
+
+use crate::model::Timestamp;
+use std::fmt;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Work for the core task: it runs between two inputs, with the whole core and the time.
+pub type CoreJob<C> = Box<dyn FnOnce(&mut C, Timestamp) + Send>;
+
+/// The core has ended, or has not answered within [`CALL_TIMEOUT`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the core does not answer")]
+pub struct CoreGone;
+
+/// How long a handler waits for the core.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Calls that may wait for the core.
+pub const CALLS: usize = 256;
+
+/// Runs closures on the core task. Clones share one queue.
+pub struct CoreHandle<C> {
+    jobs: mpsc::Sender<CoreJob<C>>,
+}
+
+impl<C> Clone for CoreHandle<C> {
+    fn clone(&self) -> Self {
+        Self { jobs: self.jobs.clone() }
+    }
+}
+
+impl<C> fmt::Debug for CoreHandle<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CoreHandle").field("waiting", &(self.jobs.max_capacity() - self.jobs.capacity())).finish()
+    }
+}
+
+/// A handle and the queue that the core task empties.
+pub fn core_channel<C>() -> (CoreHandle<C>, mpsc::Receiver<CoreJob<C>>) {
+    let (jobs, queue) = mpsc::channel(CALLS);
+    (CoreHandle { jobs }, queue)
+}
+
+impl<C: 'static> CoreHandle<C> {
+    /// Runs `read` on the core task and gives its result. It must be bounded work: nothing else happens meanwhile.
+    ///
+    /// # Errors
+    /// [`CoreGone`] when the core has ended or is busy for [`CALL_TIMEOUT`].
+    pub async fn call<R: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut C, Timestamp) -> R + Send + 'static,
+    ) -> Result<R, CoreGone> {
+        let (give, result) = oneshot::channel();
+        let job: CoreJob<C> = Box::new(move |core, now| {
+            // Nobody waits any more when the request was given up.
+            let _ = give.send(read(core, now));
+        });
+        let call = async {
+            self.jobs.send(job).await.map_err(|_| CoreGone)?;
+            result.await.map_err(|_| CoreGone)
+        };
+        tokio::time::timeout(CALL_TIMEOUT, call).await.map_err(|_| CoreGone)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_runs_on_the_core_and_a_core_that_ended_is_gone() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (handle, mut queue) = core_channel::<u32>();
+            let core = async {
+                let mut state = 41;
+                if let Some(job) = queue.recv().await {
+                    job(&mut state, Timestamp::from_millis(7));
+                }
+                drop(queue);
+                state
+            };
+            let call = handle.call(|state, now| {
+                *state += 1;
+                (*state, now.millis())
+            });
+            let (answer, state) = tokio::join!(call, core);
+            assert_eq!((answer, state), (Ok((42, 7)), 42));
+            assert_eq!(handle.call(|state, _| *state).await, Err(CoreGone));
+        });
+    }
+}

@@ -1,0 +1,272 @@
+//! `POST /events`: one event or many, in every form of CloudEvents' HTTP binding and as plain JSON or lines.
+
+use super::error::{ApiError, json};
+use super::{Shared, origin};
+use crate::model::Refusal;
+use crate::source::decode::{Decoder, Framing};
+use crate::source::{Full, Ingest};
+use crate::telemetry::clock;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use std::sync::Arc;
+
+/// A configured `http` source.
+#[derive(Clone, Debug)]
+pub struct PushSource {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How its input is read.
+    pub decoder: Arc<Decoder>,
+}
+
+/// Refused items that an answer names; the rest is only counted.
+const REFUSALS_SHOWN: usize = 100;
+/// Bodies from this size on are decoded off the threads that serve connections.
+const LARGE_BODY_BYTES: usize = 256 << 10;
+/// Bytes that are read and thrown away after the limit, so that the sender reads the answer before the connection ends.
+const DISCARDED_BYTES: usize = 32 << 20;
+/// What the sender is told to wait while the queue is full.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// What became of a push.
+#[derive(Debug, Serialize)]
+struct Answer<'a> {
+    accepted: usize,
+    refused: Vec<RefusedItem<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused_total: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+struct RefusedItem<'a> {
+    item: u32,
+    reason: &'a str,
+    message: &'a str,
+}
+
+/// `POST /events`, `POST /events?source=NAME`.
+///
+/// # Errors
+/// See the module `error`: 400, 403, 404, 413, 415, 429.
+pub async fn events(State(backend): State<Shared>, request: Request) -> Result<Response, ApiError> {
+    let params = super::prometheus::Params::parse(request.uri().query().unwrap_or(""));
+    let name = params.get("source").map(str::to_owned);
+    take(&backend, name.as_deref(), request).await
+}
+
+/// `POST /events/NAME`.
+///
+/// # Errors
+/// As [`events`].
+pub async fn events_of(
+    State(backend): State<Shared>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    take(&backend, Some(&name), request).await
+}
+
+async fn take(backend: &Shared, name: Option<&str>, request: Request) -> Result<Response, ApiError> {
+    origin::refuse_foreign(request.headers())?;
+    let push = backend.push.load_full();
+    let source = push.source(name)?.clone();
+    let framing = framing(request.headers(), source.decoder.cuts_lines())?;
+    let body = read_body(request, backend.limits().body_bytes).await?;
+    if body.is_empty() && !matches!(framing, Framing::CloudEventsBinary { .. }) {
+        return Err(ApiError::bad_request(
+            "the body is empty",
+            "send an event, for example {\"type\":\"order.placed\"}",
+        ));
+    }
+    let (arrived, size) = (clock::now(), body.len());
+    let plan = Arc::clone(&push.plan);
+    let batch = if body.len() < LARGE_BODY_BYTES {
+        source.decoder.decode(body, framing, &plan, &source.name, arrived)
+    } else {
+        let decoding =
+            tokio::task::spawn_blocking(move || source.decoder.decode(body, framing, &plan, &source.name, arrived));
+        decoding.await.map_err(|error| {
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("decoding failed: {error}"), "please report this")
+        })?
+    };
+    let (accepted, refused) = (batch.events.len(), batch.refused.clone());
+    // A batch of refusals alone goes to the core as well: that is where they are counted.
+    let queue_bytes = backend.sink.limits().bytes;
+    backend.sink.try_send(Ingest::Batch(batch)).map_err(|full| not_taken(full, size > queue_bytes))?;
+    Ok(answer(accepted, &refused))
+}
+
+fn not_taken(full: Full, is_too_large: bool) -> ApiError {
+    match full {
+        Full::Closed => ApiError::core_gone(),
+        Full::Later => {
+            let hint = if is_too_large {
+                "this batch is larger than limits.queue_bytes: send smaller ones"
+            } else {
+                "wait for Retry-After and send it again; limits.queue_batches and limits.queue_bytes bound the queue"
+            };
+            ApiError::new(StatusCode::TOO_MANY_REQUESTS, "the queue is full; nothing of this request was taken", hint)
+                .retry_after(RETRY_AFTER_SECONDS)
+        }
+    }
+}
+
+fn answer(accepted: usize, refused: &[Refusal]) -> Response {
+    let total = refused.len();
+    let shown = refused.iter().take(REFUSALS_SHOWN);
+    let body = Answer {
+        accepted,
+        refused: shown.map(|one| RefusedItem { item: one.item, reason: one.reason, message: &one.message }).collect(),
+        refused_total: (total > REFUSALS_SHOWN).then_some(total),
+        error: (total > 0).then(|| format!("{total} of {} items were refused", accepted + total)),
+        hint: (total > 0).then_some("the others are accepted: mend and send only the refused ones again"),
+    };
+    json(if total == 0 { StatusCode::ACCEPTED } else { StatusCode::BAD_REQUEST }, &body)
+}
+
+/// Reads the body up to the limit. What is larger is read on for a while and thrown away.
+async fn read_body(request: Request, limit_bytes: usize) -> Result<Vec<u8>, ApiError> {
+    let announced = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok())
+        .unwrap_or(0);
+    if announced > limit_bytes.saturating_add(DISCARDED_BYTES) {
+        return Err(ApiError::too_large(limit_bytes));
+    }
+    let mut chunks = Body::into_data_stream(request.into_body());
+    let (mut body, mut size) = (Vec::with_capacity(announced.min(limit_bytes)), 0_usize);
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| {
+            ApiError::bad_request(
+                format!("the body could not be read: {error}"),
+                "it ended early, or its gzip is broken",
+            )
+        })?;
+        size += chunk.len();
+        if size <= limit_bytes {
+            body.extend_from_slice(&chunk);
+        } else {
+            body = Vec::new();
+            if size > limit_bytes.saturating_add(DISCARDED_BYTES) {
+                break;
+            }
+        }
+    }
+    if size > limit_bytes { Err(ApiError::too_large(limit_bytes)) } else { Ok(body) }
+}
+
+/// How the body is divided into events: CloudEvents' HTTP binding 1.0.2, section 3 (batch, structured, binary), then JSON
+/// and lines. What curl sends without `-H` (a form) is read as plain JSON would be.
+fn framing(headers: &HeaderMap, cuts_lines: bool) -> Result<Framing, ApiError> {
+    if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        let hint = "send it plain or with Content-Encoding: gzip";
+        return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the content encoding is not understood", hint));
+    }
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = content_type.and_then(|value| value.split(';').next()).unwrap_or("").trim().to_ascii_lowercase();
+    match media_type.as_str() {
+        "application/cloudevents-batch+json" => return Ok(Framing::CloudEventsBatch),
+        "application/cloudevents+json" => return Ok(Framing::CloudEvents),
+        other if other.starts_with("application/cloudevents") => return Err(unsupported(other)),
+        _ => {}
+    }
+    if headers.contains_key("ce-specversion") || headers.contains_key("ce-type") {
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let attributes = headers.iter().filter(|(name, _)| name.as_str().starts_with("ce-"));
+        return Ok(Framing::CloudEventsBinary {
+            attributes: attributes.map(|(name, value)| (name.as_str().to_owned(), text(value))).collect(),
+            content_type: content_type.map(str::to_owned),
+        });
+    }
+    let plain = if cuts_lines { Framing::Lines } else { Framing::Auto };
+    match media_type.as_str() {
+        "" | "text/plain" | "application/octet-stream" | "application/x-www-form-urlencoded" => Ok(plain),
+        "application/x-ndjson" | "application/ndjson" | "application/jsonl" | "application/x-jsonlines" => {
+            Ok(Framing::Ndjson)
+        }
+        "application/json" | "text/json" => Ok(Framing::Auto),
+        other if other.ends_with("+json") => Ok(Framing::Auto),
+        other => Err(unsupported(other)),
+    }
+}
+
+fn unsupported(media_type: &str) -> ApiError {
+    let hint = "send application/json (an event or an array), application/x-ndjson, application/cloudevents+json, \
+                application/cloudevents-batch+json, CloudEvents binary mode, or text/plain lines";
+    ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("the content type {media_type} is not understood"), hint)
+}
+
+/// `OPTIONS /events`: the handshake of CloudEvents' HTTP webhooks 1.0.2, section 4. Any origin may send at any rate: the
+/// listener is on loopback or behind what the operator put before it.
+pub async fn handshake(headers: HeaderMap) -> Response {
+    let allow = [(header::ALLOW, "POST, OPTIONS")];
+    let Some(origin) = headers.get("webhook-request-origin") else {
+        return (StatusCode::NO_CONTENT, allow).into_response();
+    };
+    let granted = [("webhook-allowed-origin", origin.clone()), ("webhook-allowed-rate", HeaderValue::from_static("*"))];
+    (StatusCode::OK, allow, granted).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(headers: &[(&str, &str)], cuts_lines: bool) -> Result<Framing, StatusCode> {
+        let pairs = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        framing(&pairs.collect(), cuts_lines).map_err(|error| error.status)
+    }
+
+    #[test]
+    fn content_types_say_how_a_body_is_divided() {
+        let unsupported = Err(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        for (content_type, cuts_lines, expected) in [
+            ("application/json", false, Ok(Framing::Auto)),
+            ("Application/JSON; charset=utf-8", true, Ok(Framing::Auto)),
+            ("application/vnd.shop+json", false, Ok(Framing::Auto)),
+            ("application/x-ndjson", false, Ok(Framing::Ndjson)),
+            ("application/cloudevents+json;charset=utf-8", false, Ok(Framing::CloudEvents)),
+            ("application/cloudevents-batch+json", false, Ok(Framing::CloudEventsBatch)),
+            ("application/cloudevents+avro", false, unsupported.clone()),
+            ("application/cloudevents-batch+xml", false, unsupported.clone()),
+            ("text/plain", false, Ok(Framing::Auto)),
+            ("text/plain", true, Ok(Framing::Lines)),
+            ("application/x-www-form-urlencoded", false, Ok(Framing::Auto)),
+            ("image/png", false, unsupported.clone()),
+            ("multipart/form-data; boundary=x", true, unsupported.clone()),
+        ] {
+            assert_eq!(check(&[("content-type", content_type)], cuts_lines), expected, "{content_type}");
+        }
+        assert_eq!(check(&[], false), Ok(Framing::Auto));
+        assert_eq!(check(&[("content-type", "application/json"), ("content-encoding", "br")], false), unsupported);
+    }
+
+    #[test]
+    fn attributes_in_headers_mean_binary_mode() {
+        let headers = [("content-type", "image/png"), ("ce-specversion", "1.0"), ("ce-type", "a"), ("x-other", "1")];
+        let Ok(Framing::CloudEventsBinary { attributes, content_type }) = check(&headers, false) else { panic!() };
+        let names: Vec<&str> = attributes.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!((names, content_type.as_deref()), (vec!["ce-specversion", "ce-type"], Some("image/png")));
+        // Structured mode wins over stray headers: the media type decides first.
+        let headers = [("content-type", "application/cloudevents+json"), ("ce-type", "a")];
+        assert_eq!(check(&headers, false), Ok(Framing::CloudEvents));
+    }
+
+    #[test]
+    fn a_body_is_read_up_to_the_limit() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let read = |size: usize| {
+            let request = Request::new(Body::from(vec![b' '; size]));
+            runtime.block_on(read_body(request, 100)).map(|body| body.len()).map_err(|error| error.status)
+        };
+        assert_eq!((read(0), read(100), read(101)), (Ok(0), Ok(100), Err(StatusCode::PAYLOAD_TOO_LARGE)));
+    }
+}

@@ -1,0 +1,21 @@
+//! The only place where all rooms meet: build, run, reload, drain.
+//!
+//! Around the core stand tasks: sources push into the bounded queue, the core task drives [`crate::engine::Core`], a worker
+//! thread evaluates, one task writes checkpoints, one task a receiver delivers, two listeners serve. Every task has a name
+//! and a stage of the shutdown (`supervise`): sources stop first, then the core, then the notifier, the listeners last.
+
+mod build;
+mod checkpoints;
+mod core_task;
+mod evaluate;
+mod probes;
+mod reload;
+mod run;
+mod sources;
+mod upkeep;
+mod watch;
+
+pub use build::{build, files_matching, rule_files};
+pub use run::{Configured, RunError, run};
+
+pub use crate::engine::Parts;

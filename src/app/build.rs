@@ -1,0 +1,179 @@
+//! From a configuration to checked parts: everything that can fail, before anything is bound or swapped.
+
+use crate::config::schema::{Config, SourceConfig, Transport};
+use crate::config::{Diagnostics, Named, Span, Spanned};
+use crate::engine::{Parts, SourcePart};
+use crate::health::Checks;
+use crate::mapping::{AUTOMATIC, Mappings};
+use crate::model::{FieldPlanBuilder, Labels};
+use crate::notify::{Routing, ShortRoute};
+use crate::rules::{RuleFile, RuleInput, RuleSet};
+use crate::series::{MetricKind, MetricType};
+use crate::source::decode::{DecodeLimits, Decoder};
+use crate::source::kind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Each build has a plan of its own: batches decoded with an older one are decoded again.
+static PLAN_VERSION: AtomicU64 = AtomicU64::new(1);
+
+/// The name of the source that serves when `sources:` is absent.
+const DEFAULT_SOURCE: &str = "http";
+
+/// Builds everything. Every error is among the findings; `None` when a part could not be built at all.
+pub fn build(config: &Config, found: &mut Diagnostics) -> Option<Parts> {
+    let mut plan = FieldPlanBuilder::default();
+    let mappings = Mappings::compile(&config.metrics, &mut plan, found);
+    let checks = Checks::compile(&config.health, config.evaluation_interval_ms, &mut plan, found);
+    let files = rule_files(config, found);
+    let metric_type = |name: &str| metric_type(&mappings, name);
+    let rule_set = RuleSet::compile(&RuleInput { config, files: &files, metric_type: &metric_type }, &mut plan, found);
+    let alertmanager = alertmanager_file(config, found);
+    let named = alertmanager.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
+    let routes: Vec<ShortRoute> = rule_set
+        .routes
+        .iter()
+        .map(|route| ShortRoute { alertname: route.alertname.clone(), receivers: route.receivers.clone() })
+        .collect();
+    let routing = Routing::compile(&config.notify, named, &routes, found);
+    let sources = sources(config, found);
+    Some(Parts {
+        plan: Arc::new(plan.build(PLAN_VERSION.fetch_add(1, Ordering::Relaxed))),
+        mappings,
+        checks,
+        rule_set,
+        routing: Arc::new(routing?),
+        sources: sources?,
+        base_labels: Labels::from_pairs([("job", &config.service.name), ("instance", &config.service.instance)]),
+        limits: config.limits.clone(),
+    })
+}
+
+/// What a metric is, as far as the configuration says.
+fn metric_type(mappings: &Mappings, name: &str) -> Option<MetricType> {
+    if let Some((_, kind)) = mappings.metrics().find(|(known, _)| *known == name) {
+        return Some(match kind {
+            MetricKind::Counter => MetricType::Counter,
+            MetricKind::Gauge => MetricType::Gauge,
+            MetricKind::Histogram(_) => MetricType::Histogram,
+        });
+    }
+    let automatic = AUTOMATIC.iter().find(|(known, ..)| *known == name).map(|(_, kind, ..)| *kind);
+    match automatic {
+        Some("histogram") => Some(MetricType::Histogram),
+        Some(_) => Some(MetricType::Counter),
+        // sidewatch's own metrics follow the convention of names.
+        None if name.starts_with("sidewatch_") && name.ends_with("_total") => Some(MetricType::Counter),
+        None if name.starts_with("sidewatch_") => Some(MetricType::Gauge),
+        None => None,
+    }
+}
+
+fn sources(config: &Config, found: &mut Diagnostics) -> Option<Vec<SourcePart>> {
+    let limits = DecodeLimits { event_bytes: config.limits.event_bytes, depth: config.limits.event_depth };
+    let default = [Named {
+        name: Spanned::bare(DEFAULT_SOURCE.to_owned()),
+        value: SourceConfig { transport: Transport::Http, format: Default::default(), span: Span::default() },
+    }];
+    let configured = config.sources.as_deref().unwrap_or(&default);
+    let parts: Vec<SourcePart> = configured
+        .iter()
+        .filter_map(|Named { name, value }| {
+            let decoder = Decoder::compile(&value.format, limits, found)?;
+            Some(SourcePart {
+                name: name.value.as_str().into(),
+                kind: kind(&value.transport),
+                config: value.clone(),
+                decoder: Arc::new(decoder),
+            })
+        })
+        .collect();
+    (parts.len() == configured.len()).then_some(parts)
+}
+
+/// The Alertmanager file of `notify:`, variables replaced.
+fn alertmanager_file(config: &Config, found: &mut Diagnostics) -> Option<(String, String)> {
+    let path = config.notify.alertmanager.as_ref()?;
+    let file = config.base_dir.join(&path.value);
+    match std::fs::read_to_string(&file) {
+        Ok(text) => Some((file.display().to_string(), text)),
+        Err(error) => {
+            found.error(&path.span, format!("{} cannot be read: {error}", file.display()));
+            None
+        }
+    }
+}
+
+/// The rule files that `rules:` names, in order of the patterns and then of the names.
+pub fn rule_files(config: &Config, found: &mut Diagnostics) -> Vec<RuleFile> {
+    let mut files: Vec<RuleFile> = Vec::new();
+    for pattern in &config.rules {
+        let paths = match files_matching(&config.base_dir, &pattern.value) {
+            Ok(paths) => paths,
+            Err(error) => {
+                found.error(&pattern.span, format!("{} cannot be read: {error}", pattern.value));
+                continue;
+            }
+        };
+        if paths.is_empty() {
+            found.warning(&pattern.span, format!("no file matches {}", pattern.value));
+        }
+        for path in paths {
+            let name: Arc<str> = path.display().to_string().into();
+            if files.iter().any(|known| known.name == name) {
+                continue;
+            }
+            match std::fs::read_to_string(&path) {
+                Ok(text) => files.push(RuleFile { name, text: text.into() }),
+                Err(error) => found.error(&pattern.span, format!("{} cannot be read: {error}", path.display())),
+            }
+        }
+    }
+    files
+}
+
+/// The files of a pattern below a folder: `*` and `?` in the last part of the path, as Prometheus's `rule_files` has them. A pattern
+/// without them is one path, whether it is there or not.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn files_matching(base: &Path, pattern: &str) -> std::io::Result<Vec<PathBuf>> {
+    let whole = base.join(pattern);
+    let last = whole.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    if !last.contains(['*', '?']) {
+        return Ok(vec![whole]);
+    }
+    let folder = whole.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.is_file())
+        .filter(|path| path.file_name().is_some_and(|name| wildcard(last.as_bytes(), name.as_encoded_bytes())))
+        .collect();
+    paths.sort();
+    Ok(paths)
+}
+
+fn wildcard(pattern: &[u8], name: &[u8]) -> bool {
+    match (pattern.first(), name.first()) {
+        (None, None) => true,
+        (Some(b'*'), _) => wildcard(&pattern[1..], name) || (!name.is_empty() && wildcard(pattern, &name[1..])),
+        (Some(b'?'), Some(_)) => wildcard(&pattern[1..], &name[1..]),
+        (Some(a), Some(b)) if a == b => wildcard(&pattern[1..], &name[1..]),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wildcards_take_what_the_shell_takes() {
+        for (pattern, name, takes) in
+            [("*.yaml", "a.yaml", true), ("*.yaml", "a.yml", false), ("a?c*", "abcd", true), ("a?c*", "ac", false)]
+        {
+            assert_eq!(wildcard(pattern.as_bytes(), name.as_bytes()), takes, "{pattern} {name}");
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! The core task: owns all mutable state, takes inputs, calls and results one after the other.
+
+use super::checkpoints::{Write, Written};
+use super::evaluate::Finished;
+use crate::api::CoreJob;
+use crate::engine::{Change, Core, EvalJob, Input};
+use crate::model::Timestamp;
+use crate::notify::Deliveries;
+use crate::promql::Options;
+use crate::series::View;
+use crate::source::decode::Decoder;
+use crate::source::{Ingest, IngestQueue};
+use crate::state::{HistoryEntry, StateStore};
+use crate::telemetry::{clock, self_metrics};
+use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Inputs taken at once; more wait for the next round, so that calls and evaluations come in between.
+const INPUTS_AT_ONCE: usize = 64;
+/// A whole checkpoint this often; deltas in between.
+const FULL_EVERY_MS: i64 = 60_000;
+/// Without input a checkpoint is still written this often, for samples and alerts.
+const IDLE_CHECKPOINT_MS: i64 = 15_000;
+/// Lines of the journal that may wait.
+pub(super) const HISTORY_LINES: usize = 1_024;
+
+/// The decoders by source, for batches that were decoded with an older plan.
+pub(super) type Decoders = Arc<ArcSwap<BTreeMap<Arc<str>, Arc<Decoder>>>>;
+
+/// Checkpointing as the core task sees it.
+pub(super) struct Checkpointing {
+    pub writes: mpsc::Sender<Write>,
+    pub written: mpsc::Receiver<Written>,
+    pub interval_ms: i64,
+    pub last: Timestamp,
+    pub last_full: Timestamp,
+    pub in_flight: bool,
+    /// The next one must hold everything: the first, and after a failure.
+    pub need_full: bool,
+    pub dirty: bool,
+}
+
+pub(super) struct CoreTask {
+    pub core: Core,
+    pub queue: IngestQueue,
+    pub jobs: mpsc::Receiver<CoreJob<Core>>,
+    pub worker: SyncSender<(EvalJob, View)>,
+    pub finished: mpsc::Receiver<Finished>,
+    pub decoders: Decoders,
+    pub deliveries: Deliveries,
+    pub checkpointing: Option<Checkpointing>,
+    pub history: Option<mpsc::Sender<HistoryEntry>>,
+}
+
+impl CoreTask {
+    /// Runs until cancelled, then takes what still waits and ticks once more.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        let batch_seconds = self_metrics::core_batch_seconds();
+        loop {
+            let now = clock::now();
+            self.advance(now);
+            let due = self.core.next_due();
+            let sleep = Duration::from_micros(due.micros_since(now).clamp(200, 1_000_000).unsigned_abs());
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => break,
+                Some(job) = self.jobs.recv() => job(&mut self.core, clock::now()),
+                Some(finished) = self.finished.recv() => self.finish(finished),
+                Some(written) = receive(&mut self.checkpointing) => self.written(&written),
+                inputs = self.queue.receive(INPUTS_AT_ONCE) => {
+                    let began = clock::instant();
+                    self.observe(inputs);
+                    batch_seconds.record(began.elapsed().as_secs_f64());
+                }
+                () = tokio::time::sleep(sleep) => {}
+            }
+        }
+        self.queue.close();
+        loop {
+            let inputs = self.queue.try_receive(INPUTS_AT_ONCE);
+            if inputs.is_empty() {
+                break;
+            }
+            self.observe(inputs);
+        }
+        let now = clock::now();
+        self.core.engine.tick(now);
+        let notifications = self.core.notifications(now);
+        self.send(notifications);
+        self.last_checkpoint(now).await;
+    }
+
+    fn observe(&mut self, inputs: Vec<Ingest>) {
+        let plan = self.core.engine.plan().clone();
+        let decoders = self.decoders.load();
+        let inputs: Vec<Input> = inputs
+            .into_iter()
+            .map(|ingest| match ingest {
+                Ingest::State { source, state } => Input::Source { name: source, state },
+                Ingest::Batch(batch) => Input::Events(match decoders.get(&batch.source) {
+                    Some(decoder) if batch.plan.version() != plan.version() => decoder.redecode(batch, &plan),
+                    _ => batch,
+                }),
+            })
+            .collect();
+        if !inputs.is_empty() {
+            if let Some(checkpointing) = &mut self.checkpointing {
+                checkpointing.dirty = true;
+            }
+            self.core.engine.observe(clock::now(), inputs);
+        }
+    }
+
+    fn finish(&mut self, finished: Finished) {
+        match finished {
+            Finished::Done(result, took) => self.core.engine.apply(clock::now(), result, took),
+            Finished::Broken(job) => self.core.engine.lost(clock::now(), &job),
+        }
+    }
+
+    /// Everything that time and the last change bring: samples, evaluations, notifications, checkpoints.
+    fn advance(&mut self, now: Timestamp) {
+        self.core.engine.tick(now);
+        let options = Options::default();
+        for job in self.core.engine.due(now) {
+            let view = self.core.engine.view(&job.selections(&options));
+            if let Err(refused) = self.worker.try_send((job, view)) {
+                let (std::sync::mpsc::TrySendError::Full((job, _))
+                | std::sync::mpsc::TrySendError::Disconnected((job, _))) = refused;
+                self.core.engine.lost(now, &job);
+            }
+        }
+        let notifications = self.core.notifications(now);
+        self.send(notifications);
+        self.say_changes();
+        self.checkpoint(now);
+    }
+
+    fn send(&mut self, notifications: Vec<crate::notify::Notification>) {
+        if notifications.is_empty() {
+            return;
+        }
+        for notification in &notifications {
+            let body = serde_json::json!({
+                "reason": notification.reason, "status": notification.status, "group_key": notification.group_key,
+                "alerts": notification.alerts.len(),
+            });
+            self.remember("notification", &notification.receiver, notification.at, body.to_string());
+        }
+        if let Some(checkpointing) = &mut self.checkpointing {
+            checkpointing.dirty = true;
+        }
+        self.deliveries.send(notifications);
+    }
+
+    fn say_changes(&mut self) {
+        for change in self.core.engine.take_changes() {
+            match change {
+                Change::Alert(transition) => {
+                    let (rule, change) = (&transition.group, &transition.change);
+                    let name = change.labels.get("alertname").unwrap_or_default();
+                    tracing::info!(alert = name, labels = %change.labels, from = ?change.from, to = ?change.to, reason = ?change.reason, value = change.value, "alert");
+                    let body = serde_json::json!({
+                        "group": **rule, "labels": pairs(&change.labels), "from": format!("{:?}", change.from).to_lowercase(),
+                        "to": format!("{:?}", change.to).to_lowercase(), "reason": change.reason, "value": change.value.to_string(),
+                    });
+                    self.remember("alert", name, change.at, body.to_string());
+                }
+                Change::Rule { group, rule, error: Some(error) } => {
+                    tracing::warn!(%group, %rule, %error, "a rule cannot be evaluated");
+                }
+                Change::Rule { group, rule, error: None } => {
+                    tracing::info!(%group, %rule, "the rule is evaluated again")
+                }
+                Change::Health(change) => {
+                    tracing::info!(
+                        check = change.check,
+                        from = change.from.name(),
+                        to = change.to.name(),
+                        reason = change.reason,
+                        "health"
+                    );
+                    let body = serde_json::json!({"from": change.from, "to": change.to, "reason": change.reason});
+                    self.remember("health", &change.check, change.at, body.to_string());
+                }
+            }
+        }
+    }
+
+    fn remember(&self, kind: &str, key: &str, at: Timestamp, body: String) {
+        if let Some(history) = &self.history {
+            let entry = HistoryEntry { at, kind: kind.into(), key: key.into(), body };
+            // A full queue means the disk hangs: then the journal has a hole, and the checkpoints say why.
+            if history.try_send(entry).is_err() {
+                self_metrics::checkpoint_failures().increment(1);
+            }
+        }
+    }
+
+    fn checkpoint(&mut self, now: Timestamp) {
+        let Some(checkpointing) = &mut self.checkpointing else { return };
+        if checkpointing.in_flight {
+            return;
+        }
+        let age_ms = now.millis_since(checkpointing.last);
+        let wanted = if checkpointing.dirty { checkpointing.interval_ms } else { IDLE_CHECKPOINT_MS };
+        if age_ms < wanted && !(checkpointing.need_full && checkpointing.last == Timestamp::EPOCH) {
+            return;
+        }
+        let full = checkpointing.need_full || now.millis_since(checkpointing.last_full) >= FULL_EVERY_MS;
+        let blob = self.core.snapshot(full);
+        let write = Write { blob, full, at: now, number: self.queue.received() };
+        checkpointing.last = now;
+        checkpointing.dirty = false;
+        if full {
+            checkpointing.last_full = now;
+        }
+        if checkpointing.writes.try_send(write).is_ok() {
+            (checkpointing.in_flight, checkpointing.need_full) = (true, false);
+        } else {
+            checkpointing.need_full = true;
+        }
+    }
+
+    fn written(&mut self, written: &Written) {
+        let Some(checkpointing) = &mut self.checkpointing else { return };
+        checkpointing.in_flight = false;
+        if written.stored {
+            self.queue.set_checkpointed(written.number);
+        } else {
+            // The delta that was lost is missing from all that follow: only a whole one helps.
+            checkpointing.need_full = true;
+        }
+    }
+
+    async fn last_checkpoint(&mut self, now: Timestamp) {
+        if let Some(checkpointing) = &mut self.checkpointing
+            && checkpointing.in_flight
+            && let Some(written) = checkpointing.written.recv().await
+        {
+            self.written(&written);
+        }
+        let Some(checkpointing) = &mut self.checkpointing else { return };
+        let full = checkpointing.need_full;
+        let blob = self.core.snapshot(full);
+        let write = Write { blob, full, at: now, number: self.queue.received() };
+        if checkpointing.writes.send(write).await.is_ok()
+            && let Some(written) = checkpointing.written.recv().await
+        {
+            self.written(&written);
+        }
+    }
+}
+
+async fn receive(checkpointing: &mut Option<Checkpointing>) -> Option<Written> {
+    match checkpointing {
+        Some(checkpointing) => checkpointing.written.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn pairs(labels: &crate::model::Labels) -> BTreeMap<&str, &str> {
+    labels.iter().map(|label| (&*label.name, &*label.value)).collect()
+}
+
+/// Writes the journal.
+pub(super) async fn write_history(state: StateStore, mut lines: mpsc::Receiver<HistoryEntry>) {
+    let mut entries = Vec::new();
+    while lines.recv_many(&mut entries, HISTORY_LINES).await > 0 {
+        if let Err(error) = state.append_history(std::mem::take(&mut entries)).await {
+            tracing::debug!(%error, "the journal could not be written");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Reading the configuration again: build everything, then swap. A bad one changes nothing.
+
+use super::build::build;
+use super::run::{ReadAgain, decoders, findings, push};
+use super::sources::Sources;
+use super::{core_task, probes};
+use crate::api::{CoreHandle, ReloadStatus, Reloaded, Shared};
+use crate::config::schema::Config;
+use crate::config::{Diagnostics, Named};
+use crate::engine::{Core, Parts};
+use crate::notify::Deliveries;
+use crate::supervise::Supervisor;
+use crate::telemetry::{clock, self_metrics};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, OnceLock, PoisonError};
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+/// What a reload changes.
+pub(super) struct Reloader {
+    pub again: Option<ReadAgain>,
+    /// Held for a whole reload: one at a time.
+    pub config: Mutex<Config>,
+    pub core: CoreHandle<Core>,
+    pub decoders: core_task::Decoders,
+    pub deliveries: Deliveries,
+    pub sources: Mutex<Sources>,
+    /// Held for a swap.
+    pub probes: StdMutex<CancellationToken>,
+    pub client: reqwest::Client,
+    pub supervisor: Supervisor,
+    pub backend: OnceLock<Shared>,
+    /// Held for a copy or a store.
+    pub status: StdMutex<ReloadStatus>,
+    /// Held for a comparison or a store.
+    pub rules: StdMutex<RuleTexts>,
+}
+
+/// Rule files and the Alertmanager file with their texts.
+pub(super) type RuleTexts = Vec<(Arc<str>, Arc<str>)>;
+
+/// What stands in the files beside the configuration.
+pub(super) fn texts(config: &Config) -> RuleTexts {
+    let rules = super::build::rule_files(config, &mut Diagnostics::new());
+    let mut texts: RuleTexts = rules.into_iter().map(|file| (file.name, file.text)).collect();
+    if let Some(file) = &config.notify.alertmanager
+        && let Ok(text) = std::fs::read_to_string(config.base_dir.join(&file.value))
+    {
+        texts.push((file.value.as_str().into(), text.into()));
+    }
+    texts
+}
+
+impl Reloader {
+    pub fn set_backend(&self, backend: Shared) {
+        // Called once, before the first reload can come.
+        let _ = self.backend.set(backend);
+    }
+
+    pub fn status(&self) -> ReloadStatus {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn rules(&self) -> MutexGuard<'_, RuleTexts> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn can_reload(&self) -> bool {
+        self.again.is_some()
+    }
+
+    pub async fn start_sources(&self, parts: &Parts, event_bytes: usize, positions: &BTreeMap<Arc<str>, Vec<u8>>) {
+        self.sources.lock().await.configure(&parts.sources, event_bytes, positions).await;
+    }
+
+    /// The files whose change matters: configuration, rules, receivers.
+    pub async fn files(&self) -> Vec<PathBuf> {
+        let config = self.config.lock().await;
+        let rules = super::build::rule_files(&config, &mut Diagnostics::new());
+        let alertmanager = config.notify.alertmanager.iter().map(|file| config.base_dir.join(&file.value));
+        let rules = rules.iter().map(|file| PathBuf::from(&*file.name));
+        config.files.iter().cloned().chain(rules).chain(alertmanager).collect()
+    }
+
+    /// The folders in which new rule files may appear.
+    pub async fn folders(&self) -> Vec<PathBuf> {
+        let config = self.config.lock().await;
+        let parent = |path: PathBuf| {
+            path.parent()
+                .map(|parent| if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_owned() })
+        };
+        let patterns = config.rules.iter().map(|pattern| config.base_dir.join(&pattern.value));
+        let files = config
+            .files
+            .iter()
+            .cloned()
+            .chain(config.notify.alertmanager.iter().map(|file| config.base_dir.join(&file.value)));
+        let mut folders: Vec<PathBuf> = patterns.chain(files).filter_map(parent).collect();
+        folders.sort();
+        folders.dedup();
+        folders
+    }
+
+    /// Reads and swaps.
+    ///
+    /// # Errors
+    /// Every finding as one text; nothing has changed then.
+    pub async fn reload(&self) -> Result<Reloaded, String> {
+        let mut current = self.config.lock().await;
+        let outcome = self.swap(&mut current).await;
+        self_metrics::config_reloaded(outcome.is_ok());
+        let error = outcome.as_ref().err().cloned().unwrap_or_default();
+        match &outcome {
+            Ok(reloaded) if reloaded.changed.is_empty() => {
+                tracing::info!("the configuration was read again; nothing has changed")
+            }
+            Ok(reloaded) => tracing::info!(changed = reloaded.changed.join("; "), "the configuration was read again"),
+            Err(error) => {
+                tracing::error!("the configuration was read again and is wrong; the one before still holds\n{error}")
+            }
+        }
+        if let Ok(Reloaded { needs_restart, .. }) = &outcome
+            && !needs_restart.is_empty()
+        {
+            tracing::warn!(keys = needs_restart.join(", "), "these keys have changed and need a restart");
+        }
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) =
+            ReloadStatus { succeeded: outcome.is_ok(), at: clock::now(), error };
+        outcome
+    }
+
+    async fn swap(&self, current: &mut Config) -> Result<Reloaded, String> {
+        let Some(again) = &self.again else {
+            return Err("this run has no configuration file to read again".into());
+        };
+        let (config, mut found) = again();
+        let parts = config.as_ref().and_then(|config| build(config, &mut found));
+        let (Some(config), Some(parts)) = (config, parts) else { return Err(findings(&mut found)) };
+        if found.has_errors() {
+            return Err(findings(&mut found));
+        }
+        let rules = texts(&config);
+        let reloaded = differences(current, &config, rules != *self.rules());
+
+        // From here on nothing can fail.
+        self.decoders.store(Arc::new(decoders(&parts)));
+        let (plan, routing) = (parts.plan.clone(), parts.routing.clone());
+        let http = push(&parts);
+        let swap = parts.clone();
+        let swapped = self.core.call(move |core, now| {
+            core.reconfigure(&swap, now);
+            let positions: BTreeMap<Arc<str>, Vec<u8>> = swap
+                .sources
+                .iter()
+                .filter_map(|part| Some((part.name.clone(), core.engine.position(&part.name)?.to_vec())))
+                .collect();
+            (core.engine.checks().probes(), positions)
+        });
+        let (probe_specs, positions) = swapped.await.map_err(|_| "sidewatch is shutting down".to_owned())?;
+        self.deliveries.reconfigure(routing);
+        if let Some(backend) = self.backend.get() {
+            backend.push.store(Arc::new(http));
+            backend.limits.store(Arc::new(config.limits.clone()));
+        }
+        let mut sources = self.sources.lock().await;
+        sources.plan.send_replace(plan);
+        sources.configure(&parts.sources, config.limits.event_bytes, &positions).await;
+        let fresh = probes::start(probe_specs, &self.client, &self.core, &self.supervisor);
+        std::mem::replace(&mut *self.probes.lock().unwrap_or_else(PoisonError::into_inner), fresh).cancel();
+        *current = config;
+        *self.rules() = rules;
+        Ok(reloaded)
+    }
+}
+
+/// What two configurations differ in, in plain words.
+fn differences(old: &Config, new: &Config, rules_differ: bool) -> Reloaded {
+    let mut changed = Vec::new();
+    named(
+        "source",
+        old.sources.as_deref().unwrap_or_default(),
+        new.sources.as_deref().unwrap_or_default(),
+        &mut changed,
+    );
+    named("metric", &old.metrics, &new.metrics, &mut changed);
+    named("health check", &old.health, &new.health, &mut changed);
+    named("alert", &old.alerts, &new.alerts, &mut changed);
+    named("receiver", &old.notify.receivers, &new.notify.receivers, &mut changed);
+    let mut whole = |what: &str, differs: bool| {
+        if differs {
+            changed.push(format!("{what} changed"));
+        }
+    };
+    whole("rule files or the Alertmanager file", rules_differ);
+    whole("limits", old.limits != new.limits);
+    whole("external_labels", old.external_labels != new.external_labels);
+    let restart = [
+        ("service", old.service != new.service),
+        ("listen", old.listen != new.listen),
+        ("state", old.state != new.state),
+        ("external_url", old.external_url != new.external_url),
+        ("limits.queue_batches", old.limits.queue_batches != new.limits.queue_batches),
+        ("limits.queue_bytes", old.limits.queue_bytes != new.limits.queue_bytes),
+    ];
+    let needs_restart = restart.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key.to_owned()).collect();
+    Reloaded { changed, needs_restart }
+}
+
+fn named<T: PartialEq>(what: &str, old: &[Named<T>], new: &[Named<T>], changed: &mut Vec<String>) {
+    for entry in new {
+        let name = &entry.name.value;
+        match old.iter().find(|known| known.name.value == *name) {
+            None => changed.push(format!("{what} {name} added")),
+            Some(known) if known.value != entry.value => changed.push(format!("{what} {name} changed")),
+            Some(_) => {}
+        }
+    }
+    for entry in old.iter().filter(|entry| !new.iter().any(|kept| kept.name.value == entry.name.value)) {
+        changed.push(format!("{what} {} removed", entry.name.value));
+    }
+}

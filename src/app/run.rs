@@ -1,0 +1,350 @@
+//! Starting everything, waiting for the end, draining.
+
+use super::build::build;
+use super::checkpoints::{self, OUTBOX};
+use super::core_task::{Checkpointing, CoreTask, Decoders, HISTORY_LINES, write_history};
+use super::reload::{Reloader, texts};
+use super::sources::Sources;
+use super::{evaluate, probes, upkeep, watch};
+use crate::api::{self, Addresses, Backend, Identity, Push, PushSource, Readiness, Surroundings, core_channel};
+use crate::config::{Config, Diagnostics};
+use crate::engine::{Core, Parts};
+use crate::model::Timestamp;
+use crate::notify::{Courier, Deliveries, Outbox, Terminal};
+use crate::source::{QueueLimits, queue};
+use crate::state::StateStore;
+use crate::supervise::{DrainReport, Stage, Supervisor};
+use crate::telemetry::{clock, self_metrics};
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
+
+/// How long the drain may take; Kubernetes gives 30 s by default, and others want some of it.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How long receivers may take at the end for what can go at once.
+const FLUSH: Duration = Duration::from_secs(3);
+
+/// Why a run failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration is wrong: every finding, as text.
+    #[error("{0}")]
+    Configuration(String),
+    /// Anything else.
+    #[error(transparent)]
+    Runtime(#[from] anyhow::Error),
+}
+
+/// Reads the configuration again.
+pub type ReadAgain = Box<dyn Fn() -> (Option<Config>, Diagnostics) + Send + Sync>;
+
+/// A configuration that was read, and how to read it again.
+pub struct Configured {
+    /// The configuration.
+    pub config: Config,
+    /// What was found; warnings only.
+    pub found: Diagnostics,
+    /// Its parts.
+    pub parts: Parts,
+    /// Reads it again; `None` when it does not come from a file.
+    pub again: Option<ReadAgain>,
+}
+
+impl Configured {
+    /// Builds what was read.
+    ///
+    /// # Errors
+    /// Every finding as one text, when one of them is an error.
+    pub fn new(config: Option<Config>, mut found: Diagnostics, again: Option<ReadAgain>) -> Result<Self, RunError> {
+        let parts = config.as_ref().and_then(|config| build(config, &mut found));
+        match (config, parts) {
+            (Some(config), Some(parts)) if !found.has_errors() => Ok(Self { config, found, parts, again }),
+            _ => Err(RunError::Configuration(findings(&mut found))),
+        }
+    }
+}
+
+/// Everything that is wrong, in the order of the files, and how much it is.
+pub(super) fn findings(found: &mut Diagnostics) -> String {
+    found.sort();
+    let errors = found.iter().filter(|finding| finding.level == crate::config::Level::Error).count();
+    format!("{found}{errors} {} in the configuration", if errors == 1 { "error" } else { "errors" })
+}
+
+/// Runs until a signal ends it (or `stop` does). `greet` is called when everything is up, with the two addresses.
+///
+/// # Errors
+/// [`RunError`]: an address that cannot be bound, a state folder that cannot be used, a task that broke.
+pub async fn run(
+    configured: Configured,
+    greet: impl FnOnce(Addresses) + Send,
+    stop: CancellationToken,
+) -> Result<(), RunError> {
+    let Configured { config, found, parts, again } = configured;
+    for finding in found.iter() {
+        tracing::warn!(place = ?finding.span, "{}", finding.message);
+    }
+    let own = self_metrics::install().context("installing sidewatch's own metrics")?;
+    self_metrics::config_loaded();
+    let (observe, ingest) =
+        (bind("observe", &config.listen.observe.value).await?, bind("ingest", &config.listen.ingest.value).await?);
+    let addresses = Addresses { observe: address(&observe)?, ingest: address(&ingest)? };
+
+    let state = match &config.state {
+        Some(state) => Some(
+            StateStore::open(&config.base_dir.join(&state.dir.value), state.sync_full)
+                .with_context(|| format!("opening the state folder {}", state.dir.value))?,
+        ),
+        None => None,
+    };
+    let now = clock::now();
+    let mut core = Core::new(&parts, now);
+    let mut outbox = Outbox::new(config.limits.outbox_messages, now.micros().unsigned_abs());
+    if let Some(state) = &state {
+        restore(state, &mut core, &mut outbox, now).await?;
+    }
+
+    let supervisor = Supervisor::new();
+    let (handle, jobs) = core_channel::<Core>();
+    let limits = QueueLimits { batches: config.limits.queue_batches, bytes: config.limits.queue_bytes };
+    let (sink, input) = queue(limits);
+    let (worker, finished) = evaluate::start(config.limits.query_samples).context("starting the evaluation worker")?;
+    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let courier = Courier::new(Terminal::new(colour, print), external_url(&config, addresses.observe));
+    let deliveries = Deliveries::new(outbox, parts.routing.clone(), courier, Arc::new(clock::now));
+
+    let decoders: Decoders = Arc::new(ArcSwap::from_pointee(decoders(&parts)));
+    let (checkpointing, history) = match &state {
+        None => (None, None),
+        Some(state) => {
+            let (writes, to_write) = mpsc::channel(1);
+            let (acknowledge, written) = mpsc::channel(1);
+            let task = checkpoints::run(state.clone(), to_write, acknowledge);
+            supervisor.spawn(Stage::Api, "checkpoints", |_| task);
+            let (lines, journal) = mpsc::channel(HISTORY_LINES);
+            let task = write_history(state.clone(), journal);
+            supervisor.spawn(Stage::Api, "journal", |_| task);
+            let (store, messages) = (state.clone(), deliveries.clone());
+            supervisor.spawn(Stage::Api, "outbox", |cancel| checkpoints::run_outbox(store, messages, cancel));
+            let interval_ms = config.state.as_ref().map_or(1_000, |state| state.checkpoint_interval_ms);
+            let checkpointing = Checkpointing {
+                writes,
+                written,
+                interval_ms,
+                last: Timestamp::EPOCH,
+                last_full: now,
+                in_flight: false,
+                need_full: true,
+                dirty: false,
+            };
+            (Some(checkpointing), Some(lines))
+        }
+    };
+    let positions = parts
+        .sources
+        .iter()
+        .filter_map(|part| Some((part.name.clone(), core.engine.position(&part.name)?.to_vec())))
+        .collect();
+    let probe_specs = core.engine.checks().probes();
+    let task = CoreTask {
+        core,
+        queue: input,
+        jobs,
+        worker,
+        finished,
+        decoders: decoders.clone(),
+        deliveries: deliveries.clone(),
+        checkpointing,
+        history,
+    };
+    supervisor.spawn(Stage::Core, "core", |cancel| task.run(cancel));
+    let delivering = deliveries.clone();
+    supervisor.spawn(Stage::Notifier, "deliveries", |cancel| async move {
+        let report = delivering.run(cancel, FLUSH).await;
+        for (receiver, messages) in report.undelivered {
+            tracing::warn!(receiver, messages, "messages were not delivered before the end");
+        }
+    });
+
+    let client =
+        crate::notify::plain_client().map_err(anyhow::Error::msg).context("building the HTTP client of the probes")?;
+    let running = Sources::new(supervisor.clone(), sink.clone(), parts.plan.clone(), config.base_dir.clone());
+    let reloader = Arc::new(Reloader {
+        again,
+        config: Mutex::new(config.clone()),
+        core: handle.clone(),
+        decoders,
+        deliveries: deliveries.clone(),
+        sources: Mutex::new(running),
+        probes: std::sync::Mutex::new(probes::start(probe_specs, &client, &handle, &supervisor)),
+        client,
+        supervisor: supervisor.clone(),
+        backend: std::sync::OnceLock::new(),
+        rules: std::sync::Mutex::new(texts(&config)),
+        status: std::sync::Mutex::new(api::ReloadStatus { succeeded: true, at: now, error: String::new() }),
+    });
+    let readiness = Readiness::default();
+    let closing = supervisor.token(Stage::Api).child_token();
+    let backend = Backend::new(api::Parts {
+        core: handle.clone(),
+        identity: Identity {
+            service: config.service.name.clone(),
+            instance: config.service.instance.clone(),
+            started: now,
+        },
+        addresses,
+        limits: config.limits.clone(),
+        push: push(&parts),
+        sink,
+        surroundings: Surroundings {
+            outbox: Box::new({
+                let deliveries = deliveries.clone();
+                move || deliveries.status()
+            }),
+            reload_status: Box::new({
+                let reloader = reloader.clone();
+                move || reloader.status()
+            }),
+            self_metrics: Box::new(|| own.render()),
+        },
+        reload: Box::new({
+            let reloader = reloader.clone();
+            move || {
+                let reloader = reloader.clone();
+                Box::pin(async move { reloader.reload().await })
+            }
+        }),
+        readiness: readiness.clone(),
+        closing: closing.clone(),
+    });
+    reloader.set_backend(backend.clone());
+    let (observe_router, ingest_router) = api::routers();
+    for (name, listener, router, stage) in [
+        ("observe listener", observe, observe_router, Stage::Api),
+        ("ingest listener", ingest, ingest_router, Stage::Sources),
+    ] {
+        let backend = backend.clone();
+        supervisor.spawn(stage, name, |cancel| async move {
+            if let Err(error) = api::serve(listener, router, backend, async move { cancel.cancelled().await }).await {
+                tracing::error!(%error, "the listener has ended");
+            }
+        });
+    }
+    supervisor.spawn(Stage::Sources, "upkeep", |cancel| upkeep::run(own, handle, cancel));
+    reloader.start_sources(&parts, config.limits.event_bytes, &positions).await;
+    if reloader.can_reload() {
+        let reloader = reloader.clone();
+        supervisor.spawn(Stage::Sources, "configuration", |cancel| watch::run(reloader, cancel));
+    }
+    readiness.set_ready();
+    tracing::info!(observe = %addresses.observe, ingest = %addresses.ingest, "ready");
+    greet(addresses);
+
+    let broken = wait(&supervisor, &reloader, &stop).await;
+    readiness.set_stopping();
+    let report = supervisor.drain(DRAIN).await;
+    if let Some(state) = state
+        && let Err(error) = state.close().await
+    {
+        tracing::error!(%error, "the state folder could not be closed cleanly");
+    }
+    end(broken, &report)
+}
+
+/// Waits for the end: a signal, the caller, or a task that broke. SIGHUP reloads.
+async fn wait(supervisor: &Supervisor, reloader: &Reloader, stop: &CancellationToken) -> Option<String> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
+        return Some("signals cannot be listened to".into());
+    };
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("asked to end (SIGTERM)"),
+            _ = interrupt.recv() => tracing::info!("asked to end (SIGINT)"),
+            () = stop.cancelled() => tracing::info!("asked to end"),
+            _ = hangup.recv() => {
+                // What is wrong has been said in the log.
+                let _ = reloader.reload().await;
+                continue;
+            }
+            panicked = supervisor.panicked() => {
+                return Some(format!("the task {} broke: {}", panicked.task, panicked.message));
+            }
+        }
+        return None;
+    }
+}
+
+fn end(broken: Option<String>, report: &DrainReport) -> Result<(), RunError> {
+    for straggler in &report.stragglers {
+        tracing::warn!(task = straggler, "did not end in time");
+    }
+    match broken {
+        Some(message) => Err(RunError::Runtime(anyhow::anyhow!(message))),
+        None => {
+            tracing::info!("ended");
+            Ok(())
+        }
+    }
+}
+
+async fn restore(state: &StateStore, core: &mut Core, outbox: &mut Outbox, now: Timestamp) -> Result<(), RunError> {
+    let began = clock::instant();
+    let checkpoints = state.load().await.context("reading the checkpoints")?;
+    let count = checkpoints.len();
+    let blobs: Vec<Vec<u8>> = checkpoints.into_iter().map(|checkpoint| checkpoint.blob).collect();
+    let taken = core.restore(&blobs, now).context("restoring the last state")?;
+    if let Some(blob) = state.get(OUTBOX).await.context("reading the outbox")? {
+        outbox.restore(&blob, now).map_err(|error| anyhow::anyhow!(error))?;
+    }
+    if let Some(taken) = taken {
+        let took_ms = began.elapsed().as_millis() as u64;
+        tracing::info!(checkpoints = count, as_of = %taken, took_ms, "going on from the last checkpoint");
+    }
+    Ok(())
+}
+
+async fn bind(name: &str, address: &str) -> Result<TcpListener, RunError> {
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("the {name} listener cannot be bound to {address}; is another sidewatch running? Choose another address with --listen-{name} or listen.{name}")
+    })?;
+    Ok(listener)
+}
+
+fn address(listener: &TcpListener) -> Result<SocketAddr, RunError> {
+    Ok(listener.local_addr().context("asking a listener for its address")?)
+}
+
+/// Lines for people: a closed pipe must not end the sidecar.
+fn print(lines: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(lines.as_bytes()).and_then(|()| out.flush());
+}
+
+fn external_url(config: &Config, observe: SocketAddr) -> String {
+    match config.external_url.as_str() {
+        "" if observe.ip().is_unspecified() => format!("http://localhost:{}", observe.port()),
+        "" => format!("http://{observe}"),
+        given => given.to_owned(),
+    }
+}
+
+/// The decoders by source.
+pub(super) fn decoders(parts: &Parts) -> BTreeMap<Arc<str>, Arc<crate::source::decode::Decoder>> {
+    parts.sources.iter().map(|source| (source.name.clone(), source.decoder.clone())).collect()
+}
+
+/// The sources that POST /events may name.
+pub(super) fn push(parts: &Parts) -> Push {
+    let http = parts.sources.iter().filter(|source| source.kind == "http");
+    let sources = http.map(|source| PushSource { name: source.name.clone(), decoder: source.decoder.clone() });
+    Push { plan: parts.plan.clone(), sources: sources.collect() }
+}

@@ -1,0 +1,79 @@
+//! The running sources: started, kept, ended as the configuration says.
+
+use crate::config::schema::SourceConfig;
+use crate::engine::SourcePart;
+use crate::model::FieldPlan;
+use crate::source::{IngestSink, SourceContext};
+use crate::supervise::{Stage, Supervisor, TaskHandle};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How long a source that is no longer configured may take to end.
+const END: Duration = Duration::from_secs(5);
+
+/// What every source's task is given.
+pub(super) struct Sources {
+    pub supervisor: Supervisor,
+    pub sink: IngestSink,
+    pub plan: watch::Sender<Arc<FieldPlan>>,
+    pub base_dir: PathBuf,
+    running: BTreeMap<Arc<str>, (SourceConfig, TaskHandle)>,
+}
+
+impl Sources {
+    pub fn new(supervisor: Supervisor, sink: IngestSink, plan: Arc<FieldPlan>, base_dir: PathBuf) -> Self {
+        Self { supervisor, sink, plan: watch::Sender::new(plan), base_dir, running: BTreeMap::new() }
+    }
+
+    /// Ends the sources that changed or are gone, and starts those that are new; unchanged ones keep their connection.
+    pub async fn configure(
+        &mut self,
+        parts: &[SourcePart],
+        event_bytes: usize,
+        positions: &BTreeMap<Arc<str>, Vec<u8>>,
+    ) {
+        let kept = |name: &Arc<str>, config: &SourceConfig| {
+            parts.iter().any(|part| part.name == *name && same(&part.config, config))
+        };
+        let gone: Vec<Arc<str>> = self
+            .running
+            .iter()
+            .filter(|(name, (config, _))| !kept(name, config))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in gone {
+            if let Some((_, mut task)) = self.running.remove(&name)
+                && !task.stop(END).await
+            {
+                tracing::warn!(source = %name, "the source did not end in time");
+            }
+        }
+        for part in parts {
+            if self.running.contains_key(&part.name) {
+                continue;
+            }
+            let context = SourceContext {
+                name: part.name.clone(),
+                decoder: part.decoder.clone(),
+                plan: self.plan.subscribe(),
+                sink: self.sink.clone(),
+                position: positions.get(&part.name).cloned(),
+                event_bytes,
+                base_dir: self.base_dir.clone(),
+            };
+            let transport = part.config.transport.clone();
+            let task = self
+                .supervisor
+                .spawn(Stage::Sources, format!("source {}", part.name), |cancel| context.run(transport, cancel));
+            self.running.insert(part.name.clone(), (part.config.clone(), task));
+        }
+    }
+}
+
+/// Alike wherever they stand in the file.
+fn same(a: &SourceConfig, b: &SourceConfig) -> bool {
+    a.transport == b.transport && a.format == b.format
+}

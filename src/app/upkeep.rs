@@ -1,0 +1,69 @@
+//! Once a second: sidewatch's own figures become samples, so that rules and page see them.
+
+use crate::api::CoreHandle;
+use crate::engine::{Core, Input, InputSample};
+use crate::model::AlertStatus;
+use crate::series::text;
+use crate::telemetry::self_metrics::{self, SelfMetrics};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Runs until cancelled or the core is gone.
+pub(super) async fn run(own: &'static SelfMetrics, core: CoreHandle<Core>, cancel: CancellationToken) {
+    let mut hits = 0;
+    loop {
+        own.upkeep();
+        match core.call(move |core, _| figures(core, hits)).await {
+            Ok(seen) => hits = seen,
+            Err(_) => return,
+        }
+        let exposition = text::parse(&own.render());
+        let told = core.call(move |core, now| {
+            let base = core.engine.base_labels().clone();
+            let sample = |sample: text::TextSample| InputSample {
+                labels: base.merged(&sample.labels),
+                t_ms: now.millis(),
+                value: sample.value,
+            };
+            for described in &exposition.metadata {
+                core.engine.describe(described);
+            }
+            core.engine.observe(now, [Input::Samples(exposition.samples.into_iter().map(sample).collect())]);
+        });
+        if told.await.is_err() {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(EVERY) => {}
+            () = cancel.cancelled() => return,
+        }
+    }
+}
+
+/// What the core counts itself becomes self-metrics. `hits` is the number of limited updates seen before.
+fn figures(core: &mut Core, hits: u64) -> u64 {
+    let (_, alerts) = core.engine.published();
+    let firing = alerts.iter().filter(|alert| alert.status() == AlertStatus::Firing).count();
+    self_metrics::alerts_firing().set(firing as f64);
+    let store = core.engine.store();
+    self_metrics::series().set(store.live_series() as f64);
+    let now = store.limit_hits();
+    if now != hits {
+        // Only then: these statistics go through all series.
+        for metric in &store.stats().metrics {
+            let limited: u64 = metric.limited.values().sum();
+            if limited > 0 {
+                self_metrics::series_limited(&metric.name).absolute(limited);
+            }
+        }
+    }
+    let counters = core.engine.rules().counters();
+    self_metrics::rule_evaluations("all", "interval").absolute(counters.evaluations);
+    self_metrics::rule_evaluations("all", "reactive").absolute(counters.reactive);
+    for (group, count) in &counters.failures {
+        self_metrics::rule_evaluation_failures(group).absolute(*count);
+    }
+    now
+}

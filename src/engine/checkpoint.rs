@@ -1,0 +1,89 @@
+//! The checkpoint's content: one envelope with the state of every part and the transport positions it stands for.
+
+use super::Core;
+use crate::model::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The envelope's layout; a blob of another version is refused.
+const VERSION: u8 = 1;
+
+/// Why a checkpoint cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// Written by another version.
+    #[error(
+        "the checkpoint has version {found}, this sidewatch reads version {VERSION}; move the state folder away to start afresh"
+    )]
+    Version {
+        /// The version found.
+        found: u8,
+    },
+    /// Not readable.
+    #[error("the checkpoint's {part} cannot be read: {reason}; move the state folder away to start afresh")]
+    Content {
+        /// Which part.
+        part: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// One checkpoint: series as a delta or whole, everything else whole (it is small).
+#[derive(Debug, Serialize, Deserialize)]
+struct Envelope {
+    at: Timestamp,
+    series: Vec<u8>,
+    mappings: Vec<u8>,
+    checks: Vec<u8>,
+    rules: Vec<u8>,
+    notifier: Vec<u8>,
+    positions: BTreeMap<Arc<str>, Vec<u8>>,
+}
+
+impl Core {
+    /// What changed since the last snapshot (or everything, when `full`), with the positions it stands for.
+    pub fn snapshot(&mut self, full: bool) -> Vec<u8> {
+        let engine = &mut self.engine;
+        let envelope = Envelope {
+            at: engine.now,
+            series: engine.store.delta(full),
+            mappings: engine.mappings.snapshot(),
+            checks: engine.checks.snapshot(),
+            rules: engine.rules.snapshot(engine.now),
+            notifier: self.notifier.snapshot(),
+            positions: engine.positions.clone(),
+        };
+        postcard::to_extend(&envelope, vec![VERSION]).unwrap_or_default()
+    }
+
+    /// Restores a fresh core from checkpoints in their order (one whole, then deltas). Returns when the last was taken.
+    ///
+    /// # Errors
+    /// [`RestoreError`]; the core is then not usable.
+    pub fn restore(&mut self, blobs: &[Vec<u8>], now: Timestamp) -> Result<Option<Timestamp>, RestoreError> {
+        let content = |part| move |reason: String| RestoreError::Content { part, reason };
+        let mut last = None;
+        for blob in blobs {
+            let envelope: Envelope = match blob.split_first() {
+                Some((&VERSION, rest)) => {
+                    postcard::from_bytes(rest).map_err(|error| content("envelope")(error.to_string()))?
+                }
+                found => return Err(RestoreError::Version { found: found.map_or(0, |(version, _)| *version) }),
+            };
+            self.engine.store.restore(&envelope.series).map_err(|error| content("series")(error.to_string()))?;
+            last = Some(envelope);
+        }
+        let Some(envelope) = last else { return Ok(None) };
+        let engine = &mut self.engine;
+        let now = engine.advance(now.max(envelope.at));
+        engine.mappings.declare(&mut engine.store, now);
+        engine.mappings.restore(&envelope.mappings).map_err(content("mappings"))?;
+        engine.checks.restore(&envelope.checks, now).map_err(content("health checks"))?;
+        engine.rules.restore(&envelope.rules, now).map_err(|error| content("rules")(error.to_string()))?;
+        self.notifier.restore(&envelope.notifier, now).map_err(content("notification log"))?;
+        engine.positions = envelope.positions;
+        Ok(Some(envelope.at))
+    }
+}

@@ -1,0 +1,56 @@
+//! Notifications: who is told of which alerts, when, and by which means.
+//!
+//! - [`Routing`] is compiled from the short form or from Alertmanager's own file: receivers, route tree, inhibition.
+//! - [`Notifier`] is a clockless state machine: from the published alert set to [`Notification`]s, each with a [`Reason`].
+//! - [`Outbox`] is a clockless state machine too: what is pending, superseded, tried again, given up.
+//! - [`Deliveries`] is the thin asynchronous shell around the outbox: one task a receiver. [`Courier`] makes one attempt.
+//!
+//! Alerts are level-triggered: the notifier sees the whole set each time and misses nothing by missing a call. The outbox
+//! is edge-triggered: what it holds is delivered, superseded or listed as given up, and it survives a restart.
+//!
+//! Deliberately absent here: silences (a later layer), and receivers beyond webhook, Slack, mail and terminal.
+
+#[cfg(test)]
+mod tests;
+
+mod alertmanager;
+mod breaker;
+mod courier;
+mod decision;
+mod deliver;
+mod email;
+mod group;
+mod http;
+mod inhibit;
+mod intervals;
+mod matcher;
+mod notification;
+mod notifier;
+mod outbox;
+mod receiver;
+mod render;
+mod routing;
+mod slack;
+mod terminal;
+mod texts;
+mod trial;
+mod webhook;
+
+pub use breaker::{Breaker, BreakerState};
+pub use courier::Courier;
+pub use decision::{Decision, Reason, Told, Withheld};
+pub use deliver::{Clock, Deliveries, DrainReport};
+pub use http::plain_client;
+pub use inhibit::InhibitRule;
+pub use matcher::{MatchOp, Matcher, parse as parse_matchers};
+pub use notification::Notification;
+pub use notifier::{GroupView, Notifier};
+pub use outbox::{
+    Attempt, DeadLetter, Delivery, GivenUp, LaneCounters, LaneId, LaneStatus, LastError, Next, Outbox, OutboxStatus,
+    Outcome, Queued,
+};
+pub use receiver::{Integration, IntegrationKind, Receiver};
+pub use routing::{ALERTMANAGER_TIMING, GroupBy, Route, Routing, SHORT_TIMING, ShortRoute, Timing};
+pub use terminal::{Terminal, line as terminal_line};
+pub use trial::{TrialResult, test_message};
+pub use webhook::body as webhook_body;

@@ -1,0 +1,209 @@
+//! What one condition remembers of one key: pure steps on the events' own time.
+
+use super::{Captured, Condition, EventRule};
+use crate::config::schema::Comparison;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+
+/// A key that fell silent is forgotten after this long, and the alert about it ends.
+pub(super) const FORGET_US: i64 = 24 * 3_600_000_000;
+/// An alert about a missing event ends after this long.
+pub(super) const MISSING_ENDS_US: i64 = 3_600_000_000;
+
+/// The state of one key; times are microseconds on the rule's clock.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct KeyState {
+    /// The values of `by`.
+    pub values: Vec<Box<str>>,
+    pub progress: Progress,
+    /// Fields of the latest event, where templates ask for them.
+    pub captured: Vec<Captured>,
+    /// When to look again.
+    pub deadline: i64,
+    /// Whether the condition held when last looked at.
+    pub holds: bool,
+    /// The rule's clock when the alert's texts were last made.
+    pub refreshed: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum Progress {
+    /// The newest times of events, in order; since when the key is known.
+    Count { times: VecDeque<i64>, since: i64 },
+    /// The newest event; expected keys are never forgotten.
+    Absent { last: i64, expected: bool },
+    /// The step that is waited for, when the first and the latest step came, and when the last step came early.
+    Sequence { next: usize, first: i64, latest: i64, early: Option<i64>, complete: bool },
+}
+
+/// What a look at a key says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Verdict {
+    /// The condition holds with this value.
+    Holds(f64),
+    /// It does not; the key stays.
+    Not,
+    /// It does not, and the key can be forgotten.
+    Forget,
+}
+
+impl KeyState {
+    pub fn new(rule: &EventRule, values: Vec<Box<str>>, at: i64, expected: bool) -> Self {
+        let progress = match &rule.condition {
+            Condition::Count { .. } => Progress::Count { times: VecDeque::new(), since: at },
+            Condition::Absent { .. } => Progress::Absent { last: at, expected },
+            Condition::Sequence { .. } => {
+                Progress::Sequence { next: 0, first: at, latest: at, early: None, complete: false }
+            }
+        };
+        Self { values, progress, captured: Vec::new(), deadline: i64::MAX, holds: false, refreshed: i64::MIN }
+    }
+
+    /// Takes an event of a step.
+    pub fn event(&mut self, rule: &EventRule, step: usize, at: i64) {
+        match (&mut self.progress, &rule.condition) {
+            (Progress::Count { times, .. }, Condition::Count { count, .. }) => {
+                let position = times.partition_point(|time| *time <= at);
+                times.insert(position, at);
+                // More than decides is kept for the value in messages, but not without bound.
+                let keep = usize::try_from(*count).unwrap_or(usize::MAX).saturating_mul(2).clamp(64, 4_096);
+                if times.len() > keep {
+                    times.pop_front();
+                }
+            }
+            (Progress::Absent { last, .. }, _) => *last = (*last).max(at),
+            (
+                Progress::Sequence { next, first, latest, early, complete },
+                Condition::Sequence { steps, missing_last },
+            ) => {
+                let last_step = steps.len() - 1;
+                if *missing_last && step == last_step && *next < last_step {
+                    // The last step overtook the ones before it.
+                    *early = Some(at);
+                    *latest = (*latest).max(at);
+                } else if step == 0 && *next == 0 {
+                    (*next, *first, *latest) = (1, at, at);
+                } else if step == *next && *next > 0 && at >= *first {
+                    *next += 1;
+                    *latest = at;
+                }
+                if *next == last_step && early.is_some() {
+                    *next = steps.len();
+                }
+                *complete = *next == steps.len();
+            }
+            _ => {}
+        }
+    }
+
+    /// Judges the key at a moment of the rule's clock and sets the next deadline.
+    pub fn judge(&mut self, rule: &EventRule, clock: i64) -> Verdict {
+        let within = rule.within_us;
+        match (&mut self.progress, &rule.condition) {
+            (Progress::Count { times, since }, Condition::Count { comparison, count, .. }) => {
+                while times.front().is_some_and(|time| *time <= clock - within) {
+                    times.pop_front();
+                }
+                let seen = times.len() as u64;
+                if !matches!(comparison, Comparison::AtLeast | Comparison::MoreThan) {
+                    // Few events mean something only after a whole window of listening.
+                    let heard_enough = clock - *since >= within;
+                    let newest = times.back().copied().unwrap_or(*since);
+                    let idle_end = newest.saturating_add(FORGET_US);
+                    self.deadline = times.front().map_or(idle_end, |time| time + within);
+                    if !heard_enough {
+                        self.deadline = self.deadline.min(*since + within);
+                    }
+                    if times.is_empty() && clock >= idle_end && !self.values.is_empty() {
+                        return Verdict::Forget;
+                    }
+                    let holds = heard_enough && compare(*comparison, seen, *count);
+                    return if holds { Verdict::Holds(seen as f64) } else { Verdict::Not };
+                }
+                let Some(newest) = times.back().copied() else { return Verdict::Forget };
+                if compare(*comparison, seen, *count) {
+                    let needed = count.saturating_add(u64::from(*comparison == Comparison::MoreThan)).max(1);
+                    let at = times.len().saturating_sub(usize::try_from(needed).unwrap_or(usize::MAX));
+                    self.deadline = times.get(at).copied().unwrap_or(newest) + within;
+                    return Verdict::Holds(seen as f64);
+                }
+                self.deadline = newest + within;
+                Verdict::Not
+            }
+            (Progress::Absent { last, expected }, _) => {
+                let silent = clock - *last;
+                if silent < within {
+                    self.deadline = *last + within;
+                    return Verdict::Not;
+                }
+                if silent >= FORGET_US.max(within.saturating_mul(2)) && !*expected {
+                    return Verdict::Forget;
+                }
+                self.deadline = if *expected { i64::MAX } else { *last + FORGET_US.max(within.saturating_mul(2)) };
+                Verdict::Holds(silent as f64 / 1e6)
+            }
+            (
+                Progress::Sequence { next, first, latest, early, complete },
+                Condition::Sequence { steps, missing_last },
+            ) => {
+                let last_step = steps.len() - 1;
+                if *missing_last {
+                    if *complete {
+                        return Verdict::Forget;
+                    }
+                    if *next < last_step {
+                        // Still on its way to the last but one step, or only the last one was seen.
+                        let until = early.unwrap_or(*first).max(*first) + within;
+                        self.deadline = until;
+                        return if clock >= until { Verdict::Forget } else { Verdict::Not };
+                    }
+                    let due = *latest + within;
+                    if clock < due {
+                        self.deadline = due;
+                        return Verdict::Not;
+                    }
+                    if clock >= due + MISSING_ENDS_US {
+                        return Verdict::Forget;
+                    }
+                    self.deadline = due + MISSING_ENDS_US;
+                    return Verdict::Holds((clock - *latest) as f64 / 1e6);
+                }
+                let until = if *complete { *latest } else { *first } + within;
+                if clock >= until || (*complete && *latest - *first > within) || *next == 0 {
+                    return Verdict::Forget;
+                }
+                self.deadline = until;
+                if *complete { Verdict::Holds((*latest - *first) as f64 / 1e6) } else { Verdict::Not }
+            }
+            _ => Verdict::Forget,
+        }
+    }
+
+    /// Moves everything in time, when the rule's clock is set anew.
+    pub fn shift(&mut self, by: i64) {
+        match &mut self.progress {
+            Progress::Count { times, since } => {
+                times.iter_mut().for_each(|time| *time += by);
+                *since += by;
+            }
+            Progress::Absent { last, .. } => *last += by,
+            Progress::Sequence { first, latest, early, .. } => {
+                *first += by;
+                *latest += by;
+                *early = early.map(|early| early + by);
+            }
+        }
+        self.deadline = self.deadline.saturating_add(by);
+    }
+}
+
+fn compare(comparison: Comparison, seen: u64, count: u64) -> bool {
+    match comparison {
+        Comparison::AtLeast => seen >= count,
+        Comparison::MoreThan => seen > count,
+        Comparison::AtMost => seen <= count,
+        Comparison::LessThan => seen < count,
+        Comparison::Equal => seen == count,
+        Comparison::NotEqual => seen != count,
+    }
+}

@@ -1,0 +1,45 @@
+//! The source of programs that embed the library.
+
+use super::decode::{Decoder, Framing};
+use super::sink::{Full, Ingest, IngestSink};
+use crate::model::{FieldPlan, Refusal, Timestamp};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// A handle that pushes events into a source; clones share it.
+#[derive(Clone, Debug)]
+pub struct MemorySource {
+    name: Arc<str>,
+    decoder: Arc<Decoder>,
+    plan: watch::Receiver<Arc<FieldPlan>>,
+    sink: IngestSink,
+}
+
+/// What became of pushed events.
+pub type Pushed = Result<(usize, Vec<Refusal>), Full>;
+
+impl MemorySource {
+    /// A handle on the source of that name.
+    pub fn new(name: Arc<str>, decoder: Arc<Decoder>, plan: watch::Receiver<Arc<FieldPlan>>, sink: IngestSink) -> Self {
+        Self { name, decoder, plan, sink }
+    }
+
+    /// The source's name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Decodes and queues at once, or not at all. Returns how many were accepted, and what was refused with its reason.
+    ///
+    /// # Errors
+    /// [`Full`] when there is no room now; nothing was taken then.
+    pub fn push(&self, input: Vec<u8>, framing: Framing, now: Timestamp) -> Pushed {
+        let plan = self.plan.borrow().clone();
+        let batch = self.decoder.decode(input, framing, &plan, &self.name, now);
+        let (accepted, refused) = (batch.events.len(), batch.refused.clone());
+        if accepted > 0 || !refused.is_empty() {
+            self.sink.try_send(Ingest::Batch(batch))?;
+        }
+        Ok((accepted, refused))
+    }
+}

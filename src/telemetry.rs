@@ -1,0 +1,10 @@
+//! What sidewatch says about itself: clocks, logs, its own metrics.
+//!
+//! [`clock`] is the only place that reads the time. Metrics names begin `sidewatch_` and all stand in [`self_metrics`].
+
+pub mod clock;
+pub mod logging;
+mod once;
+pub mod self_metrics;
+
+pub use once::OnChange;

@@ -1,0 +1,344 @@
+//! sidewatch's own metrics: every name in one place.
+//!
+//! The functions return handles of the `metrics` facade. Getting one costs a lookup, using it an atomic operation:
+//! whoever updates often keeps the handle. Handles taken before [`install`] do nothing.
+
+use super::clock;
+use metrics::{Counter, Gauge, Histogram, Unit};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// The kinds of a metric, for its description.
+#[derive(Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+macro_rules! names {
+    ($($constant:ident = $name:literal, $kind:ident, $unit:ident, $help:literal;)*) => {
+        $(const $constant: &str = $name;)*
+        const DESCRIPTIONS: &[(&str, Kind, Unit, &str)] = &[$(($name, Kind::$kind, Unit::$unit, $help),)*];
+    };
+}
+
+names! {
+    RESIDENT_MEMORY = "sidewatch_process_resident_memory_bytes", Gauge, Bytes, "Memory of this process that is resident.";
+    CPU_SECONDS = "sidewatch_process_cpu_seconds_total", Gauge, Seconds, "Time of a processor that this process has used, user and system.";
+    OPEN_FDS = "sidewatch_process_open_fds", Gauge, Count, "Open file descriptors of this process.";
+    BUILD_INFO = "sidewatch_build_info", Gauge, Count, "1, with the version as a label.";
+    START_TIME = "sidewatch_start_time_seconds", Gauge, Seconds, "When this process started, in seconds since the epoch.";
+    QUEUE_BATCHES = "sidewatch_queue_batches", Gauge, Count, "Inputs that wait for the core.";
+    QUEUE_BYTES = "sidewatch_queue_bytes", Gauge, Bytes, "Bytes of inputs that wait for the core.";
+    QUEUE_CAPACITY_BATCHES = "sidewatch_queue_capacity_batches", Gauge, Count, "Inputs that may wait for the core.";
+    QUEUE_CAPACITY_BYTES = "sidewatch_queue_capacity_bytes", Gauge, Bytes, "Bytes of inputs that may wait for the core.";
+    QUEUE_FULL = "sidewatch_queue_full_total", Counter, Count, "Batches that a sender was told to send again later, because the queue was full.";
+    SOURCE_UP = "sidewatch_source_up", Gauge, Count, "1 while the source is connected (or catching up), 0 while it is starting, lost or ended.";
+    SOURCE_BEHIND = "sidewatch_source_behind", Gauge, Count, "How far the source is behind: bytes for files, messages for brokers.";
+    SOURCE_RECEIVED_BYTES = "sidewatch_source_received_bytes_total", Counter, Bytes, "Bytes received from the source.";
+    SOURCE_CONNECTIONS = "sidewatch_source_connections", Gauge, Count, "Open connections of a listening source.";
+    SOURCE_CONNECTIONS_REFUSED = "sidewatch_source_connections_refused_total", Counter, Count, "Connections that were closed at once, by reason.";
+    SOURCE_FILE_RESETS = "sidewatch_source_file_resets_total", Counter, Count, "Times that a followed file was rotated, truncated or could not be found again, by reason.";
+    NOTIFICATIONS_SENT = "sidewatch_notifications_sent_total", Counter, Count, "Messages that a receiver has accepted.";
+    NOTIFICATIONS_FAILED = "sidewatch_notifications_failed_total", Counter, Count, "Attempts to send a message that failed, by reason.";
+    ALERTS_FIRING = "sidewatch_alerts_firing", Gauge, Count, "Alerts that fire.";
+    RULE_EVALUATIONS = "sidewatch_rule_evaluations_total", Counter, Count, "Evaluations of rules, by group and by what set them off.";
+    RULE_EVALUATION_FAILURES = "sidewatch_rule_evaluation_failures_total", Counter, Count, "Evaluations of rules that failed, by group.";
+    CHECKPOINT_FAILURES = "sidewatch_checkpoint_failures_total", Counter, Count, "Checkpoints that could not be written.";
+    CHECKPOINT_SECONDS = "sidewatch_checkpoint_seconds", Histogram, Seconds, "Time to write a checkpoint.";
+    CONFIG_LAST_RELOAD_SUCCESSFUL = "sidewatch_config_last_reload_successful", Gauge, Count, "1 when the last attempt to read the configuration succeeded, else 0.";
+    CONFIG_RELOADS = "sidewatch_config_reloads_total", Counter, Count, "Attempts to reload the configuration, by result.";
+    SERIES = "sidewatch_series", Gauge, Count, "Live series.";
+    SERIES_LIMITED = "sidewatch_series_limited_total", Counter, Count, "Updates that met a limit on series, by metric.";
+    NOTIFICATION_LATENCY_SECONDS = "sidewatch_notification_latency_seconds", Histogram, Seconds, "Time from the decision to notify to the receiver's answer.";
+    CORE_BATCH_SECONDS = "sidewatch_core_batch_seconds", Histogram, Seconds, "Time that the core takes for one batch.";
+}
+
+/// Counter of batches refused with "later" because the queue was full.
+pub fn queue_full() -> Counter {
+    metrics::counter!(QUEUE_FULL)
+}
+
+/// Gauge of waiting inputs.
+pub fn queue_batches() -> Gauge {
+    metrics::gauge!(QUEUE_BATCHES)
+}
+
+/// Gauge of waiting bytes.
+pub fn queue_bytes() -> Gauge {
+    metrics::gauge!(QUEUE_BYTES)
+}
+
+/// Gauge of the queue's capacity in inputs.
+pub fn queue_capacity_batches() -> Gauge {
+    metrics::gauge!(QUEUE_CAPACITY_BATCHES)
+}
+
+/// Gauge of the queue's capacity in bytes.
+pub fn queue_capacity_bytes() -> Gauge {
+    metrics::gauge!(QUEUE_CAPACITY_BYTES)
+}
+
+/// Gauge: 1 while the source is connected.
+pub fn source_up(source: &Arc<str>) -> Gauge {
+    metrics::gauge!(SOURCE_UP, "source" => Arc::clone(source))
+}
+
+/// Gauge: how far the source is behind.
+pub fn source_behind(source: &Arc<str>) -> Gauge {
+    metrics::gauge!(SOURCE_BEHIND, "source" => Arc::clone(source))
+}
+
+/// Counter of bytes received.
+pub fn source_received_bytes(source: &Arc<str>) -> Counter {
+    metrics::counter!(SOURCE_RECEIVED_BYTES, "source" => Arc::clone(source))
+}
+
+/// Gauge of open connections.
+pub fn source_connections(source: &Arc<str>) -> Gauge {
+    metrics::gauge!(SOURCE_CONNECTIONS, "source" => Arc::clone(source))
+}
+
+/// Counter of refused connections.
+pub fn source_connections_refused(source: &Arc<str>, reason: &'static str) -> Counter {
+    metrics::counter!(SOURCE_CONNECTIONS_REFUSED, "source" => Arc::clone(source), "reason" => reason)
+}
+
+/// Counter of rotations, truncations and lost files.
+pub fn source_file_resets(source: &Arc<str>, reason: &'static str) -> Counter {
+    metrics::counter!(SOURCE_FILE_RESETS, "source" => Arc::clone(source), "reason" => reason)
+}
+
+/// Counter of messages accepted by a receiver.
+pub fn notifications_sent(receiver: &str) -> Counter {
+    metrics::counter!(NOTIFICATIONS_SENT, "receiver" => receiver.to_owned())
+}
+
+/// Counter of failed attempts to send.
+pub fn notifications_failed(receiver: &str, reason: &'static str) -> Counter {
+    metrics::counter!(NOTIFICATIONS_FAILED, "receiver" => receiver.to_owned(), "reason" => reason)
+}
+
+/// Gauge of alerts that fire.
+pub fn alerts_firing() -> Gauge {
+    metrics::gauge!(ALERTS_FIRING)
+}
+
+/// Counter of rule evaluations; `trigger` is `interval`, `reactive` or `timer`.
+pub fn rule_evaluations(group: &str, trigger: &'static str) -> Counter {
+    metrics::counter!(RULE_EVALUATIONS, "group" => group.to_owned(), "trigger" => trigger)
+}
+
+/// Counter of failed rule evaluations.
+pub fn rule_evaluation_failures(group: &str) -> Counter {
+    metrics::counter!(RULE_EVALUATION_FAILURES, "group" => group.to_owned())
+}
+
+/// Counter of checkpoints that could not be written.
+pub fn checkpoint_failures() -> Counter {
+    metrics::counter!(CHECKPOINT_FAILURES)
+}
+
+/// Histogram of the time to write a checkpoint, in seconds.
+pub fn checkpoint_seconds() -> Histogram {
+    metrics::histogram!(CHECKPOINT_SECONDS)
+}
+
+/// Records an attempt to reload the configuration.
+pub fn config_reloaded(succeeded: bool) {
+    metrics::gauge!(CONFIG_LAST_RELOAD_SUCCESSFUL).set(if succeeded { 1.0 } else { 0.0 });
+    metrics::counter!(CONFIG_RELOADS, "result" => if succeeded { "success" } else { "failure" }).increment(1);
+}
+
+/// Records that the configuration the process started with was read: successful, and no reload.
+pub fn config_loaded() {
+    metrics::gauge!(CONFIG_LAST_RELOAD_SUCCESSFUL).set(1.0);
+    for result in ["success", "failure"] {
+        metrics::counter!(CONFIG_RELOADS, "result" => result).absolute(0);
+    }
+}
+
+/// Gauge of live series.
+pub fn series() -> Gauge {
+    metrics::gauge!(SERIES)
+}
+
+/// Counter of updates that met a limit.
+pub fn series_limited(metric: &str) -> Counter {
+    metrics::counter!(SERIES_LIMITED, "metric" => metric.to_owned())
+}
+
+/// Histogram of the time from an alert's decision to its delivery, in seconds.
+pub fn notification_latency_seconds(receiver: &str) -> Histogram {
+    metrics::histogram!(NOTIFICATION_LATENCY_SECONDS, "receiver" => receiver.to_owned())
+}
+
+/// Histogram of the core's time for a batch, in seconds.
+pub fn core_batch_seconds() -> Histogram {
+    metrics::histogram!(CORE_BATCH_SECONDS)
+}
+
+/// The recorder of this process: renders the text and keeps the process's own figures fresh.
+pub struct SelfMetrics {
+    handle: PrometheusHandle,
+    cpu: CpuCounter,
+}
+
+/// Why sidewatch's own metrics could not be installed.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// A program that embeds the library has installed a recorder of its own; sidewatch's figures go there.
+    #[error("another metrics recorder is installed in this process; sidewatch's own metrics go there")]
+    OtherRecorder,
+    /// A bucket list that the exporter refuses.
+    #[error("sidewatch's own metrics: {0}")]
+    Build(#[from] BuildError),
+}
+
+static INSTALLED: OnceLock<SelfMetrics> = OnceLock::new();
+/// Held while the recorder is built, so that two callers do not build two.
+static INSTALLING: Mutex<()> = Mutex::new(());
+
+/// Installs the recorder for the whole process; a second call returns the first one's.
+///
+/// # Errors
+/// [`InstallError::OtherRecorder`] when the process already has a recorder that is not ours.
+pub fn install() -> Result<&'static SelfMetrics, InstallError> {
+    let _one_at_a_time = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(installed) = INSTALLED.get() {
+        return Ok(installed);
+    }
+    let durations = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full(CHECKPOINT_SECONDS.to_owned()), &durations)?
+        .set_buckets_for_metric(Matcher::Full(NOTIFICATION_LATENCY_SECONDS.to_owned()), &durations)?
+        .set_buckets_for_metric(Matcher::Full(CORE_BATCH_SECONDS.to_owned()), &durations)?
+        .build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder).map_err(|_| InstallError::OtherRecorder)?;
+    for (name, kind, unit, help) in DESCRIPTIONS {
+        match kind {
+            Kind::Counter => metrics::describe_counter!(*name, *unit, *help),
+            Kind::Gauge => metrics::describe_gauge!(*name, *unit, *help),
+            Kind::Histogram => metrics::describe_histogram!(*name, *unit, *help),
+        }
+    }
+    metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    metrics::gauge!(START_TIME).set(clock::now().seconds());
+    // What has not failed yet is 0, not absent: a rule on it must have something to look at.
+    checkpoint_failures().absolute(0);
+    queue_full().absolute(0);
+    let installed = INSTALLED.get_or_init(|| SelfMetrics { handle, cpu: CpuCounter::default() });
+    installed.upkeep();
+    Ok(installed)
+}
+
+impl SelfMetrics {
+    /// The Prometheus text of every metric.
+    pub fn render(&self) -> String {
+        let text = self.handle.render();
+        // The facade's counters are integers and CPU time is not, so that it goes in as a gauge and is declared here.
+        text.replacen(&format!("# TYPE {CPU_SECONDS} gauge"), &format!("# TYPE {CPU_SECONDS} counter"), 1)
+    }
+
+    /// Folds pending histogram samples and reads the process's memory and CPU time. To be called every few seconds.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+        let process = ProcessFigures::read();
+        if let Some(bytes) = process.resident_bytes {
+            metrics::gauge!(RESIDENT_MEMORY).set(bytes as f64);
+        }
+        if let Some(seconds) = process.cpu_seconds {
+            metrics::gauge!(CPU_SECONDS).set(self.cpu.at_least(seconds));
+        }
+        if let Some(open) = process.open_fds {
+            metrics::gauge!(OPEN_FDS).set(open as f64);
+        }
+    }
+}
+
+/// CPU time as a counter must never fall, whatever order concurrent readings come in.
+#[derive(Default)]
+struct CpuCounter(Mutex<f64>);
+
+impl CpuCounter {
+    fn at_least(&self, seconds: f64) -> f64 {
+        let mut highest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *highest = highest.max(seconds);
+        *highest
+    }
+}
+
+/// What the kernel says about this process; `None` where there is no /proc.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ProcessFigures {
+    /// Resident memory.
+    pub resident_bytes: Option<u64>,
+    /// User and system time.
+    pub cpu_seconds: Option<f64>,
+    /// Open file descriptors.
+    pub open_fds: Option<usize>,
+}
+
+impl ProcessFigures {
+    /// Reads /proc/self.
+    pub fn read() -> Self {
+        let read = |path| std::fs::read_to_string(path).ok();
+        Self {
+            resident_bytes: read("/proc/self/status").as_deref().and_then(resident_bytes),
+            cpu_seconds: read("/proc/self/stat").as_deref().and_then(cpu_seconds),
+            open_fds: std::fs::read_dir("/proc/self/fd").ok().map(Iterator::count),
+        }
+    }
+}
+
+/// `VmRSS:     1234 kB` of proc_pid_status(5).
+fn resident_bytes(status: &str) -> Option<u64> {
+    let rest = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// utime and stime, fields 14 and 15 of proc_pid_stat(5), in USER_HZ, which is 100 on every architecture of Linux that
+/// Rust's musl and glibc targets know. The command in field 2 may hold spaces and brackets: count from the last bracket.
+fn cpu_seconds(stat: &str) -> Option<f64> {
+    let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace().skip(11);
+    let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some((user + system) as f64 / 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proc_files_are_read() {
+        assert_eq!(resident_bytes("Name:\tx\nVmRSS:\t    1234 kB\n"), Some(1_263_616));
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 150 25 0 0 20 0 9 0 99";
+        assert_eq!(cpu_seconds(stat), Some(1.75));
+        assert_eq!((resident_bytes("Name: x"), cpu_seconds("nonsense")), (None, None));
+    }
+
+    #[test]
+    fn every_name_is_ours_and_the_text_has_the_process() {
+        assert!(DESCRIPTIONS.iter().all(|(name, ..)| name.starts_with("sidewatch_")));
+        let metrics = install().unwrap();
+        source_up(&"orders".into()).set(1.0);
+        core_batch_seconds().record(0.002);
+        notifications_failed("slack", "timeout").increment(2);
+        metrics.upkeep();
+        let text = metrics.render();
+        for expected in [
+            "# TYPE sidewatch_process_cpu_seconds_total counter",
+            "# TYPE sidewatch_process_resident_memory_bytes gauge",
+            concat!("sidewatch_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+            "sidewatch_source_up{source=\"orders\"} 1",
+            "sidewatch_core_batch_seconds_bucket{le=\"0.005\"}",
+            "sidewatch_notifications_failed_total{receiver=\"slack\",reason=\"timeout\"} 2",
+            "sidewatch_checkpoint_failures_total 0",
+        ] {
+            assert!(text.contains(expected), "{expected} is missing in\n{text}");
+        }
+        assert!(std::ptr::eq(metrics, install().unwrap()), "a second call returns the first one's");
+    }
+}

@@ -1,0 +1,24 @@
+//! The benches: each figure beside its peer in the same run. `cargo bench`, or `tests/run --bench`.
+//!
+//! `decode`, `rules` and `exposition` are micro-benches (divan); `http` starts a server of ours and a bare one in turn and
+//! counts the server's CPU time, because that is what a sidecar takes from the service beside it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "a test says what is wrong by failing"
+)]
+
+mod decode;
+mod exposition;
+mod http;
+mod rules;
+
+fn main() {
+    if !http::is_peer() {
+        divan::main();
+    }
+    http::run();
+}

@@ -1,0 +1,19 @@
+//! The one integration binary: end-to-end tests drive the real executable; structure and simulation tests use the library.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "a test says what is wrong by failing"
+)]
+
+mod browser;
+mod crash;
+mod events;
+mod golden_path;
+mod harness;
+mod http;
+mod ranks;
+mod reload;
+mod sources;

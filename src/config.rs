@@ -24,3 +24,6 @@ pub use read::read_alerts;
 pub use schema::{Config, Named};
 pub use show::show;
 pub use system::{load_from_system, load_text};
+
+#[cfg(test)]
+mod tests;

@@ -220,14 +220,8 @@ impl<'n, 'f> MapReader<'n, 'f> {
         match given.as_slice() {
             [(key, (_, value))] => Some((*key, value)),
             [] => {
-                // A key that is nearly one of them is the better thing to say, and `finish` says it.
-                let near = self
-                    .unknown()
-                    .any(|(name, _)| nearest(name.as_str().unwrap_or(""), keys.iter().copied()).is_some());
-                if !near {
-                    let message = format!("{}: exactly one of {} is needed, found none", self.what, list(keys, "or"));
-                    self.found.error(&self.span, message);
-                }
+                let message = format!("{}: exactly one of {} is needed, found none", self.what, list(keys, "or"));
+                self.found.error(&self.span, message);
                 None
             }
             [_, (_, (second, _)), ..] => {
@@ -564,6 +558,11 @@ t:10:1 thing: unknown key \"extra\" did you mean \"extras\"?
             check("metric: x\nexpr: y\n", read),
             "t:2:1 thing: exactly one of metric, event or expr is needed, found metric and expr -\n"
         );
-        assert_eq!(check("exprs: x\n", read), "t:1:1 thing: unknown key \"exprs\" did you mean \"expr\"?\n");
+        assert_eq!(
+            check("exprs: x\n", read),
+            "t:1:1 thing: exactly one of metric, event or expr is needed, found none -
+t:1:1 thing: unknown key \"exprs\" did you mean \"expr\"?
+"
+        );
     }
 }

@@ -11,7 +11,7 @@ mod checkpoint;
 mod parts;
 mod recent;
 
-pub use checkpoint::RestoreError;
+pub use checkpoint::{RestoreError, Restored};
 pub use parts::{Parts, SourcePart};
 pub use recent::{RecentEvent, SecondTotals, Totals};
 

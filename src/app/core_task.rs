@@ -5,7 +5,7 @@ use super::evaluate::Finished;
 use crate::api::CoreJob;
 use crate::engine::{Change, Core, EvalJob, Input};
 use crate::model::Timestamp;
-use crate::notify::Deliveries;
+use crate::notify::{Deliveries, Notification, Outbox};
 use crate::promql::Options;
 use crate::series::View;
 use crate::source::decode::Decoder;
@@ -55,6 +55,10 @@ pub(super) struct CoreTask {
     pub deliveries: Deliveries,
     pub checkpointing: Option<Checkpointing>,
     pub history: Option<mpsc::Sender<HistoryEntry>>,
+    /// Messages that wait for the checkpoint that holds them.
+    pub held: Vec<Notification>,
+    /// Messages whose checkpoint is being written.
+    pub releasing: Vec<Notification>,
 }
 
 impl CoreTask {
@@ -141,7 +145,7 @@ impl CoreTask {
         self.checkpoint(now);
     }
 
-    fn send(&mut self, notifications: Vec<crate::notify::Notification>) {
+    fn send(&mut self, notifications: Vec<Notification>) {
         if notifications.is_empty() {
             return;
         }
@@ -152,10 +156,28 @@ impl CoreTask {
             });
             self.remember("notification", &notification.receiver, notification.at, body.to_string());
         }
-        if let Some(checkpointing) = &mut self.checkpointing {
-            checkpointing.dirty = true;
+        match &mut self.checkpointing {
+            Some(checkpointing) => {
+                checkpointing.dirty = true;
+                self.held.extend(notifications);
+            }
+            None => self.deliveries.send(notifications),
         }
-        self.deliveries.send(notifications);
+    }
+
+    /// The outbox with the messages that wait.
+    fn outbox(&self, now: Timestamp) -> Vec<u8> {
+        let (_, blob) = self.deliveries.snapshot();
+        if self.held.is_empty() {
+            return blob;
+        }
+        let mut outbox = Outbox::new(self.deliveries.status().limit_messages, 1);
+        if outbox.restore(&blob, now).is_ok() {
+            for notification in &self.held {
+                outbox.push(notification.clone(), now);
+            }
+        }
+        outbox.snapshot()
     }
 
     fn say_changes(&mut self) {
@@ -209,12 +231,18 @@ impl CoreTask {
         }
         let age_ms = now.millis_since(checkpointing.last);
         let wanted = if checkpointing.dirty { checkpointing.interval_ms } else { IDLE_CHECKPOINT_MS };
-        if age_ms < wanted && !(checkpointing.need_full && checkpointing.last == Timestamp::EPOCH) {
+        if age_ms < wanted
+            && self.held.is_empty()
+            && !(checkpointing.need_full && checkpointing.last == Timestamp::EPOCH)
+        {
             return;
         }
         let full = checkpointing.need_full || now.millis_since(checkpointing.last_full) >= FULL_EVERY_MS;
-        let blob = self.core.snapshot(full);
+        let outbox = self.outbox(now);
+        let blob = self.core.snapshot(full, outbox);
         let write = Write { blob, full, at: now, number: self.queue.received() };
+        self.releasing.append(&mut self.held);
+        let Some(checkpointing) = &mut self.checkpointing else { return };
         checkpointing.last = now;
         checkpointing.dirty = false;
         if full {
@@ -224,10 +252,18 @@ impl CoreTask {
             (checkpointing.in_flight, checkpointing.need_full) = (true, false);
         } else {
             checkpointing.need_full = true;
+            self.release();
         }
     }
 
+    /// Sends what was held back. A checkpoint that failed never stops a message: it is counted and said.
+    fn release(&mut self) {
+        let messages = std::mem::take(&mut self.releasing);
+        self.deliveries.send(messages);
+    }
+
     fn written(&mut self, written: &Written) {
+        self.release();
         let Some(checkpointing) = &mut self.checkpointing else { return };
         checkpointing.in_flight = false;
         if written.stored {
@@ -245,10 +281,12 @@ impl CoreTask {
         {
             self.written(&written);
         }
-        let Some(checkpointing) = &mut self.checkpointing else { return };
-        let full = checkpointing.need_full;
-        let blob = self.core.snapshot(full);
+        let Some(full) = self.checkpointing.as_ref().map(|checkpointing| checkpointing.need_full) else { return };
+        let outbox = self.outbox(now);
+        let blob = self.core.snapshot(full, outbox);
         let write = Write { blob, full, at: now, number: self.queue.received() };
+        self.releasing.append(&mut self.held);
+        let Some(checkpointing) = &mut self.checkpointing else { return };
         if checkpointing.writes.send(write).await.is_ok()
             && let Some(written) = checkpointing.written.recv().await
         {

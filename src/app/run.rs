@@ -163,6 +163,8 @@ pub async fn run(
         deliveries: deliveries.clone(),
         checkpointing,
         history,
+        held: Vec::new(),
+        releasing: Vec::new(),
     };
     supervisor.spawn(Stage::Core, "core", |cancel| task.run(cancel));
     let delivering = deliveries.clone();
@@ -301,14 +303,19 @@ async fn restore(state: &StateStore, core: &mut Core, outbox: &mut Outbox, now: 
     let checkpoints = state.load().await.context("reading the checkpoints")?;
     let count = checkpoints.len();
     let blobs: Vec<Vec<u8>> = checkpoints.into_iter().map(|checkpoint| checkpoint.blob).collect();
-    let taken = core.restore(&blobs, now).context("restoring the last state")?;
+    let Some(restored) = core.restore(&blobs, now).context("restoring the last state")? else { return Ok(()) };
+    // The outbox stands in the checkpoint with every decision, and by itself with every delivery after it.
+    let limit = outbox.status().limit_messages;
+    let mut by_itself = Outbox::new(limit, now.micros().unsigned_abs());
     if let Some(blob) = state.get(OUTBOX).await.context("reading the outbox")? {
-        outbox.restore(&blob, now).map_err(|error| anyhow::anyhow!(error))?;
+        by_itself.restore(&blob, now).map_err(anyhow::Error::msg)?;
     }
-    if let Some(taken) = taken {
-        let took_ms = began.elapsed().as_millis() as u64;
-        tracing::info!(checkpoints = count, as_of = %taken, took_ms, "going on from the last checkpoint");
+    outbox.restore(&restored.outbox, now).map_err(anyhow::Error::msg)?;
+    if by_itself.seen() >= outbox.seen() {
+        *outbox = by_itself;
     }
+    let took_ms = began.elapsed().as_millis() as u64;
+    tracing::info!(checkpoints = count, as_of = %restored.at, took_ms, "going on from the last checkpoint");
     Ok(())
 }
 

@@ -39,12 +39,25 @@ struct Envelope {
     checks: Vec<u8>,
     rules: Vec<u8>,
     notifier: Vec<u8>,
+    /// The outbox with everything that the notifier has decided: what stands here as told is told, or will be.
+    outbox: Vec<u8>,
     positions: BTreeMap<Arc<str>, Vec<u8>>,
 }
 
+/// What a restored core tells its driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// When the last checkpoint was taken.
+    pub at: Timestamp,
+    /// The outbox at that time.
+    pub outbox: Vec<u8>,
+}
+
 impl Core {
-    /// What changed since the last snapshot (or everything, when `full`), with the positions it stands for.
-    pub fn snapshot(&mut self, full: bool) -> Vec<u8> {
+    /// What changed since the last snapshot (or everything, when `full`), with the positions it stands for. `outbox` is
+    /// the outbox with all messages decided so far: a message goes out only after a checkpoint that holds it, so that
+    /// nobody is told of what a restart would have forgotten.
+    pub fn snapshot(&mut self, full: bool, outbox: Vec<u8>) -> Vec<u8> {
         let engine = &mut self.engine;
         let envelope = Envelope {
             at: engine.now,
@@ -53,16 +66,17 @@ impl Core {
             checks: engine.checks.snapshot(),
             rules: engine.rules.snapshot(engine.now),
             notifier: self.notifier.snapshot(),
+            outbox,
             positions: engine.positions.clone(),
         };
         postcard::to_extend(&envelope, vec![VERSION]).unwrap_or_default()
     }
 
-    /// Restores a fresh core from checkpoints in their order (one whole, then deltas). Returns when the last was taken.
+    /// Restores a fresh core from checkpoints in their order (one whole, then deltas).
     ///
     /// # Errors
     /// [`RestoreError`]; the core is then not usable.
-    pub fn restore(&mut self, blobs: &[Vec<u8>], now: Timestamp) -> Result<Option<Timestamp>, RestoreError> {
+    pub fn restore(&mut self, blobs: &[Vec<u8>], now: Timestamp) -> Result<Option<Restored>, RestoreError> {
         let content = |part| move |reason: String| RestoreError::Content { part, reason };
         let mut last = None;
         for blob in blobs {
@@ -84,6 +98,6 @@ impl Core {
         engine.rules.restore(&envelope.rules, now).map_err(|error| content("rules")(error.to_string()))?;
         self.notifier.restore(&envelope.notifier, now).map_err(content("notification log"))?;
         engine.positions = envelope.positions;
-        Ok(Some(envelope.at))
+        Ok(Some(Restored { at: envelope.at, outbox: envelope.outbox }))
     }
 }

@@ -300,6 +300,11 @@ impl Outbox {
         self.len() == 0
     }
 
+    /// How many messages it has seen in its life, restarts included: of two snapshots, the one that has seen more is newer.
+    pub fn seen(&self) -> u64 {
+        self.next_id
+    }
+
     /// Changes whenever [`Outbox::snapshot`] would.
     pub fn revision(&self) -> u64 {
         self.revision

@@ -8,8 +8,10 @@
     reason = "a test says what is wrong by failing"
 )]
 
+mod alerts;
 mod browser;
 mod crash;
+mod dashboards;
 mod events;
 mod examples;
 mod golden_path;

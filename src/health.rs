@@ -237,9 +237,9 @@ impl Checks {
             }
             _ => {
                 if self.deaf.remove(source).is_some() {
-                    // What was not heard was not silent: the time begins anew.
+                    // What was not heard was not silent, and not well either: the time begins anew, unknown until heard.
                     for check in &mut self.checks {
-                        check.heard = now;
+                        (check.heard, check.ever_heard) = (now, false);
                     }
                 }
             }
@@ -270,7 +270,7 @@ impl Checks {
             let reason = if check.ever_heard {
                 format!("no {what} since {}, expected every {within}", check.heard)
             } else {
-                format!("no {what} within {within} of the start")
+                format!("no {what} within {within} of listening")
             };
             self.set(at, check.failing, reason);
         } else if check.ever_heard {

@@ -15,6 +15,7 @@ use super::{Diagnostics, Span, Spanned};
 use std::path::PathBuf;
 
 pub use alerts::read as read_alerts;
+pub(super) use notify::HIDDEN;
 
 /// Top-level keys that are designed but not in this build.
 const PLANNED: [&str; 5] = ["auth", "tls", "journal", "slo", "membership"];

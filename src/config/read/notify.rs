@@ -25,7 +25,7 @@ const PLANNED: [&str; 14] = [
     "mattermost",
 ];
 /// How a secret is shown; it reads back as itself, as in Alertmanager.
-pub(super) const HIDDEN: &str = "<secret>";
+pub(in crate::config) const HIDDEN: &str = "<secret>";
 
 /// Reads `notify:`.
 pub(super) fn read(map: &mut MapReader<'_, '_>) -> NotifyConfig {

@@ -16,6 +16,6 @@ mod upkeep;
 mod watch;
 
 pub use build::{build, files_matching, rule_files};
-pub use run::{Configured, RunError, run};
+pub use run::{Configured, ReadAgain, RunError, Started, run};
 
 pub use crate::engine::Parts;

@@ -21,7 +21,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Inputs taken at once; more wait for the next round, so that calls and evaluations come in between.
-const INPUTS_AT_ONCE: usize = 64;
+const INPUTS_AT_ONCE: usize = 256;
+/// Calls of the API taken one after the other; then inputs have a turn.
+const CALLS_IN_A_ROW: u32 = 8;
+/// Under load inputs are gathered this long: waking the task for each of many small requests would cost more than they do.
+const GATHER: Duration = Duration::from_millis(1);
+/// Inputs that come closer together than this are load.
+const BUSY: Duration = Duration::from_micros(500);
 /// A whole checkpoint this often; deltas in between.
 const FULL_EVERY_MS: i64 = 60_000;
 /// Without input a checkpoint is still written this often, for samples and alerts.
@@ -65,24 +71,37 @@ impl CoreTask {
     /// Runs until cancelled, then takes what still waits and ticks once more.
     pub async fn run(mut self, cancel: CancellationToken) {
         let batch_seconds = self_metrics::core_batch_seconds();
+        let (mut calls, mut last_input, mut gathering) = (0, clock::instant(), false);
         loop {
             let now = clock::now();
             self.advance(now);
             let due = self.core.next_due();
-            let sleep = Duration::from_micros(due.micros_since(now).clamp(200, 1_000_000).unsigned_abs());
+            let mut sleep = Duration::from_micros(due.micros_since(now).clamp(200, 1_000_000).unsigned_abs());
+            if calls >= CALLS_IN_A_ROW {
+                sleep = Duration::ZERO;
+            } else if gathering {
+                sleep = sleep.min(GATHER);
+            }
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
-                Some(job) = self.jobs.recv() => job(&mut self.core, clock::now()),
+                Some(job) = self.jobs.recv(), if calls < CALLS_IN_A_ROW => {
+                    job(&mut self.core, clock::now());
+                    calls += 1;
+                    continue;
+                }
                 Some(finished) = self.finished.recv() => self.finish(finished),
                 Some(written) = receive(&mut self.checkpointing) => self.written(&written),
-                inputs = self.queue.receive(INPUTS_AT_ONCE) => {
+                inputs = self.queue.receive(INPUTS_AT_ONCE), if !gathering => {
                     let began = clock::instant();
+                    gathering = began.duration_since(last_input) < BUSY && inputs.len() < INPUTS_AT_ONCE;
                     self.observe(inputs);
-                    batch_seconds.record(began.elapsed().as_secs_f64());
+                    last_input = clock::instant();
+                    batch_seconds.record(last_input.duration_since(began).as_secs_f64());
                 }
-                () = tokio::time::sleep(sleep) => {}
+                () = tokio::time::sleep(sleep) => gathering = false,
             }
+            calls = 0;
         }
         self.queue.close();
         loop {

@@ -11,7 +11,7 @@ use crate::config::{Config, Diagnostics};
 use crate::engine::{Core, Parts};
 use crate::model::Timestamp;
 use crate::notify::{Courier, Deliveries, Outbox, Terminal};
-use crate::source::{QueueLimits, queue};
+use crate::source::{MemorySource, QueueLimits, queue};
 use crate::state::StateStore;
 use crate::supervise::{DrainReport, Stage, Supervisor};
 use crate::telemetry::{clock, self_metrics};
@@ -78,13 +78,22 @@ pub(super) fn findings(found: &mut Diagnostics) -> String {
     format!("{found}{errors} {} in the configuration", if errors == 1 { "error" } else { "errors" })
 }
 
-/// Runs until a signal ends it (or `stop` does). `greet` is called when everything is up, with the two addresses.
+/// What runs, told when everything is up.
+#[derive(Debug)]
+pub struct Started {
+    /// Where the two listeners are.
+    pub addresses: Addresses,
+    /// The `memory` sources by name: a program that embeds the library pushes its events through these.
+    pub memory: BTreeMap<Arc<str>, MemorySource>,
+}
+
+/// Runs until a signal ends it (or `stop` does). `greet` is called when everything is up.
 ///
 /// # Errors
 /// [`RunError`]: an address that cannot be bound, a state folder that cannot be used, a task that broke.
 pub async fn run(
     configured: Configured,
-    greet: impl FnOnce(Addresses) + Send,
+    greet: impl FnOnce(Started) + Send,
     stop: CancellationToken,
 ) -> Result<(), RunError> {
     let Configured { config, found, parts, again } = configured;
@@ -178,6 +187,11 @@ pub async fn run(
     let client =
         crate::notify::plain_client().map_err(anyhow::Error::msg).context("building the HTTP client of the probes")?;
     let running = Sources::new(supervisor.clone(), sink.clone(), parts.plan.clone(), config.base_dir.clone());
+    let handle_of = |part: &crate::engine::SourcePart| {
+        MemorySource::new(part.name.clone(), part.decoder.clone(), running.plan.subscribe(), sink.clone())
+    };
+    let memory = parts.sources.iter().filter(|part| part.kind == "memory");
+    let memory = memory.map(|part| (part.name.clone(), handle_of(part))).collect();
     let reloader = Arc::new(Reloader {
         again,
         config: Mutex::new(config.clone()),
@@ -247,7 +261,7 @@ pub async fn run(
     }
     readiness.set_ready();
     tracing::info!(observe = %addresses.observe, ingest = %addresses.ingest, "ready");
-    greet(addresses);
+    greet(Started { addresses, memory });
 
     let broken = wait(&supervisor, &reloader, &stop).await;
     readiness.set_stopping();

@@ -28,7 +28,7 @@ impl Demo {
         let env =
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         let (config, found) = load_text("demo.yaml", CONFIG, &env.collect(), &common.overrides());
-        block(Configured::new(config, found, None)?, |addresses| println!("{}", greeting(&addresses)))
+        block(Configured::new(config, found, None)?, |started| println!("{}", greeting(&started.addresses)))
     }
 }
 

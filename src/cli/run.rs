@@ -2,7 +2,7 @@
 
 use super::{Common, Failure};
 use crate::api::Addresses;
-use crate::app::{self, Configured};
+use crate::app::{self, Configured, Started};
 use crate::config::load_from_system;
 use crate::telemetry::logging::{LogFormat, LogOptions, init};
 use std::io::IsTerminal;
@@ -17,9 +17,9 @@ pub fn run(common: &Common) -> Result<(), Failure> {
     let again = move || load_from_system(file.as_deref(), &overrides);
     let configured = Configured::new(config, found, Some(Box::new(again)))?;
     let without_file = configured.config.files.is_empty();
-    block(configured, move |addresses| {
+    block(configured, move |started| {
         if std::io::stdout().is_terminal() {
-            println!("{}", greeting(&addresses, without_file));
+            println!("{}", greeting(&started.addresses, without_file));
         }
     })
 }
@@ -31,7 +31,7 @@ pub(super) fn start_logging(common: &Common, level: Option<String>) -> Result<()
 }
 
 /// Runs on a runtime of its own. What blocks at the end (standard input) is left behind.
-pub(super) fn block(configured: Configured, greet: impl FnOnce(Addresses) + Send) -> Result<(), Failure> {
+pub(super) fn block(configured: Configured, greet: impl FnOnce(Started) + Send) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

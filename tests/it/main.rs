@@ -12,6 +12,7 @@ mod alerts;
 mod browser;
 mod crash;
 mod dashboards;
+mod embed;
 mod events;
 mod examples;
 mod golden_path;

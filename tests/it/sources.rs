@@ -32,8 +32,11 @@ fn unix_tcp_and_standard_input_take_lines() {
         format!("sources:\n  u: {{unix: {{path: in.sock}}}}\n  t: 'tcp://127.0.0.1:{port}'\n  i: {{stdin: {{}}}}\n");
     std::fs::write(dir.path().join("sidewatch.yaml"), configuration).unwrap();
     let mut sidewatch = Sidewatch::start_on(dir.path(), "run", &[], free_port(), free_port(), Stdio::piped());
-    UnixStream::connect(dir.path().join("in.sock")).unwrap().write_all(lines(0..1_000).as_bytes()).unwrap();
-    TcpStream::connect(("127.0.0.1", port)).unwrap().write_all(lines(0..2_000).as_bytes()).unwrap();
+    let connected = eventually("the unix socket", 10, || UnixStream::connect(dir.path().join("in.sock")).ok());
+    (&connected).write_all(lines(0..1_000).as_bytes()).unwrap();
+    let connected_tcp = eventually("the TCP listener", 10, || TcpStream::connect(("127.0.0.1", port)).ok());
+    (&connected_tcp).write_all(lines(0..2_000).as_bytes()).unwrap();
+    drop((connected, connected_tcp));
     let mut stdin = sidewatch.stdin();
     stdin.write_all(lines(0..3_000).as_bytes()).unwrap();
     // The last line has no end: the end of the input completes it.

@@ -8,4 +8,5 @@ mod harness;
 mod http;
 mod ranks;
 mod reload;
+mod simulation;
 mod sources;

@@ -429,8 +429,10 @@ impl RuleState {
     }
 
     pub fn restore(&mut self, saved: RuleSnapshot, now: Timestamp, lost_us: i64) {
-        let paused = self.clock.paused;
-        self.clock = Clock { at: saved.clock.at.plus_micros(lost_us).min(now), paused, ..saved.clock };
+        // It goes on from where it stood when the snapshot was taken: neither the time since then nor a pause before
+        // that has passed on it.
+        let base = saved.clock.read(now.plus_micros(-lost_us));
+        self.clock = Clock { base, at: now, set: saved.clock.set, paused: self.clock.paused };
         for (_, key) in saved.keys {
             let name = key.values.join("\u{1f}");
             if let Some(slot) = self.slots.get(name.as_str()).copied() {

@@ -113,6 +113,16 @@ fn check_beliefs(world: &World<'_>, firing: &[Arc<Alert>]) {
     }
 }
 
+/// Lets time pass until everything is delivered.
+fn rest(world: &mut World<'_>) {
+    let end = world.now + QUIET_MS;
+    world.run_until(end);
+    while !world.delivered_all() {
+        assert!(world.now < end + 5_000, "events are not delivered");
+        world.run_until(world.now + 20);
+    }
+}
+
 /// Everything works for a while; what is true at its end must be known to everybody. The last time all troubles end too.
 pub fn settle(world: &mut World<'_>, last: bool) {
     world.heal();
@@ -123,8 +133,7 @@ pub fn settle(world: &mut World<'_>, last: bool) {
     }
     world.order();
     // Orders that are still being paid end by then.
-    world.run_until(world.now + QUIET_MS);
-    assert!(world.delivered_all());
+    rest(world);
     check_counts(world);
     let known = check_alerts(world);
     check_beliefs(world, &known);
@@ -146,7 +155,7 @@ pub fn settle(world: &mut World<'_>, last: bool) {
         world.orders.get_mut(&order).unwrap().1 = Some(world.now);
         world.say(Said::Captured(order, 1));
     }
-    world.run_until(world.now + QUIET_MS);
+    rest(world);
     let left = firing(world);
     assert!(left.is_empty(), "after all troubles ended: {:?}", left.iter().map(|alert| id(alert)).collect::<Vec<_>>());
     check_counts(world);

@@ -89,6 +89,8 @@ pub struct World<'a> {
     pub digest: Digest,
     pub calm: bool,
     pub transitions: u64,
+    /// Says what happens.
+    pub verbose: bool,
 }
 
 fn at(ms: i64) -> Timestamp {
@@ -121,6 +123,7 @@ impl<'a> World<'a> {
             digest: Digest(0xcbf2_9ce4_8422_2325),
             calm: false,
             transitions: 0,
+            verbose: false,
         };
         world.start(0);
         for worker in 0..WORKERS {
@@ -132,6 +135,12 @@ impl<'a> World<'a> {
 
     pub fn config(&self) -> &'a Setup {
         &self.setups[self.setup]
+    }
+
+    pub fn trace(&self, what: impl FnOnce() -> String) {
+        if self.verbose {
+            println!("{} {}", at(self.now), what());
+        }
     }
 
     /// Puts an action on the agenda; those of a life end with it (0: of the world).
@@ -287,6 +296,9 @@ impl<'a> World<'a> {
     fn report(&mut self, source: usize, state: SourceState) {
         let Some(process) = &mut self.process else { return };
         process.states[source] = Some(state.clone());
+        if self.verbose {
+            println!("{} {} is {}", at(self.now), SOURCES[source], state.word());
+        }
         process.core.engine.observe(at(self.now), [Input::Source { name: SOURCES[source].into(), state }]);
     }
 
@@ -304,6 +316,7 @@ impl<'a> World<'a> {
 
     /// A source cannot be heard for some time.
     pub fn lose(&mut self, source: usize, for_ms: i64) {
+        self.trace(|| format!("{} is lost for {for_ms} ms", SOURCES[source]));
         self.reachable[source] = false;
         self.source_up(source);
         self.after(for_ms, 0, Action::Reachable(source));
@@ -311,6 +324,7 @@ impl<'a> World<'a> {
 
     /// Without a warning.
     pub fn kill(&mut self, down_ms: i64, setup: usize) {
+        self.trace(|| format!("kill, down for {down_ms} ms, then configuration {setup}"));
         let Some(process) = self.process.take() else { return };
         // What was on its way to the disk is there or not.
         if self.random.one_in(2) {
@@ -339,6 +353,7 @@ impl<'a> World<'a> {
                 self.received(&lane, &message);
             }
         }
+        self.trace(|| format!("the last checkpoint is of {}", at(self.disk.stored_ms)));
         self.receivers.killed(self.disk.stored_ms);
         self.kills += 1;
         drop(process);
@@ -373,6 +388,7 @@ impl<'a> World<'a> {
                 values[*item] = vec![(self.now, *quantity)];
             }
         }
+        self.trace(|| format!("started at {cursors:?} of {:?}", self.logs.each_ref().map(|log| log.entries.len())));
         self.process = Some(Process {
             core,
             outbox,
@@ -392,6 +408,7 @@ impl<'a> World<'a> {
     }
 
     fn switched(&mut self, setup: usize) {
+        self.trace(|| format!("configuration {setup}"));
         self.reloads += 1;
         self.changed_ms = self.now;
         self.setup = setup;
@@ -445,6 +462,11 @@ impl<'a> World<'a> {
         let changes = process.core.engine.take_changes();
         for notification in &notifications {
             self.digest.add(format!("{notification:?}").as_bytes());
+            self.trace(|| {
+                let alerts: Vec<_> = notification.alerts.iter().map(|a| format!("{} {:?}", a.labels, a.status())).collect();
+                let key = &notification.group_key;
+                format!("decided {:?} for {} {key}: {alerts:?}", notification.reason, notification.receiver)
+            });
             self.check_notification(notification);
         }
         for change in changes {
@@ -453,6 +475,9 @@ impl<'a> World<'a> {
             }
             self.digest.add(format!("{change:?}").as_bytes());
             self.transitions += 1;
+            if let Change::Alert(t) = &change {
+                self.trace(|| format!("{} {:?} to {:?}: {:?}", t.change.labels, t.change.from, t.change.to, t.change.reason));
+            }
             self.check_change(&change);
         }
         for result in results {
@@ -533,6 +558,7 @@ impl<'a> World<'a> {
         if routing.integration(&lane.0, lane.1).is_none() {
             return;
         }
+        self.trace(|| format!("{} has {} ({:?})", lane.0, message.group_key, message.status));
         let repeat_ms = self.config().repeat_ms;
         if let Err(problem) = self.receivers.deliver(message, self.kills, self.reloads, repeat_ms) {
             panic!("at {}: {problem}", at(self.now));
@@ -608,6 +634,7 @@ impl<'a> World<'a> {
 
     /// The machine slept.
     pub fn jump(&mut self, ms: i64) {
+        self.trace(|| format!("the clock jumps by {ms} ms"));
         self.now += ms;
     }
 

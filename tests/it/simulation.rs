@@ -12,7 +12,7 @@ use configs::{Setup, setups};
 use world::World;
 
 /// Seeds of an ordinary test run.
-const SHORT: u64 = 40;
+const SHORT: u64 = 25;
 const LONG: u64 = 10_000;
 
 fn accident(world: &mut World<'_>) {
@@ -32,7 +32,8 @@ fn accident(world: &mut World<'_>) {
         }
         4 | 5 => world.reload(setup),
         6 | 7 => {
-            let (name, time) = (if world.random.one_in(2) { "chat" } else { "ops" }, world.random.within(1_000, 90_000));
+            let (name, time) =
+                (if world.random.one_in(2) { "chat" } else { "ops" }, world.random.within(1_000, 90_000));
             world.receiver_down(name, time);
         }
         8 => {
@@ -90,7 +91,8 @@ fn the_invariants_hold_and_the_same_seed_gives_the_same_bytes() {
     let long = std::env::var_os("SIDEWATCH_LONG").is_some();
     let seeds = match one {
         Some(seed) => seed..seed + 1,
-        None => 0..if long { LONG } else { SHORT },
+        None if long => 0..std::env::var("SIDEWATCH_SEEDS").map_or(LONG, |n| n.parse().expect("a number of seeds")),
+        None => 0..SHORT,
     };
     let mut failed = Vec::new();
     for seed in seeds {

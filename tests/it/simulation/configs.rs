@@ -89,7 +89,14 @@ pub fn setups(dir: &std::path::Path) -> Vec<Setup> {
         file.display()
     );
     vec![
-        Setup { parts: setup(&first), low: 10, held: 5, has_ops: true, repeat_ms: 14_400_000, low_to: &["chat", "ops"] },
+        Setup {
+            parts: setup(&first),
+            low: 10,
+            held: 5,
+            has_ops: true,
+            repeat_ms: 14_400_000,
+            low_to: &["chat", "ops"],
+        },
         Setup { parts: setup(&second), low: 20, held: 5, has_ops: false, repeat_ms: 14_400_000, low_to: &["chat"] },
         Setup { parts: setup(&third), low: 10, held: 8, has_ops: true, repeat_ms: 120_000, low_to: &["ops"] },
     ]

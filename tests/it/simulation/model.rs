@@ -128,6 +128,7 @@ struct Belief {
     key: String,
     at_ms: i64,
     firing: BTreeMap<u64, i64>,
+    names: BTreeMap<u64, String>,
     told: Vec<(String, String)>,
     kills: u64,
     reloads: u64,
@@ -179,9 +180,11 @@ impl Receivers {
         if message.status == AlertStatus::Resolved && message.firing().next().is_some() {
             return Err(format!("{id:?}: a resolved message with firing alerts"));
         }
+        let mut names = self.beliefs.get(&id).map(|old| old.names.clone()).unwrap_or_default();
+        names.extend(message.alerts.iter().map(|alert| (alert.fingerprint(), alert.labels.to_string())));
         let told = message.alerts.iter().map(|alert| (alert.labels.to_string(), format!("{:?}", alert.status())));
         let belief =
-            Belief { key, at_ms: message.at.millis(), firing: known, told: told.collect(), kills, reloads };
+            Belief { key, at_ms: message.at.millis(), firing: known, names, told: told.collect(), kills, reloads };
         self.beliefs.insert(id, belief);
         Ok(())
     }
@@ -207,7 +210,7 @@ impl Receivers {
         for ((name, group), belief) in self.beliefs.iter().filter(|((name, _), _)| name == receiver) {
             for alert in belief.firing.keys() {
                 if !sure || !self.unrecorded.contains(&(name.clone(), group.clone(), *alert)) {
-                    all.insert(*alert, format!("{group} {:?}", belief.told));
+                    all.insert(*alert, format!("{group} {:?}", belief.names.get(alert)));
                 }
             }
         }

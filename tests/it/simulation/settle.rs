@@ -38,10 +38,7 @@ fn check_counts(world: &World<'_>) {
         took_sum: one("sum(took_sum)"),
         stock: values(world, "stock", "item"),
     };
-    let found = Counts {
-        orders: found.orders.into_iter().filter(|(_, value)| *value > 0.0).collect(),
-        ..found
-    };
+    let found = Counts { orders: found.orders.into_iter().filter(|(_, value)| *value > 0.0).collect(), ..found };
     assert_eq!(found, expected, "at a quiet point the metrics are not what happened");
 }
 
@@ -83,9 +80,9 @@ fn check_alerts(world: &mut World<'_>) -> Vec<Arc<Alert>> {
     // An order that is stuck for about an hour may be forgotten or not.
     let old = |name: &&String| {
         let order = name.strip_prefix("Stuck o").and_then(|order| order.parse().ok());
-        order.and_then(|order: u64| world.orders.get(&order)).is_some_and(|(placed, captured)| {
-            captured.is_none() && (3_300_000..4_500_000).contains(&(now - placed))
-        })
+        order
+            .and_then(|order: u64| world.orders.get(&order))
+            .is_some_and(|(placed, captured)| captured.is_none() && (3_300_000..4_500_000).contains(&(now - placed)))
     };
     let wrong: Vec<_> = found.difference(&expected).filter(|name| !old(name)).collect();
     assert!(wrong.is_empty(), "at a quiet point these fire without a reason: {wrong:?}");
@@ -150,7 +147,8 @@ pub fn settle(world: &mut World<'_>, last: bool) {
         world.say(Said::Stock(item, 100));
     }
     world.dead.clear();
-    let stuck: Vec<u64> = world.orders.iter().filter(|(_, (_, captured))| captured.is_none()).map(|(o, _)| *o).collect();
+    let stuck: Vec<u64> =
+        world.orders.iter().filter(|(_, (_, captured))| captured.is_none()).map(|(o, _)| *o).collect();
     for order in stuck {
         world.orders.get_mut(&order).unwrap().1 = Some(world.now);
         world.say(Said::Captured(order, 1));

@@ -1,6 +1,6 @@
 //! One simulated life: clock, transport, disk, receivers and accidents around a core.
 
-use super::configs::{STUCK_MS, SILENT_MS, Setup};
+use super::configs::{SILENT_MS, STUCK_MS, Setup};
 use super::model::{Digest, ITEMS, Log, REGIONS, Random, Receivers, Said, WORKERS};
 use sidewatch::engine::{Change, Core, EvalResult, Input};
 use sidewatch::model::Timestamp;
@@ -277,8 +277,7 @@ impl<'a> World<'a> {
             let parts = &self.setups[self.setup].parts;
             let part = parts.sources.iter().find(|part| &*part.name == SOURCES[source]).unwrap();
             let plan = process.core.engine.plan().clone();
-            let mut batch =
-                part.decoder.decode(text.into_bytes(), Framing::Ndjson, &plan, &part.name, at(self.now));
+            let mut batch = part.decoder.decode(text.into_bytes(), Framing::Ndjson, &plan, &part.name, at(self.now));
             assert!(batch.refused.is_empty() && batch.events.len() == to - from, "{:?}", batch.refused);
             batch.position = Some((to as u64).to_le_bytes().to_vec());
             process.core.engine.observe(at(self.now), [Input::Events(batch)]);
@@ -463,7 +462,8 @@ impl<'a> World<'a> {
         for notification in &notifications {
             self.digest.add(format!("{notification:?}").as_bytes());
             self.trace(|| {
-                let alerts: Vec<_> = notification.alerts.iter().map(|a| format!("{} {:?}", a.labels, a.status())).collect();
+                let alerts: Vec<_> =
+                    notification.alerts.iter().map(|a| format!("{} {:?}", a.labels, a.status())).collect();
                 let key = &notification.group_key;
                 format!("decided {:?} for {} {key}: {alerts:?}", notification.reason, notification.receiver)
             });
@@ -476,7 +476,9 @@ impl<'a> World<'a> {
             self.digest.add(format!("{change:?}").as_bytes());
             self.transitions += 1;
             if let Change::Alert(t) = &change {
-                self.trace(|| format!("{} {:?} to {:?}: {:?}", t.change.labels, t.change.from, t.change.to, t.change.reason));
+                self.trace(|| {
+                    format!("{} {:?} to {:?}: {:?}", t.change.labels, t.change.from, t.change.to, t.change.reason)
+                });
             }
             self.check_change(&change);
         }
@@ -680,7 +682,8 @@ impl<'a> World<'a> {
             "WorkerSilent" => {
                 let worker: usize = change.labels.get("worker").unwrap()[1..].parse().unwrap();
                 let heard = self.logs[1].entries.iter().rev();
-                let heard = heard.filter(|(t, said)| *t <= now - 1_500 && matches!(said, Said::Beat(w) if *w == worker));
+                let heard =
+                    heard.filter(|(t, said)| *t <= now - 1_500 && matches!(said, Said::Beat(w) if *w == worker));
                 let last = heard.map(|(t, _)| *t).next().unwrap_or(0);
                 assert!(
                     now - last >= SILENT_MS - 2_000,

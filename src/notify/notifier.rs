@@ -467,7 +467,9 @@ impl Notifier {
         let mut group = Group::new(receiver, format!("{}:{}", route.key, print_labels(&id.1)).into(), id.1.clone());
         group.next_flush = now.plus_millis(route.timing.group_wait_ms);
         if let Some(before) = before {
-            group.next_flush = before.next_flush;
+            // A group that was eager may have been due only for its next repetition: the new interval holds at once.
+            let interval_end = before.last_flush.map(|last| last.plus_millis(route.timing.group_interval_ms).max(now));
+            group.next_flush = before.next_flush.min(interval_end.unwrap_or(group.next_flush));
             group.last_flush = before.last_flush;
         }
         self.groups.insert(id.clone(), group);

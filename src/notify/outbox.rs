@@ -487,7 +487,10 @@ impl Outbox {
             postcard::from_bytes(bytes).map_err(|error| format!("the outbox cannot be read: {error}"))?;
         self.next_id = self.next_id.max(saved.next_id);
         self.dead = saved.dead.into();
-        for mut entry in saved.entries {
+        // The newest first, so that one that was being sent gives way to the newer one of its group.
+        let mut entries = saved.entries;
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.id));
+        for mut entry in entries {
             let lane_id = (entry.notification.receiver.clone(), entry.notification.integration);
             entry.next_try = now;
             put_back(self.lanes.entry(lane_id).or_default(), entry);

@@ -217,6 +217,20 @@ fn what_waits_and_what_is_being_sent_survives_a_restart() {
 }
 
 #[test]
+fn after_a_restart_the_newer_message_of_a_group_wins_over_the_one_that_was_being_sent() {
+    let mut world = World::new(100);
+    world.push("r", &["A"]);
+    let Next::Send(old) = world.outbox.next(&lane("r"), world.now) else { panic!("due") };
+    let newer = Notification { at: world.now.plus_millis(5), ..Notification::clone(&old.notification) };
+    world.outbox.push(newer.clone(), world.now);
+    let bytes = world.outbox.snapshot();
+    world.outbox = Outbox::new(100, 1);
+    world.outbox.restore(&bytes, world.now).unwrap();
+    world.run_to(world.now);
+    assert_eq!(world.delivered.iter().map(|told| told.at).collect::<Vec<_>>(), [newer.at]);
+}
+
+#[test]
 fn a_receiver_that_is_gone_gives_its_messages_up() {
     let mut world = World::new(100);
     world.push("r", &["A"]);

@@ -168,10 +168,17 @@ impl RuleState {
             self.heard.insert(batch.source.clone());
         }
         let historical = arrived.micros_since(time) > HISTORICAL_US;
-        let Some(at) = self.set_clock(now, time.micros(), historical) else {
+        // What is missing may come however late (the machine slept, the transport was slow): it still came.
+        let closes = match &self.rule.condition {
+            Condition::Sequence { steps, missing_last } => *missing_last && step + 1 == steps.len(),
+            _ => false,
+        };
+        let on_clock = self.set_clock(now, time.micros(), historical);
+        if on_clock.is_none() && !closes {
             self.counters.late += 1;
             return;
-        };
+        }
+        let at = on_clock.unwrap_or(time.micros());
         scratch.clear();
         let mut present = self.rule.by.is_empty();
         for (position, (_, source)) in self.rule.by.iter().enumerate() {
@@ -189,6 +196,10 @@ impl RuleState {
         }
         let slot = match self.slots.get(scratch.as_str()) {
             Some(slot) => *slot,
+            None if on_clock.is_none() => {
+                self.counters.late += 1;
+                return;
+            }
             None => {
                 let starts = match &self.rule.condition {
                     Condition::Sequence { steps, missing_last } => {
@@ -429,8 +440,10 @@ impl RuleState {
     }
 
     pub fn restore(&mut self, saved: RuleSnapshot, now: Timestamp, lost_us: i64) {
-        let paused = self.clock.paused;
-        self.clock = Clock { at: saved.clock.at.plus_micros(lost_us).min(now), paused, ..saved.clock };
+        // It goes on from where it stood when the snapshot was taken: neither the time since then nor a pause before
+        // that has passed on it.
+        let base = saved.clock.read(now.plus_micros(-lost_us));
+        self.clock = Clock { base, at: now, set: saved.clock.set, paused: self.clock.paused };
         for (_, key) in saved.keys {
             let name = key.values.join("\u{1f}");
             if let Some(slot) = self.slots.get(name.as_str()).copied() {

@@ -130,8 +130,10 @@ impl GroupState {
             now_ms
         } else {
             let slot = self.group.slot_at_or_before_ms(now_ms).max(self.next_slot_ms);
-            counters.missed += ((slot - self.next_slot_ms) / self.group.interval_ms.max(1)).unsigned_abs();
-            slot
+            let missed = (slot - self.next_slot_ms) / self.group.interval_ms.max(1);
+            counters.missed += missed.unsigned_abs();
+            // After a gap (the machine slept) no sample may lie near the slot: what is missing there has not ended.
+            if missed > 0 { now_ms } else { slot }
         };
         self.next_slot_ms = self.group.slot_at_or_before_ms(at_ms) + self.group.interval_ms;
         self.in_flight = true;

@@ -30,8 +30,8 @@ const GATHER: Duration = Duration::from_millis(1);
 const BUSY: Duration = Duration::from_micros(500);
 /// A whole checkpoint this often; deltas in between.
 const FULL_EVERY_MS: i64 = 60_000;
-/// Without input a checkpoint is still written this often, for samples and alerts.
-const IDLE_CHECKPOINT_MS: i64 = 15_000;
+/// Without input a checkpoint is still written this often: a restart counts what came after it towards no `for`.
+const IDLE_CHECKPOINT_MS: i64 = 2_000;
 /// Lines of the journal that may wait.
 pub(super) const HISTORY_LINES: usize = 1_024;
 
@@ -203,6 +203,9 @@ impl CoreTask {
         for change in self.core.engine.take_changes() {
             match change {
                 Change::Alert(transition) => {
+                    if let Some(checkpointing) = &mut self.checkpointing {
+                        checkpointing.dirty = true;
+                    }
                     let (rule, change) = (&transition.group, &transition.change);
                     let name = change.labels.get("alertname").unwrap_or_default();
                     tracing::info!(alert = name, labels = %change.labels, from = ?change.from, to = ?change.to, reason = ?change.reason, value = change.value, "alert");

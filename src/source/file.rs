@@ -6,7 +6,7 @@
 use super::decode::Framing;
 use super::lines::LineBuffer;
 use super::{BLOCK_BYTES, SourceContext, SourceState};
-use crate::telemetry::{OnChange, self_metrics};
+use crate::telemetry::{OnChange, clock, self_metrics};
 use serde::{Deserialize, Serialize};
 use std::io::SeekFrom;
 use std::os::unix::fs::MetadataExt;
@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Between looks at a file that has nothing new.
 const POLL: Duration = Duration::from_millis(50);
+/// A name that leads nowhere for longer than this is no rotation in the middle: nothing can be heard any more.
+const MISSING: Duration = Duration::from_millis(500);
 /// Further behind than this is said.
 const BEHIND_BYTES: u64 = 8 << 20;
 
@@ -77,7 +79,8 @@ pub(super) async fn run(context: &SourceContext, path: &Path, from_end: bool, ca
                 match follow(context, path, follower, cancel).await {
                     End::Cancelled => return,
                     End::Rotated => start = Start { known: None, from_end: false },
-                    End::Failed(reason) => {
+                    End::Failed(reason, position) => {
+                        start = Start { known: Some(position), from_end: false };
                         tracing::warn!(source = %context.name, %reason, "opening the file again");
                         context.report(SourceState::Lost { reason }).await;
                     }
@@ -155,17 +158,27 @@ async fn rotated_away(path: &Path, inode: u64) -> Option<PathBuf> {
     None
 }
 
+/// What was said last of the file.
+#[derive(Clone, Copy, PartialEq)]
+enum Said {
+    Nothing,
+    Connected,
+    Behind,
+    Missing,
+}
+
 /// Why following one file ended.
 enum End {
     Cancelled,
     Rotated,
-    Failed(String),
+    /// Why, and where to go on.
+    Failed(String, Position),
 }
 
 async fn follow(context: &SourceContext, path: &Path, mut at: Follower, cancel: &CancellationToken) -> End {
     let received = self_metrics::source_received_bytes(&context.name);
     let behind_gauge = self_metrics::source_behind(&context.name);
-    let state = OnChange::new(None);
+    let (state, mut missing_since) = (OnChange::new(Said::Nothing), None);
     let mut block = vec![0; BLOCK_BYTES];
     loop {
         if cancel.is_cancelled() {
@@ -173,7 +186,7 @@ async fn follow(context: &SourceContext, path: &Path, mut at: Follower, cancel: 
         }
         let count = match at.file.read(&mut block).await {
             Ok(count) => count,
-            Err(error) => return End::Failed(format!("{}: {error}", path.display())),
+            Err(error) => return End::Failed(format!("{}: {error}", path.display()), at.position()),
         };
         if count > 0 {
             at.read += count as u64;
@@ -185,7 +198,7 @@ async fn follow(context: &SourceContext, path: &Path, mut at: Follower, cancel: 
                 let behind = size.saturating_sub(at.read);
                 behind_gauge.set(behind as f64);
                 let far = behind > BEHIND_BYTES;
-                if state.set(Some(far)) {
+                if state.set(if far { Said::Behind } else { Said::Connected }) {
                     let now = if far { SourceState::CatchingUp { behind } } else { SourceState::Connected };
                     context.report(now).await;
                 }
@@ -199,17 +212,28 @@ async fn follow(context: &SourceContext, path: &Path, mut at: Follower, cancel: 
             continue;
         }
         behind_gauge.set(0.0);
-        if state.set(Some(false)) {
-            context.report(SourceState::Connected).await;
+        let look = look_again(path, &at).await;
+        if look == Look::Missing {
+            let since = *missing_since.get_or_insert_with(clock::instant);
+            if since.elapsed() > MISSING && state.set(Said::Missing) {
+                let reason = format!("{}: the file is gone", path.display());
+                tracing::warn!(source = %context.name, %reason, "waiting for a new one");
+                context.report(SourceState::Lost { reason }).await;
+            }
+        } else {
+            missing_since = None;
+            if state.set(Said::Connected) {
+                context.report(SourceState::Connected).await;
+            }
         }
-        match look_again(path, &at).await {
-            Look::Same => {}
+        match look {
+            Look::Same | Look::Missing => {}
             Look::Truncated => {
                 reset(context, "truncated", "the file was truncated; it is read from its beginning");
                 at.lines.clear();
                 at.read = 0;
                 if let Err(error) = at.file.seek(SeekFrom::Start(0)).await {
-                    return End::Failed(format!("{}: {error}", path.display()));
+                    return End::Failed(format!("{}: {error}", path.display()), at.position());
                 }
                 continue;
             }
@@ -222,7 +246,7 @@ async fn follow(context: &SourceContext, path: &Path, mut at: Follower, cancel: 
                         at.lines.push(&block[..count]);
                         continue;
                     }
-                    Err(error) => return End::Failed(format!("{}: {error}", path.display())),
+                    Err(error) => return End::Failed(format!("{}: {error}", path.display()), at.position()),
                 }
                 // Nobody will complete the last line any more: it is whole as it stands.
                 let (bytes, oversized) = at.lines.finish();
@@ -243,8 +267,11 @@ async fn follow(context: &SourceContext, path: &Path, mut at: Follower, cancel: 
     }
 }
 
+#[derive(Clone, Copy, PartialEq)]
 enum Look {
     Same,
+    /// Nothing stands under the name now.
+    Missing,
     Truncated,
     Rotated,
 }
@@ -255,6 +282,7 @@ async fn look_again(path: &Path, at: &Follower) -> Look {
     match tokio::fs::metadata(path).await {
         Ok(found) if found.ino() != at.inode => Look::Rotated,
         Ok(found) if found.len() < at.read => Look::Truncated,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Look::Missing,
         _ => Look::Same,
     }
 }

@@ -40,9 +40,10 @@ pub(super) async fn run_tcp(context: &SourceContext, address: &str, cancel: &Can
 
 /// Listens on a unix socket until cancelled. A socket that a dead process left behind is replaced.
 pub(super) async fn run_unix(context: &SourceContext, path: &Path, cancel: &CancellationToken) {
-    run(context, &path.display().to_string(), || bind_unix(path), cancel).await;
-    // Only a leftover for the next start, which replaces it: an error here hurts nobody.
-    let _ = tokio::fs::remove_file(path).await;
+    if run(context, &path.display().to_string(), || bind_unix(path), cancel).await {
+        // Only a leftover for the next start, which replaces it: an error here hurts nobody.
+        let _ = tokio::fs::remove_file(path).await;
+    }
 }
 
 async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
@@ -50,20 +51,23 @@ async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
         use std::os::unix::fs::FileTypeExt;
         found.file_type().is_socket()
     }) {
-        if UnixStream::connect(path).await.is_ok() {
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on this socket"));
+        match UnixStream::connect(path).await {
+            Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on this socket")),
+            // Nobody listens: a dead process left it behind. Any other error says nothing about who owns it.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => tokio::fs::remove_file(path).await?,
+            Err(error) => return Err(error),
         }
-        tokio::fs::remove_file(path).await?;
     }
     UnixListener::bind(path)
 }
 
+/// Binds and serves; whether it was ever bound.
 async fn run<L: Accept, B: Future<Output = io::Result<L>>>(
     context: &SourceContext,
     address: &str,
     bind: impl Fn() -> B,
     cancel: &CancellationToken,
-) {
+) -> bool {
     let said = OnChange::new(None);
     let listener = loop {
         match bind().await {
@@ -78,12 +82,13 @@ async fn run<L: Accept, B: Future<Output = io::Result<L>>>(
         }
         tokio::select! {
             () = tokio::time::sleep(RETRY) => {}
-            () = cancel.cancelled() => return,
+            () = cancel.cancelled() => return false,
         }
     };
     tracing::info!(source = %context.name, address, "listening");
     context.report(SourceState::Connected).await;
     serve(context, listener, cancel).await;
+    true
 }
 
 async fn serve(context: &SourceContext, listener: impl Accept, cancel: &CancellationToken) {

@@ -183,6 +183,15 @@ fn a_file_that_is_gone_is_deaf_and_not_silent() {
     // Heard at last, and then silent for real.
     message(&hook, "Silent", "firing");
     let bodies = hook.bodies();
+    // Gone once more while it was being read: deaf again.
+    std::fs::rename(dir.path().join("missing/app.log"), dir.path().join("away.log")).unwrap();
+    eventually("the source is lost", 10, || {
+        (sidewatch.json("/health")["sidewatch"]["sources"]["app"]["state"] == "lost").then_some(())
+    });
+    std::fs::rename(dir.path().join("away.log"), dir.path().join("missing/app.log")).unwrap();
+    eventually("the source is back", 10, || {
+        (sidewatch.json("/health")["sidewatch"]["sources"]["app"]["state"] == "connected").then_some(())
+    });
     let at = |needle: &str| bodies.iter().position(|body| body.contains(needle)).unwrap();
     assert!(
         at("SidewatchDeaf") < at("\"Silent\""),

@@ -91,3 +91,17 @@ fn text_lines_are_cut_by_a_named_regex() {
     assert_eq!(sidewatch.value("sum(sidewatch_events_refused_total{source=\"web\"})"), Some(1.0));
     assert_eq!(sidewatch.value("event_duration_seconds_count"), Some(3.0));
 }
+
+#[test]
+fn a_file_that_is_no_socket_of_ours_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("in.sock");
+    std::fs::write(&path, "somebody's").unwrap();
+    std::fs::write(dir.path().join("sidewatch.yaml"), "sources: {u: {unix: {path: in.sock}}}\n").unwrap();
+    let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
+    eventually("the source says why", 10, || {
+        (sidewatch.json("/health")["sidewatch"]["sources"]["u"]["state"] == "lost").then_some(())
+    });
+    assert_eq!(sidewatch.terminate(), Some(0));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "somebody's");
+}

@@ -18,7 +18,12 @@ const POLL: Duration = Duration::from_secs(5);
 pub(super) async fn run(reloader: Arc<Reloader>, cancel: CancellationToken) {
     let changed = Arc::new(Notify::new());
     let ring = changed.clone();
-    let watcher = notify::recommended_watcher(move |_: notify::Result<notify::Event>| ring.notify_one());
+    // Our own reading rings as an access: only changes count.
+    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if !event.is_ok_and(|event| event.kind.is_access()) {
+            ring.notify_one();
+        }
+    });
     let mut watcher = match watcher {
         Ok(watcher) => Some(watcher),
         Err(error) => {

@@ -167,7 +167,9 @@ const HARD_TYPES: [&str; 5] = ["a", "b\\\\c", "d\\\"e", "f\\ng", "ünïcode {x=\
 fn metrics_of_hard_types(accept: &str) -> String {
     let (_dir, sidewatch) = start("sources: {push: {http: {}}}\n");
     for name in HARD_TYPES {
-        let body = format!(r#"{{"type":"{name}","id":"1","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","data":{{"duration_ms":3}}}}"#);
+        let body = format!(
+            r#"{{"type":"{name}","id":"1","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","data":{{"duration_ms":3}}}}"#
+        );
         assert_eq!(sidewatch.post("/events", "application/json", body.as_bytes()).0, 202, "{body}");
     }
     eventually("five types", 10, || (sidewatch.value("count(events_total)") == Some(5.0)).then_some(()));

@@ -11,14 +11,19 @@
     reason = "a test says what is wrong by failing"
 )]
 
+mod alerting;
 mod decode;
 mod exposition;
+#[path = "../it/harness.rs"]
+#[allow(dead_code, reason = "a bench needs a part of it")]
+mod harness;
 mod http;
 mod rules;
 
 fn main() {
     if !http::is_peer() {
         divan::main();
+        alerting::run();
     }
     http::run();
 }

@@ -27,8 +27,12 @@ impl ConfigCommand {
     pub fn run(&self, common: &Common) -> Result<(), Failure> {
         match self {
             Self::Schema => println!("{}", crate::config::json_schema()),
-            Self::Show { slo_rules: true, .. } => print!("{}", slo::rules_yaml(&super::check::load(common)?.1.rule_set)),
-            Self::Show { slo_tests: true, .. } => print!("{}", slo::tests_yaml(&super::check::load(common)?.1.rule_set)),
+            Self::Show { slo_rules: true, .. } => {
+                print!("{}", slo::rules_yaml(&super::check::load(common)?.1.rule_set))
+            }
+            Self::Show { slo_tests: true, .. } => {
+                print!("{}", slo::tests_yaml(&super::check::load(common)?.1.rule_set))
+            }
             Self::Show { .. } => {
                 let (config, parts) = super::check::load(common)?;
                 print!("{}{}", crate::config::show(&config), compiled(&parts));

@@ -309,7 +309,8 @@ fn alerts() -> Vec<Value> {
     let threshold = || json!({"type": ["string", "number"], "description": "5%, 500ms, 10."});
     let path = text("A path or a label.");
     let part = |description: &str| {
-        let description = format!("{description} Events (a pattern, {{match, where}}) or counters (a selector, {{series}}).");
+        let description =
+            format!("{description} Events (a pattern, {{match, where}}) or counters (a selector, {{series}}).");
         either(&[selector(), reference("slo series")], &description)
     };
     let mut event = selection();

@@ -74,7 +74,10 @@ pub(super) fn config(
     for key in PLANNED {
         map.refuse(key, &format!("{key} is not in this build"));
     }
-    map.refuse("slo", "an objective is an alert: alerts: {NAME: {slo: {good: ..., total: ..., target: 99.9%, window: 30d}}}");
+    map.refuse(
+        "slo",
+        "an objective is an alert: alerts: {NAME: {slo: {good: ..., total: ..., target: 99.9%, window: 30d}}}",
+    );
     let profile = map.one_of("profile", &PROFILES).map(|profile| profile.value).unwrap_or_default();
     let defaults = Defaults::of(profile);
     let service = service(&mut map, default_instance);

@@ -31,9 +31,9 @@ mod rate_change;
 mod running;
 mod state;
 
-pub(super) use state::EventChanges;
 pub(super) use clock::{Clock, Place};
 pub use rate_change::RateSettings;
+pub(super) use state::EventChanges;
 pub use state::{EventCounters, EventRules, EventRulesSnapshot};
 
 use super::alert_state::Timing;
@@ -332,8 +332,11 @@ pub(super) fn compile(
                 Direction::Both => "",
             };
             let baseline = crate::model::format_duration_ms(rate.baseline_ms);
-            let text =
-                format!("rate_change({}){direction} by more than {} deviations of {baseline}", select.text(), rate.threshold);
+            let text = format!(
+                "rate_change({}){direction} by more than {} deviations of {baseline}",
+                select.text(),
+                rate.threshold
+            );
             (Condition::RateChange { select, rate: settings }, text)
         }
         EventConditionKind::FirstSeen { selector, path, memory_ms, learn_ms } => {

@@ -166,7 +166,11 @@ pub(super) fn compile(
                     Ok(parsed) if parsed.is_selector() => Some(parsed),
                     Ok(_) => {
                         let message = format!("{:?} is more than a selector of counters", text.value);
-                        found.error_hint(&text.span, message, "write http_requests_total{code!~\"5..\"}; rates are made of it");
+                        found.error_hint(
+                            &text.span,
+                            message,
+                            "write http_requests_total{code!~\"5..\"}; rates are made of it",
+                        );
                         None
                     }
                     Err(error) => {
@@ -229,7 +233,8 @@ pub(super) fn compile(
 fn rules(slo: &Slo, alert: &SloAlert, index: usize, found: &mut Diagnostics) -> Vec<Rule> {
     let mut rules = Vec::with_capacity(4);
     if let SloInput::Series { part, total, .. } = &slo.input {
-        for (name, text, is_total) in [(PART, part, false), (TOTAL, total, true)] {
+        let part_name = if slo.part_is_bad { BAD } else { GOOD };
+        for (name, text, is_total) in [(part_name, part, false), (TOTAL, total, true)] {
             let Ok(expression) = Expression::parse(text) else { continue };
             let feeds = Some(Feed { slo: index, total: is_total });
             rules.push(Rule { name: name.into(), expression, labels: Vec::new(), alerting: None, feeds });
@@ -271,9 +276,9 @@ fn alert_expression(slo: &Slo, urgent: bool) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(" or "))
 }
 
-/// The counters of an objective: all, and the good (or bad) ones.
+/// The counters of an objective: all, the good and the bad ones.
 const TOTAL: &str = "sidewatch_slo_events_total";
-const PART: &str = "sidewatch_slo_part_events_total";
+const BAD: &str = "sidewatch_slo_error_events_total";
 const GOOD: &str = "sidewatch_slo_good_events_total";
 const OBJECTIVE: &str = "sidewatch_slo_objective_ratio";
 const REMAINING: &str = "sidewatch_slo_error_budget_remaining_ratio";

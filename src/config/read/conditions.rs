@@ -188,8 +188,9 @@ fn rate_change(within_ms: i64, map: &mut MapReader<'_, '_>) -> Option<RateChange
     if within_ms > 0 && (windows < samples || windows > MAX_BASELINE_WINDOWS) {
         let place = baseline.as_ref().map(|time| &time.span).or(min_samples.as_ref().map(|samples| &samples.span));
         let place = place.unwrap_or(map.span()).clone();
-        let message =
-            format!("baseline: it holds {windows} windows of within, and must hold {samples} to {MAX_BASELINE_WINDOWS}");
+        let message = format!(
+            "baseline: it holds {windows} windows of within, and must hold {samples} to {MAX_BASELINE_WINDOWS}"
+        );
         map.found().error_hint(&place, message, "make baseline a multiple of within, such as 20 times as long");
     }
     let lateness = map.duration_ms("lateness");

@@ -66,8 +66,8 @@ fn target(text: &Spanned<String>, found: &mut Diagnostics) -> Option<Spanned<f64
     let written = text.value.trim();
     let share = written.strip_suffix('%');
     let number = reader::parse_float(share.unwrap_or(written).trim());
-    // Divided, so that 99.9% is the number nearest to 0.999.
-    let ratio = number.map(|number| if share.is_some() { number / 100.0 } else { number });
+    // Rounded, so that 99.9% is the number nearest to 0.999.
+    let ratio = number.map(|number| if share.is_some() { (number * 1e10).round() / 1e12 } else { number });
     match ratio {
         Some(ratio) if ratio > 0.0 && ratio < 1.0 => Some(Spanned::new(ratio, text.span.clone())),
         Some(ratio) if ratio >= 1.0 && share.is_none() && ratio < 100.0 => {

@@ -2,9 +2,7 @@
 
 use super::Yaml::{self, Map, Seq, Text};
 use super::{Fields, duration, number, paths, select, selector, text};
-use crate::config::schema::{
-    Comparison, Direction, EventCondition, EventConditionKind, Floor, SloConfig, SloSeries,
-};
+use crate::config::schema::{Comparison, Direction, EventCondition, EventConditionKind, Floor, SloConfig, SloSeries};
 
 pub(super) fn event(condition: &EventCondition) -> Yaml {
     let mut map = Fields::default();

@@ -66,11 +66,14 @@ impl Times {
     /// The time of the n-th newest event.
     pub fn nth_newest(&self, n: u64) -> Option<i64> {
         let mut seen = 0;
-        self.entries.iter().rev().find(|(_, count)| {
-            seen += u64::from(*count);
-            seen >= n
-        })
-        .map(|(time, _)| *time)
+        self.entries
+            .iter()
+            .rev()
+            .find(|(_, count)| {
+                seen += u64::from(*count);
+                seen >= n
+            })
+            .map(|(time, _)| *time)
     }
 
     pub fn shift(&mut self, by: i64) {

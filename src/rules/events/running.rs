@@ -544,10 +544,8 @@ fn present(rule: &EventRule, key: &KeyState, value: f64, now: Timestamp, around:
     let captured = if key.captured.len() == rule.captured.len() { &key.captured } else { &empty };
     let data = alert_data(around.settings, &by, value, event_value(rule, captured, &key.facts()));
     let query = |text: &str| around.query(text, now);
-    let functions = Functions {
-        query: Some(&query),
-        ..Functions::new(Dialect::Prometheus, now, &around.settings.external_url)
-    };
+    let functions =
+        Functions { query: Some(&query), ..Functions::new(Dialect::Prometheus, now, &around.settings.external_url) };
     let (labels, annotations) = expand(&rule.name, &by, &data, &rule.labels, &rule.annotations, &functions);
     Present { labels, annotations, value }
 }

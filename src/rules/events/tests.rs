@@ -8,6 +8,8 @@ use crate::rules::short::Compiler;
 use crate::rules::{AlertPhase, RuleSet, Settings, file};
 use std::sync::Arc;
 
+mod changes;
+
 /// 2026-11-21T00:00:00Z
 const START_MS: i64 = 1_795_219_200_000;
 
@@ -316,13 +318,15 @@ fn keep_firing_for_bridges_a_gap() {
 #[test]
 fn keys_are_bounded_and_what_goes_is_counted() {
     let (set, plan) = compile(STUCK, 3);
-    let mut world = World { rules: Rules::new(set, at(0.0)), plan, said: String::new(), storage: TestStorage::default() };
+    let mut world =
+        World { rules: Rules::new(set, at(0.0)), plan, said: String::new(), storage: TestStorage::default() };
     for key in ["1", "2", "3", "4", "5"] {
         world.event(0.0, 0.0, "order.placed", &[("correlation", key)]);
     }
     assert_eq!(world.rules.event_counters()[0].1.keys_refused, 2);
     let (set, plan) = compile(BURST, 3);
-    let mut world = World { rules: Rules::new(set, at(0.0)), plan, said: String::new(), storage: TestStorage::default() };
+    let mut world =
+        World { rules: Rules::new(set, at(0.0)), plan, said: String::new(), storage: TestStorage::default() };
     for key in ["1", "2", "3", "4", "5"] {
         world.event(0.0, 0.0, "payment.failed", &[("data.amount", "500"), ("data.region", key)]);
     }

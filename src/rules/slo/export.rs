@@ -58,7 +58,9 @@ pub fn rules_yaml(set: &RuleSet) -> String {
     if set.slos.is_empty() {
         return out;
     }
-    out.push_str("# What the objectives of sidewatch.yaml are as Prometheus rules (SRE workbook, chapter 5, 6).\ngroups:\n");
+    out.push_str(
+        "# What the objectives of sidewatch.yaml are as Prometheus rules (SRE workbook, chapter 5, 6).\ngroups:\n",
+    );
     for slo in &set.slos {
         let labels = format!("{{slo: {}}}", quoted(&slo.name));
         // Writing to a String cannot fail.
@@ -80,7 +82,8 @@ pub fn rules_yaml(set: &RuleSet) -> String {
         for rule in alerts(set, slo) {
             let Some(alerting) = &rule.alerting else { continue };
             let _ = writeln!(out, "  - alert: {}\n    expr: {}", quoted(&rule.name), quoted(rule.expression.text()));
-            for (key, ms) in [("for", alerting.timing.for_ms), ("keep_firing_for", alerting.timing.keep_firing_for_ms)] {
+            for (key, ms) in [("for", alerting.timing.for_ms), ("keep_firing_for", alerting.timing.keep_firing_for_ms)]
+            {
                 if ms > 0 {
                     let _ = writeln!(out, "    {key}: {}", format_duration_ms(ms));
                 }
@@ -129,7 +132,8 @@ fn test(set: &RuleSet, slo: &Slo, out: &mut String) {
     let bad_per_step = (PER_STEP * bad).round();
     let pause_ms = slo.burn_rates.iter().filter(|rate| rate.urgent).map(|rate| rate.short_ms).max().unwrap_or(0);
     let calm_steps = pause_ms / interval_ms + 5;
-    let for_ms = alerts(set, slo).filter_map(|rule| rule.alerting.as_ref()).map(|alerting| alerting.timing.for_ms).max();
+    let for_ms =
+        alerts(set, slo).filter_map(|rule| rule.alerting.as_ref()).map(|alerting| alerting.timing.for_ms).max();
     let burning_steps = BURNING_STEPS + for_ms.unwrap_or(0) / interval_ms;
     let time = |steps: i64| format_duration_ms(steps * interval_ms);
     let (part, total) = selectors(slo);
@@ -145,18 +149,38 @@ fn test(set: &RuleSet, slo: &Slo, out: &mut String) {
         let _ = writeln!(out, "  - {{series: {}, values: {}}}", quoted(series), quoted(&values));
     };
     let name = |what: &str| quoted(&format!("{}: {what}", slo.name));
-    let _ = writeln!(out, "- name: {}\n  interval: {}\n  input_series:", name("all is good"), format_duration_ms(interval_ms));
+    let _ = writeln!(
+        out,
+        "- name: {}\n  interval: {}\n  input_series:",
+        name("all is good"),
+        format_duration_ms(interval_ms)
+    );
     line(out, &total, format!("0+{PER_STEP}x{BURNING_STEPS}"));
     line(out, &part, format!("0+{}x{BURNING_STEPS}", part_step(0.0)));
-    let _ = writeln!(out, "  alert_rule_test:\n  - {{eval_time: {}, alertname: {}}}", time(BURNING_STEPS), quoted(&slo.name));
-    let _ = writeln!(out, "- name: {}\n  interval: {}\n  input_series:", name("the budget burns, then it ends"), format_duration_ms(interval_ms));
+    let _ = writeln!(
+        out,
+        "  alert_rule_test:\n  - {{eval_time: {}, alertname: {}}}",
+        time(BURNING_STEPS),
+        quoted(&slo.name)
+    );
+    let _ = writeln!(
+        out,
+        "- name: {}\n  interval: {}\n  input_series:",
+        name("the budget burns, then it ends"),
+        format_duration_ms(interval_ms)
+    );
     let steps = burning_steps + calm_steps;
     line(out, &total, format!("0+{PER_STEP}x{steps}"));
     let burning = part_step(bad_per_step);
     let calm = part_step(0.0);
     let next = burning * burning_steps as f64 + calm;
     line(out, &part, format!("0+{burning}x{burning_steps} {next}+{calm}x{}", calm_steps - 1));
-    let _ = writeln!(out, "  alert_rule_test:\n  - eval_time: {}\n    alertname: {}", time(burning_steps), quoted(&slo.name));
+    let _ = writeln!(
+        out,
+        "  alert_rule_test:\n  - eval_time: {}\n    alertname: {}",
+        time(burning_steps),
+        quoted(&slo.name)
+    );
     expected(set, slo, bad_per_step / PER_STEP, out);
     let _ = writeln!(out, "  promql_expr_test:");
     let mut expect = |expr: String, at: i64, labels: &str, value: &str| {
@@ -172,7 +196,8 @@ fn test(set: &RuleSet, slo: &Slo, out: &mut String) {
     expect(format!("{REMAINING}{selector} < bool 0"), burning_steps, &selector, "1");
     let shortest = slo.windows_ms().first().copied().unwrap_or(0);
     expect(format!("{}{selector} == bool 0", ratio_metric(shortest)), steps, &selector, "1");
-    let firing = format!("count(ALERTS{{alertname={},alertstate=\"firing\",burn=\"fast\"}}) or vector(0)", quoted(&slo.name));
+    let firing =
+        format!("count(ALERTS{{alertname={},alertstate=\"firing\",burn=\"fast\"}}) or vector(0)", quoted(&slo.name));
     expect(firing, steps, "{}", "0");
 }
 
@@ -187,9 +212,11 @@ fn recorded_test(set: &RuleSet, slo: &Slo, interval_ms: i64, bad: f64, out: &mut
     );
     for window in slo.windows_ms() {
         let series = format!("{}{}", ratio_metric(window), slo.selector());
-        let _ = writeln!(out, "  - {{series: {}, values: {}}}", quoted(&series), quoted(&format!("{bad}x{BURNING_STEPS}")));
+        let _ =
+            writeln!(out, "  - {{series: {}, values: {}}}", quoted(&series), quoted(&format!("{bad}x{BURNING_STEPS}")));
     }
-    let for_ms = alerts(set, slo).filter_map(|rule| rule.alerting.as_ref()).map(|alerting| alerting.timing.for_ms).max();
+    let for_ms =
+        alerts(set, slo).filter_map(|rule| rule.alerting.as_ref()).map(|alerting| alerting.timing.for_ms).max();
     let steps = BURNING_STEPS + for_ms.unwrap_or(0) / interval_ms;
     let time = format_duration_ms(steps * interval_ms);
     let _ = writeln!(out, "  alert_rule_test:\n  - eval_time: {time}\n    alertname: {}", quoted(&slo.name));

@@ -1,7 +1,7 @@
 //! Objectives at run time: what was counted, and the series that tell it.
 
 use super::sums::{Pair, SavedSums, Sums};
-use super::{BURN_RATE, GOOD, OBJECTIVE, REMAINING, Slo, SloInput, TOTAL, ratio_metric};
+use super::{BAD, BURN_RATE, GOOD, OBJECTIVE, REMAINING, Slo, SloInput, TOTAL, ratio_metric};
 use crate::model::{EventBatch, Label, Labels, METRIC_NAME, Timestamp, format_duration_ms};
 use crate::rules::SourceHealth;
 use crate::rules::alert_state::RecordedSample;
@@ -54,6 +54,7 @@ enum Figure {
     Remaining,
     Total,
     Good,
+    Bad,
 }
 
 /// All objectives.
@@ -80,6 +81,7 @@ impl Objective {
             (series(REMAINING, None), Figure::Remaining),
             (series(TOTAL, None), Figure::Total),
             (series(GOOD, None), Figure::Good),
+            (series(BAD, None), Figure::Bad),
         ];
         for window in slo.windows_ms() {
             labels.push((series(&ratio_metric(window), None), Figure::Ratio(window)));
@@ -135,6 +137,8 @@ impl Objective {
             Figure::Total => self.all.total,
             Figure::Good if self.slo.part_is_bad => self.all.total - self.all.part,
             Figure::Good => self.all.part,
+            Figure::Bad if self.slo.part_is_bad => self.all.part,
+            Figure::Bad => (self.all.total - self.all.part).max(0.0),
         }
     }
 }

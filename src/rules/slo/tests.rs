@@ -20,8 +20,7 @@ fn compiled(slo: &str) -> (RuleSet, Arc<FieldPlan>, String) {
     let yaml = format!("alerts:\n  Shop: {slo}\n");
     let read = file::read("a.yaml", &yaml, &mut found).unwrap_or_default();
     set.settings = Arc::new(Settings { alerts_per_rule: 100, pattern_keys: 100, ..Settings::default() });
-    let metric_type =
-        |name: &str| name.starts_with("own_").then_some(crate::series::MetricType::Counter);
+    let metric_type = |name: &str| name.starts_with("own_").then_some(crate::series::MetricType::Counter);
     let mut compiler = Compiler { plan: &mut plan, metric_type: &metric_type, interval_ms: 1_000 };
     compiler.compile(&read.alerts, &"a.yaml".into(), &mut set, &mut found);
     (set, Arc::new(plan.build(1)), found.to_string())
@@ -45,15 +44,19 @@ impl World {
     fn new(slo: &str, now: i64) -> Self {
         let (set, plan, found) = compiled(slo);
         assert_eq!(found, "");
-        let decoder =
-            Decoder::compile(&Default::default(), DecodeLimits::default(), &mut Diagnostics::new()).unwrap();
+        let decoder = Decoder::compile(&Default::default(), DecodeLimits::default(), &mut Diagnostics::new()).unwrap();
         let rules = Rules::new(set, at(now));
         Self { rules, plan, decoder, series: BTreeMap::new(), storage: Default::default() }
     }
 
     /// Events that arrive now and happened at `time`.
     fn events(&mut self, now: i64, time: i64, good: usize, bad: usize) {
-        let line = |ok: bool| format!("{{\"type\":\"req\",\"time\":\"{}\",\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"s\",\"data\":{{\"ok\":{ok}}}}}\n", at(time).rfc3339());
+        let line = |ok: bool| {
+            format!(
+                "{{\"type\":\"req\",\"time\":\"{}\",\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"s\",\"data\":{{\"ok\":{ok}}}}}\n",
+                at(time).rfc3339()
+            )
+        };
         let text = line(true).repeat(good) + &line(false).repeat(bad);
         let batch = self.decoder.decode(text.into_bytes(), Framing::Ndjson, &self.plan, &"in".into(), at(now));
         assert!(batch.refused.is_empty(), "{:?}", batch.refused);
@@ -175,7 +178,8 @@ fn sums_survive_a_restart_exactly() {
 
 #[test]
 fn counters_are_added_up_through_resets_and_newcomers() {
-    let mut world = World::new("{slo: {error: 'own_bad_total', total: {series: 'own_all_total{x=\"1\"}'}, target: 99%}}", 0);
+    let mut world =
+        World::new("{slo: {error: 'own_bad_total', total: {series: 'own_all_total{x=\"1\"}'}, target: 99%}}", 0);
     let at_value = |world: &mut World, second: i64, name: &str, instance: &str, value: f64| {
         let labels = Labels::from_pairs([("__name__", name), ("x", "1"), ("instance", instance)]);
         let point = crate::promql::testing::PointValue::Float(value);

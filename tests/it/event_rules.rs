@@ -132,6 +132,7 @@ fn patterns_fire_and_resolve_through_a_kill() {
     push(&sidewatch, &event(266 * HOUR + 60, "sale", ""));
     wait(&sidewatch, "Slump", 0);
     // A day after it was seen, the new code is no longer new.
+    push(&sidewatch, &event(266 * HOUR + 61, "pay.failed", "\"code\":\"E7\""));
     wait(&sidewatch, "New", 0);
     assert_eq!(sidewatch.json("/api/v1/rules")["data"]["groups"][0]["rules"].as_array().unwrap().len(), 3);
 }

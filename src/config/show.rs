@@ -61,6 +61,20 @@ pub fn show(config: &Config) -> String {
     out
 }
 
+/// A condition as it was configured, every key written out: two that are written alike mean the same.
+pub fn show_condition(condition: &EventCondition) -> String {
+    let mut out = String::new();
+    flow(&conditions::event(condition), &mut out);
+    out
+}
+
+/// An objective, likewise.
+pub fn show_slo(slo: &SloConfig) -> String {
+    let mut out = String::new();
+    flow(&conditions::slo(slo), &mut out);
+    out
+}
+
 #[derive(Default)]
 struct Fields(Vec<(String, Yaml)>);
 

@@ -29,6 +29,7 @@ mod gap;
 mod keys;
 mod rate_change;
 mod running;
+mod sequence;
 mod state;
 
 pub(super) use clock::{Clock, Place};
@@ -70,8 +71,8 @@ pub struct EventRule {
     pub captured: Vec<Capture>,
     /// The condition in words, for the API.
     pub text: String,
-    /// As configured: state is carried over on reload when it is unchanged.
-    pub config: EventCondition,
+    /// As configured, every key written out: what is remembered carries over while it is unchanged.
+    pub identity: String,
 }
 
 /// A field that annotations read.
@@ -393,7 +394,7 @@ pub(super) fn compile(
         sources: config.sources.iter().map(|source| source.value.as_str().into()).collect(),
         captured,
         text,
-        config: config.clone(),
+        identity: crate::config::show_condition(config),
     })
 }
 

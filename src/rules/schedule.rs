@@ -455,7 +455,7 @@ impl Rules {
         self.events.set_deaf(old_events.deaf().clone(), now);
         for (rule, alerts, _) in old_events.iter() {
             let kept = |other: &Arc<super::events::EventRule>| {
-                rule.name == other.name && rule.file == other.file && rule.text == other.text
+                rule.name == other.name && rule.file == other.file && rule.identity == other.identity
             };
             if !self.set.events.iter().any(kept) {
                 group::end_alerts(alerts, &rule.file, EVENT_GROUP, now, out);

@@ -102,8 +102,10 @@ pub struct Slo {
     pub burn_rates: Vec<BurnRate>,
     /// The configured sources that count; empty for all.
     pub sources: Vec<Arc<str>>,
-    /// In words, for the API; sums carry over on reload while it is unchanged.
+    /// In words, for the API.
     pub text: String,
+    /// What is counted, as configured: the sums carry over while it is unchanged, whatever the target.
+    pub identity: String,
 }
 
 impl Slo {
@@ -224,6 +226,11 @@ pub(super) fn compile(
         burn_rates,
         sources: config.sources.iter().map(|source| source.value.as_str().into()).collect(),
         text,
+        identity: crate::config::show_slo(&SloConfig {
+            target: crate::config::Spanned::bare(0.0),
+            window_ms: 0,
+            ..config.clone()
+        }),
     };
     let rules = rules(&slo, alert, index, found);
     Some((slo, rules))

@@ -3,6 +3,7 @@
 use super::count::Times;
 use super::gap::{self, Numbers};
 use super::rate_change::Windows;
+use super::sequence::Steps;
 use super::{Captured, Condition, EventRule};
 use crate::config::schema::Comparison;
 use serde::{Deserialize, Serialize};
@@ -34,8 +35,8 @@ pub(super) enum Progress {
     Count { times: Times, since: i64 },
     /// The newest event; expected keys are never forgotten.
     Absent { last: i64, expected: bool },
-    /// The step that is waited for, when the first and the latest step came, and when the last step came early.
-    Sequence { next: usize, first: i64, latest: i64, early: Option<i64>, complete: bool },
+    /// The times of the steps.
+    Sequence(Steps),
     /// The events of each window.
     Rate(Windows),
     /// When the value was first seen.
@@ -71,9 +72,7 @@ impl KeyState {
         let progress = match &rule.condition {
             Condition::Count { .. } => Progress::Count { times: Times::default(), since: at },
             Condition::Absent { .. } => Progress::Absent { last: at, expected },
-            Condition::Sequence { .. } => {
-                Progress::Sequence { next: 0, first: at, latest: at, early: None, complete: false }
-            }
+            Condition::Sequence { steps, .. } => Progress::Sequence(Steps::new(steps.len())),
             Condition::RateChange { rate, .. } => Progress::Rate(Windows::new(at, rate)),
             Condition::FirstSeen { .. } => Progress::FirstSeen { at },
             Condition::Gap { .. } => Progress::Gap(Numbers::new(at)),
@@ -89,25 +88,8 @@ impl KeyState {
             (Progress::Rate(windows), Condition::RateChange { rate, .. }) => windows.event(at, rate),
             (Progress::Gap(numbers), _) => return number.map(|number| numbers.take(number, at)),
             (Progress::Absent { last, .. }, _) => *last = (*last).max(at),
-            (
-                Progress::Sequence { next, first, latest, early, complete },
-                Condition::Sequence { steps, missing_last },
-            ) => {
-                let last_step = steps.len() - 1;
-                if *missing_last && step == last_step && *next < last_step {
-                    // The last step overtook the ones before it.
-                    *early = Some(at);
-                    *latest = (*latest).max(at);
-                } else if step == 0 && *next == 0 {
-                    (*next, *first, *latest) = (1, at, at);
-                } else if step == *next && *next > 0 && at >= *first {
-                    *next += 1;
-                    *latest = at;
-                }
-                if *next == last_step && early.is_some() {
-                    *next = steps.len();
-                }
-                *complete = *next == steps.len();
+            (Progress::Sequence(steps), Condition::Sequence { missing_last, .. }) => {
+                steps.event(step, at, rule.within_us, *missing_last);
             }
             _ => {}
         }
@@ -157,38 +139,27 @@ impl KeyState {
                 self.deadline = if *expected { i64::MAX } else { *last + FORGET_US.max(within.saturating_mul(2)) };
                 Verdict::Holds(silent as f64 / 1e6)
             }
-            (
-                Progress::Sequence { next, first, latest, early, complete },
-                Condition::Sequence { steps, missing_last },
-            ) => {
-                let last_step = steps.len() - 1;
-                if *missing_last {
-                    if *complete {
-                        return Verdict::Forget;
-                    }
-                    if *next < last_step {
-                        // Still on its way to the last but one step, or only the last one was seen.
-                        let until = early.unwrap_or(*first).max(*first) + within;
-                        self.deadline = until;
-                        return if clock >= until { Verdict::Forget } else { Verdict::Not };
-                    }
-                    let due = *latest + within;
-                    if clock < due {
-                        self.deadline = due;
-                        return Verdict::Not;
-                    }
-                    if clock >= due + MISSING_ENDS_US {
-                        return Verdict::Forget;
-                    }
-                    self.deadline = due + MISSING_ENDS_US;
-                    return Verdict::Holds((clock - *latest) as f64 / 1e6);
+            (Progress::Sequence(steps), Condition::Sequence { missing_last, .. }) => {
+                let newest = steps.newest().unwrap_or(clock);
+                let Some((first, latest)) = steps.found() else {
+                    // Still on its way, or only the last step was seen.
+                    self.deadline = newest + within;
+                    return if clock >= self.deadline { Verdict::Forget } else { Verdict::Not };
+                };
+                let due = latest + within;
+                if !*missing_last {
+                    self.deadline = due;
+                    return if clock >= due { Verdict::Forget } else { Verdict::Holds((latest - first) as f64 / 1e6) };
                 }
-                let until = if *complete { *latest } else { *first } + within;
-                if clock >= until || (*complete && *latest - *first > within) || *next == 0 {
+                if steps.is_complete() || clock >= due + MISSING_ENDS_US {
                     return Verdict::Forget;
                 }
-                self.deadline = until;
-                if *complete { Verdict::Holds((*latest - *first) as f64 / 1e6) } else { Verdict::Not }
+                if clock < due {
+                    self.deadline = due;
+                    return Verdict::Not;
+                }
+                self.deadline = due + MISSING_ENDS_US;
+                Verdict::Holds((clock - latest) as f64 / 1e6)
             }
             (Progress::Rate(windows), Condition::RateChange { rate, .. }) => {
                 let (found, next) = windows.judge(clock, rate);
@@ -225,7 +196,9 @@ impl KeyState {
             Progress::Gap(numbers) => numbers
                 .range()
                 .map_or_else(Vec::new, |(first, last)| vec![("first", first as f64), ("last", last as f64)]),
-            Progress::Sequence { first, latest, .. } => vec![("seconds", (latest - first) as f64 / 1e6)],
+            Progress::Sequence(steps) => {
+                steps.found().map_or_else(Vec::new, |(first, latest)| vec![("seconds", (latest - first) as f64 / 1e6)])
+            }
             Progress::Count { times, .. } => vec![("count", times.len() as f64)],
             Progress::Absent { .. } | Progress::FirstSeen { .. } => Vec::new(),
         }
@@ -269,11 +242,7 @@ impl KeyState {
             Progress::FirstSeen { at } => *at += by,
             Progress::Gap(numbers) => numbers.shift(by),
             Progress::Absent { last, .. } => *last += by,
-            Progress::Sequence { first, latest, early, .. } => {
-                *first += by;
-                *latest += by;
-                *early = early.map(|early| early + by);
-            }
+            Progress::Sequence(steps) => steps.shift(by),
         }
         self.deadline = self.deadline.saturating_add(by);
     }

@@ -250,13 +250,8 @@ impl RuleState {
                 return;
             }
             None => {
-                let starts = match &self.rule.condition {
-                    Condition::Sequence { steps, missing_last } => {
-                        step == 0 || (*missing_last && step + 1 == steps.len())
-                    }
-                    _ => true,
-                };
-                if !starts || !self.make_room(now, index, around, out) {
+                // Any step may be the first to arrive.
+                if !self.make_room(now, index, around, out) {
                     return;
                 }
                 let values = if self.rule.by.is_empty() {
@@ -470,7 +465,7 @@ impl RuleState {
         RuleSnapshot {
             name: self.rule.name.clone(),
             file: self.rule.file.clone(),
-            text: self.rule.text.clone(),
+            identity: self.rule.identity.clone(),
             clock: self.clock,
             unheard_since: self.unheard_since,
             memory: self.memory.clone(),
@@ -555,7 +550,7 @@ fn present(rule: &EventRule, key: &KeyState, value: f64, now: Timestamp, around:
 pub(super) struct RuleSnapshot {
     pub name: Arc<str>,
     pub file: Arc<str>,
-    pub text: String,
+    pub identity: String,
     clock: Clock,
     unheard_since: Option<i64>,
     memory: Memory,

@@ -40,6 +40,21 @@ pub struct EventCounters {
     pub resets: u64,
 }
 
+impl EventCounters {
+    /// Each count with its reason, as the metric names it.
+    pub fn by_reason(&self) -> [(&'static str, u64); 7] {
+        [
+            ("late", self.late),
+            ("without_key", self.without_key),
+            ("key_evicted", self.keys_evicted),
+            ("key_refused", self.keys_refused),
+            ("without_number", self.without_number),
+            ("duplicate_number", self.duplicates),
+            ("number_reset", self.resets),
+        ]
+    }
+}
+
 /// What the texts of alerts read.
 pub(in crate::rules) struct Around<'a> {
     pub settings: &'a Settings,
@@ -220,7 +235,7 @@ impl EventRules {
         let mut old = snapshot.rules;
         for state in &mut self.rules {
             let same = |saved: &RuleSnapshot| {
-                saved.name == state.rule.name && saved.file == state.rule.file && saved.text == state.rule.text
+                saved.name == state.rule.name && saved.file == state.rule.file && saved.identity == state.rule.identity
             };
             let Some(at) = old.iter().position(same) else { continue };
             state.restore(old.remove(at), now, lost_us);

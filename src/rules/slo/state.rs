@@ -2,12 +2,14 @@
 
 use super::sums::{Pair, SavedSums, Sums};
 use super::{BAD, BURN_RATE, GOOD, OBJECTIVE, REMAINING, Slo, SloInput, TOTAL, ratio_metric};
+use crate::mapping::select::Select;
 use crate::model::{EventBatch, Label, Labels, METRIC_NAME, Timestamp, format_duration_ms};
 use crate::rules::SourceHealth;
 use crate::rules::alert_state::RecordedSample;
 use crate::rules::events::{Clock, Place};
+use ahash::RandomState;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// After something was counted the series are written at most this often, in milliseconds.
@@ -16,6 +18,8 @@ const WRITE_EVERY_MS: i64 = 1_000;
 const IDLE_EVERY_MS: i64 = 10_000;
 /// A counter that was not read for so long is forgotten, in milliseconds.
 const FORGET_COUNTER_MS: i64 = 3_600_000;
+/// Event types whose objectives are remembered.
+const MAX_TYPES: usize = 4_096;
 /// Sources that an objective remembers having heard from.
 const MAX_SOURCES: usize = 64;
 
@@ -26,6 +30,13 @@ pub struct SloCounters {
     pub late: u64,
     /// Counters beyond `limits.pattern_keys`.
     pub counters_refused: u64,
+}
+
+impl SloCounters {
+    /// Each count with its reason, as the metric names it.
+    pub fn by_reason(&self) -> [(&'static str, u64); 2] {
+        [("late", self.late), ("counter_refused", self.counters_refused)]
+    }
 }
 
 struct Objective {
@@ -63,6 +74,8 @@ pub struct Objectives {
     deaf: BTreeSet<Arc<str>>,
     due_ms: i64,
     limit: usize,
+    /// The objectives that look at a type, and whether as part and as total.
+    by_type: HashMap<Box<str>, Arc<[(usize, bool, bool)]>, RandomState>,
 }
 
 impl Objective {
@@ -151,6 +164,7 @@ impl Objectives {
             deaf: BTreeSet::new(),
             due_ms: now.millis(),
             limit: limit.max(1),
+            by_type: HashMap::with_hasher(RandomState::with_seeds(13, 14, 15, 16)),
         }
     }
 
@@ -166,20 +180,27 @@ impl Objectives {
 
     /// Counts a batch of events at their own times.
     pub(in crate::rules) fn observe(&mut self, now: Timestamp, batch: &EventBatch) {
+        if self.all.is_empty() {
+            return;
+        }
         let mut counted = false;
-        for one in &mut self.all {
-            let slo = one.slo.clone();
-            let SloInput::Events { part, total } = &slo.input else { continue };
-            if !slo.sources.is_empty() && !slo.sources.contains(&batch.source) {
-                continue;
-            }
-            for (row, event) in batch.events.iter().enumerate() {
-                let name = batch.text(event.event_type);
-                let takes = |select: &crate::mapping::select::Select| {
-                    select.matches_type(name) && select.matches_fields(batch, row, event)
+        for (row, event) in batch.events.iter().enumerate() {
+            let name = batch.text(event.event_type);
+            let hits = match self.by_type.get(name) {
+                Some(hits) => hits.clone(),
+                None => self.dispatch(name),
+            };
+            for (index, as_part, as_total) in hits.iter() {
+                let one = &mut self.all[*index];
+                let slo = one.slo.clone();
+                let SloInput::Events { part, total } = &slo.input else { continue };
+                if !slo.sources.is_empty() && !slo.sources.contains(&batch.source) {
+                    continue;
+                }
+                let weight = |looks: bool, select: &Select| {
+                    if looks && select.matches_fields(batch, row, event) { event.weight } else { 0.0 }
                 };
-                let weight = |takes: bool| if takes { event.weight } else { 0.0 };
-                let pair = Pair { part: weight(takes(part)), total: weight(takes(total)) };
+                let pair = Pair { part: weight(*as_part, part), total: weight(*as_total, total) };
                 if pair == Pair::default() {
                     continue;
                 }
@@ -201,6 +222,20 @@ impl Objectives {
         if counted {
             self.due_ms = self.due_ms.min(now.millis().div_euclid(WRITE_EVERY_MS) * WRITE_EVERY_MS + WRITE_EVERY_MS);
         }
+    }
+
+    fn dispatch(&mut self, name: &str) -> Arc<[(usize, bool, bool)]> {
+        let looks = |(index, one): (usize, &Objective)| match &one.slo.input {
+            SloInput::Events { part, total } => Some((index, part.matches_type(name), total.matches_type(name))),
+            SloInput::Series { .. } => None,
+        };
+        let hits = self.all.iter().enumerate().filter_map(looks).filter(|(_, part, total)| *part || *total).collect();
+        if self.by_type.len() >= MAX_TYPES {
+            self.by_type.clear();
+        }
+        let hits: Arc<[(usize, bool, bool)]> = hits;
+        self.by_type.insert(name.into(), hits.clone());
+        hits
     }
 
     /// Takes the values of an objective's counters as they were at a moment.
@@ -292,7 +327,7 @@ impl Objectives {
         let one = |one: &Objective| SavedObjective {
             name: one.slo.name.clone(),
             file: one.slo.file.clone(),
-            text: one.slo.text.clone(),
+            identity: one.slo.identity.clone(),
             clock: one.clock,
             sums: one.sums.saved(),
             part: one.all.part,
@@ -310,7 +345,7 @@ impl Objectives {
         let mut saved = snapshot.objectives;
         for one in &mut self.all {
             let same = |saved: &SavedObjective| {
-                saved.name == one.slo.name && saved.file == one.slo.file && saved.text == one.slo.text
+                saved.name == one.slo.name && saved.file == one.slo.file && saved.identity == one.slo.identity
             };
             let Some(at) = saved.iter().position(same) else { continue };
             let from = saved.remove(at);
@@ -340,7 +375,7 @@ pub struct ObjectivesSnapshot {
 struct SavedObjective {
     name: Arc<str>,
     file: Arc<str>,
-    text: String,
+    identity: String,
     clock: Clock,
     sums: SavedSums,
     part: f64,

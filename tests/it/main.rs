@@ -13,6 +13,7 @@ mod browser;
 mod crash;
 mod dashboards;
 mod embed;
+mod event_rules;
 mod events;
 mod examples;
 mod golden_path;

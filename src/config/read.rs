@@ -5,6 +5,7 @@ mod events;
 mod health;
 mod metrics;
 mod notify;
+mod scrape;
 mod sources;
 
 use super::diagnostic::nearest;

@@ -3,6 +3,10 @@
 //! Every value that a later check may complain about keeps its place ([`Spanned`]). The rooms that give a part its
 //! meaning compile it into types of their own (mapping, rules, health, notify, source).
 
+mod scrape;
+
+pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
+
 use super::{Span, Spanned};
 use crate::model::FieldPath;
 use crate::secret::Secret;
@@ -179,6 +183,8 @@ pub enum Transport {
         /// Address to bind.
         listen: Spanned<String>,
     },
+    /// `scrape: URL` or `scrape: {...}`: metrics that are fetched, not events.
+    Scrape(Box<ScrapeConfig>),
     /// `memory: {}`: programs that embed the library push batches themselves.
     Memory,
     /// `demo: {}`: a shop's event stream with faults, made up as it goes.

@@ -39,6 +39,7 @@ names! {
     SOURCE_RECEIVED_BYTES = "sidewatch_source_received_bytes_total", Counter, Bytes, "Bytes received from the source.";
     SOURCE_CONNECTIONS = "sidewatch_source_connections", Gauge, Count, "Open connections of a listening source.";
     SOURCE_CONNECTIONS_REFUSED = "sidewatch_source_connections_refused_total", Counter, Count, "Connections that were closed at once, by reason.";
+    SCRAPES_FAILED = "sidewatch_scrapes_failed_total", Counter, Count, "Scrapes that failed, by source and reason.";
     SOURCE_FILE_RESETS = "sidewatch_source_file_resets_total", Counter, Count, "Times that a followed file was rotated, truncated or could not be found again, by reason.";
     NOTIFICATIONS_SENT = "sidewatch_notifications_sent_total", Counter, Count, "Messages that a receiver has accepted.";
     NOTIFICATIONS_FAILED = "sidewatch_notifications_failed_total", Counter, Count, "Attempts to send a message that failed, by reason.";
@@ -103,6 +104,11 @@ pub fn source_connections(source: &Arc<str>) -> Gauge {
 /// Counter of refused connections.
 pub fn source_connections_refused(source: &Arc<str>, reason: &'static str) -> Counter {
     metrics::counter!(SOURCE_CONNECTIONS_REFUSED, "source" => Arc::clone(source), "reason" => reason)
+}
+
+/// Counter of failed scrapes.
+pub fn scrapes_failed(source: &Arc<str>, reason: &'static str) -> Counter {
+    metrics::counter!(SCRAPES_FAILED, "source" => Arc::clone(source), "reason" => reason)
 }
 
 /// Counter of rotations, truncations and lost files.

@@ -20,5 +20,6 @@ mod harness;
 mod http;
 mod ranks;
 mod reload;
+mod scrape;
 mod simulation;
 mod sources;

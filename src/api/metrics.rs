@@ -120,7 +120,9 @@ mod tests {
             "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.2";
         let native = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited,\
                       application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
-        for (accept, expected) in [("*/*", 0), (native, 3), (prometheus_2, 1), (prometheus_3_text, 2), ("text/html,*/*;q=0.8", 0)] {
+        for (accept, expected) in
+            [("*/*", 0), (native, 3), (prometheus_2, 1), (prometheus_3_text, 2), ("text/html,*/*;q=0.8", 0)]
+        {
             assert_eq!(best(Some(accept), &OFFERS), Some(expected), "{accept}");
         }
     }

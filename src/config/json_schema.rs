@@ -129,8 +129,14 @@ fn definitions() -> Map<String, Value> {
         ),
         limits(),
     ];
-    let all =
-        definitions.into_iter().chain(sources()).chain(scrape::definitions()).chain(metrics()).chain(health()).chain(alerts()).chain(receivers());
+    let all = definitions
+        .into_iter()
+        .chain(sources())
+        .chain(scrape::definitions())
+        .chain(metrics())
+        .chain(health())
+        .chain(alerts())
+        .chain(receivers());
     all.map(|schema| (schema["title"].as_str().unwrap_or_default().replace(' ', "_"), schema)).collect()
 }
 

@@ -16,7 +16,8 @@ pub(super) type Scrapes = BTreeMap<Arc<str>, BTreeMap<Arc<str>, ScrapedSeries>>;
 impl Engine {
     pub(super) fn scrape(&mut self, batch: &ScrapeBatch) {
         // A target that is no longer scraped has ended; a batch of it that comes late must not begin it again.
-        let Some(series) = self.scrapes.get_mut(&batch.source).and_then(|targets| targets.get_mut(&batch.target)) else {
+        let Some(series) = self.scrapes.get_mut(&batch.source).and_then(|targets| targets.get_mut(&batch.target))
+        else {
             return;
         };
         self.store.apply_scrape(series, batch);

@@ -146,8 +146,7 @@ impl Loop {
             steps: relabel::compile(&config.metric_relabel),
             sample_limit: config.sample_limit,
         };
-        let reading =
-            Reading { cache: SeriesCache::new(making), body: Vec::new(), convert: config.convert_classic };
+        let reading = Reading { cache: SeriesCache::new(making), body: Vec::new(), convert: config.convert_classic };
         Self { context, config, target, session, standing, reading: Some(reading), grid_ms: 0, last_ms: i64::MIN }
     }
 
@@ -282,9 +281,9 @@ impl Default for Scraper {
 impl Scraper {
     /// With the target's labels.
     pub fn new<'a>(target_labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let target_labels = target_labels.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let making =
-            Making { target_labels, honor_timestamps: true, classic_histograms: true, ..Making::default() };
+        let target_labels =
+            target_labels.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let making = Making { target_labels, honor_timestamps: true, classic_histograms: true, ..Making::default() };
         Self { reading: Reading { cache: SeriesCache::new(making), body: Vec::new(), convert: false } }
     }
 

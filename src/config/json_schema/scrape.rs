@@ -5,7 +5,8 @@ use crate::config::schema::RelabelAction;
 use serde_json::{Value, json};
 
 pub(super) fn definitions() -> Vec<Value> {
-    let steps = |description: &str| json!({"type": "array", "items": reference("relabel step"), "description": description});
+    let steps =
+        |description: &str| json!({"type": "array", "items": reference("relabel step"), "description": description});
     vec![
         object(
             "scrape source",

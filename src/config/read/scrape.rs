@@ -201,8 +201,7 @@ fn relabel_config(node: &Node, found: &mut Diagnostics) -> Option<RelabelConfig>
     let separator = map.string("separator");
     let regex = map.string("regex");
     let target_label = map.string("target_label");
-    let replacement =
-        map.raw("replacement").and_then(|node| reader::string_or_empty(node, "replacement", map.found()));
+    let replacement = map.raw("replacement").and_then(|node| reader::string_or_empty(node, "replacement", map.found()));
     let modulus = map.integer("modulus", 1..=i64::MAX);
     map.finish();
     let needs_target = matches!(

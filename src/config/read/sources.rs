@@ -131,7 +131,11 @@ fn transport_of_address(address: &Spanned<String>, found: &mut Diagnostics) -> O
         "http" if rest.is_empty() => Some(Transport::Http),
         "http" => {
             let message = "an http source takes no address: events are pushed to listen.ingest";
-            found.error_hint(&address.span, message, format!("write {{http: {{}}}}, or {{scrape: {:?}}} to fetch metrics from there", address.value));
+            found.error_hint(
+                &address.span,
+                message,
+                format!("write {{http: {{}}}}, or {{scrape: {:?}}} to fetch metrics from there", address.value),
+            );
             None
         }
         "stdin" | "memory" | "demo" | "none" if !rest.is_empty() => {

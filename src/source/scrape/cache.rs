@@ -406,7 +406,8 @@ mod tests {
     #[test]
     fn labels_of_the_target_and_of_the_series() {
         let check = |honor_labels, expected: &str| {
-            let target_labels = [("job", "j"), ("instance", "i")].map(|(name, value)| (name.into(), value.into())).into();
+            let target_labels =
+                [("job", "j"), ("instance", "i")].map(|(name, value)| (name.into(), value.into())).into();
             let mut cache = SeriesCache::new(Making { target_labels, honor_labels, ..Making::default() });
             cache.begin(1);
             let scraped = |builder: &mut LabelBuilder| {

@@ -283,7 +283,10 @@ mod tests {
             ("", text.clone()),
             ("application/octet-stream", text),
             (delimited, Ok(Format::Protobuf)),
-            ("application/vnd.google.protobuf; encoding=text", Err("application/vnd.google.protobuf; encoding=text".into())),
+            (
+                "application/vnd.google.protobuf; encoding=text",
+                Err("application/vnd.google.protobuf; encoding=text".into()),
+            ),
             ("text/html; charset=utf-8", Err("text/html".into())),
         ] {
             let mut headers = HeaderMap::new();

@@ -13,7 +13,8 @@ pub(super) fn md5(input: &[u8]) -> [u8; 16] {
     let end = padded.len();
     padded[end - 8..].copy_from_slice(&(input.len() as u64 * 8).to_le_bytes());
     for block in padded.chunks_exact(64) {
-        let word = |at: usize| u32::from_le_bytes([block[at * 4], block[at * 4 + 1], block[at * 4 + 2], block[at * 4 + 3]]);
+        let word =
+            |at: usize| u32::from_le_bytes([block[at * 4], block[at * 4 + 1], block[at * 4 + 2], block[at * 4 + 3]]);
         let [mut a, mut b, mut c, mut d] = state;
         for step in 0..64 {
             let (mix, place) = match step / 16 {

@@ -34,7 +34,8 @@ impl LabelBuilder {
 
     /// The finished set.
     pub fn finish(&self) -> Labels {
-        let label = |(name, value): &(String, String)| Label { name: name.as_str().into(), value: value.as_str().into() };
+        let label =
+            |(name, value): &(String, String)| Label { name: name.as_str().into(), value: value.as_str().into() };
         Labels::new(self.pairs.iter().map(label).collect())
     }
 }
@@ -134,23 +135,41 @@ mod tests {
     #[test]
     fn every_action_does_what_prometheus_does() {
         let same = r#"{a="foo", b="bar", c="baz"}"#;
-        check("{source_labels: [a], regex: 'f(.*)', target_label: d, replacement: 'ch${1}-ch${1}', separator: ;}", Some(r#"{a="foo", b="bar", c="baz", d="choo-choo"}"#));
-        check("{source_labels: [a, b], regex: 'f(.*);(.*)r', target_label: a, replacement: 'b${1}${2}m'}", Some(r#"{a="boobam", b="bar", c="baz"}"#));
+        check(
+            "{source_labels: [a], regex: 'f(.*)', target_label: d, replacement: 'ch${1}-ch${1}', separator: ;}",
+            Some(r#"{a="foo", b="bar", c="baz", d="choo-choo"}"#),
+        );
+        check(
+            "{source_labels: [a, b], regex: 'f(.*);(.*)r', target_label: a, replacement: 'b${1}${2}m'}",
+            Some(r#"{a="boobam", b="bar", c="baz"}"#),
+        );
         check("{source_labels: [a], regex: '.*o.*', action: drop}", None);
         check("{source_labels: [a], regex: 'o', action: drop}", Some(same));
         check("{source_labels: [a], regex: 'no-match', action: keep}", None);
         check("{source_labels: [a], regex: 'f|fo.*', action: keep}", Some(same));
         check("{source_labels: [a], target_label: a, regex: 'f.*', replacement: ''}", Some(r#"{b="bar", c="baz"}"#));
-        check("{source_labels: [a], target_label: '${1}', regex: '(.).*', replacement: x}", Some(r#"{a="foo", b="bar", c="baz", f="x"}"#));
-        check("{action: labelmap, regex: '(b.*)', replacement: 'bar_${1}'}", Some(r#"{a="foo", b="bar", bar_b="bar", c="baz"}"#));
+        check(
+            "{source_labels: [a], target_label: '${1}', regex: '(.).*', replacement: x}",
+            Some(r#"{a="foo", b="bar", c="baz", f="x"}"#),
+        );
+        check(
+            "{action: labelmap, regex: '(b.*)', replacement: 'bar_${1}'}",
+            Some(r#"{a="foo", b="bar", bar_b="bar", c="baz"}"#),
+        );
         check("{action: labeldrop, regex: '(b|c)'}", Some(r#"{a="foo"}"#));
         check("{action: labelkeep, regex: '(b|c)'}", Some(r#"{b="bar", c="baz"}"#));
-        check("{source_labels: [a], target_label: u, action: uppercase}", Some(r#"{a="foo", b="bar", c="baz", u="FOO"}"#));
+        check(
+            "{source_labels: [a], target_label: u, action: uppercase}",
+            Some(r#"{a="foo", b="bar", c="baz", u="FOO"}"#),
+        );
         check("{source_labels: [a], target_label: a, action: keepequal}", Some(same));
         check("{source_labels: [a], target_label: b, action: keepequal}", None);
         check("{source_labels: [a], target_label: a, action: dropequal}", None);
         // The value that Prometheus's own test expects of md5.
-        check("{source_labels: [c], target_label: d, separator: ;, action: hashmod, modulus: 1000}", Some(r#"{a="foo", b="bar", c="baz", d="976"}"#));
+        check(
+            "{source_labels: [c], target_label: d, separator: ;, action: hashmod, modulus: 1000}",
+            Some(r#"{a="foo", b="bar", c="baz", d="976"}"#),
+        );
     }
 
     #[test]

@@ -17,8 +17,18 @@ fn shown(batch: &ScrapeBatch) -> Vec<String> {
         let h = histogram;
         format!(
             "{} schema {} count {} sum {} zero {}/{} +{:?}{:?} -{:?}{:?} custom {:?}{} @{t_ms}",
-            name(*id), h.schema, h.count, h.sum, h.zero_count, h.zero_threshold, h.positive_spans, h.positive,
-            h.negative_spans, h.negative, h.custom_bounds, if h.gauge { " gauge" } else { "" }
+            name(*id),
+            h.schema,
+            h.count,
+            h.sum,
+            h.zero_count,
+            h.zero_threshold,
+            h.positive_spans,
+            h.positive,
+            h.negative_spans,
+            h.negative,
+            h.custom_bounds,
+            if h.gauge { " gauge" } else { "" }
         )
     });
     floats.chain(timed).chain(histograms).collect()
@@ -128,7 +138,10 @@ fn open_metrics_is_read_and_strict() {
     );
     let batch = Scraper::new([]).scrape(text.as_bytes(), OPEN, 1).unwrap();
     let first = &batch.metadata[0];
-    assert_eq!((first.kind, first.unit.as_str(), first.help.as_str()), ("summary", "seconds", "Latency \"though\" all."));
+    assert_eq!(
+        (first.kind, first.unit.as_str(), first.help.as_str()),
+        ("summary", "seconds", "Latency \"though\" all.")
+    );
     let long = format!("a_total 1 # {{x=\"{}\"}} 1\n# EOF", "y".repeat(128));
     for (text, expected) in [
         ("a 1\n", "line 2: # EOF is missing"),

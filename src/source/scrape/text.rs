@@ -245,10 +245,7 @@ impl<'a> Cursor<'a> {
 
     fn name(&mut self, colons: bool) -> Result<&'a str, Reason> {
         let takes = |at: usize, byte: u8| {
-            byte.is_ascii_alphabetic()
-                || byte == b'_'
-                || (colons && byte == b':')
-                || (at > 0 && byte.is_ascii_digit())
+            byte.is_ascii_alphabetic() || byte == b'_' || (colons && byte == b':') || (at > 0 && byte.is_ascii_digit())
         };
         let end = self.rest.bytes().enumerate().position(|(at, byte)| !takes(at, byte)).unwrap_or(self.rest.len());
         if end == 0 {

@@ -355,8 +355,10 @@ impl Engine {
         self.plan = parts.plan.clone();
         let old = std::mem::replace(&mut self.sources, parts.source_statuses(now));
         for (name, status) in old {
-            if let Some(kept) = self.sources.get_mut(&name) {
-                *kept = status;
+            match self.sources.get_mut(&name) {
+                Some(kept) => *kept = SourceStatus { kind: kept.kind, ..status },
+                // What is configured no more is not missed.
+                None => self.source(now, &name, SourceState::Ended, &mut effects),
             }
         }
         self.settle(now, effects);

@@ -203,12 +203,21 @@ pub fn write_text_as_protobuf(exposition: &Exposition, out: &mut Vec<u8>) {
     *out = writer.out;
 }
 
+/// A histogram as classic series tell it.
+#[derive(Default)]
+struct Classic {
+    count: f64,
+    sum: f64,
+    /// (bound, cumulative count)
+    buckets: Vec<(f64, f64)>,
+}
+
 /// The histograms of one family from their classic series.
 fn write_classic(family: &mut Writer, samples: &[&TextSample]) {
-    let mut histograms: BTreeMap<Labels, (f64, f64, Vec<(f64, f64)>)> = BTreeMap::new();
+    let mut histograms: BTreeMap<Labels, Classic> = BTreeMap::new();
     for sample in samples {
         let labels = sample.labels.filtered(|name| !matches!(name, METRIC_NAME | "le"));
-        let (count, sum, buckets) = histograms.entry(labels).or_default();
+        let Classic { count, sum, buckets } = histograms.entry(labels).or_default();
         let name = sample.labels.metric_name();
         if name.ends_with("_count") {
             *count = sample.value;
@@ -218,7 +227,7 @@ fn write_classic(family: &mut Writer, samples: &[&TextSample]) {
             buckets.push((bound, sample.value));
         }
     }
-    for (labels, (count, sum, buckets)) in histograms {
+    for (labels, Classic { count, sum, buckets }) in histograms {
         family.message(4, |metric| {
             write_labels(metric, &labels);
             metric.message(7, |histogram| {

@@ -7,6 +7,7 @@
 
 mod batch;
 mod cache;
+mod convert;
 mod fetch;
 mod md5;
 mod protobuf;
@@ -75,9 +76,12 @@ pub(super) async fn run(context: &SourceContext, config: &ScrapeConfig, cancel: 
 
 /// How the targets of one source stand together.
 struct Standing {
-    /// By target: `None` before the first scrape, then why it fails. Held for a comparison and a store.
-    targets: Mutex<BTreeMap<Arc<str>, Option<Result<(), String>>>>,
+    /// Held for a comparison and a store.
+    targets: Mutex<Outcomes>,
 }
+
+/// By target: `None` before the first scrape, then why it fails.
+type Outcomes = BTreeMap<Arc<str>, Option<Result<(), String>>>;
 
 impl Standing {
     fn new(targets: &[Target]) -> Self {
@@ -94,7 +98,7 @@ impl Standing {
     }
 
     /// Lost when one target is: what it says is not heard.
-    fn state(targets: &BTreeMap<Arc<str>, Option<Result<(), String>>>) -> SourceState {
+    fn state(targets: &Outcomes) -> SourceState {
         let reasons: Vec<&str> =
             targets.values().flatten().filter_map(|outcome| outcome.as_ref().err()).map(String::as_str).collect();
         match (reasons.len(), targets.len()) {
@@ -255,7 +259,7 @@ impl Reading {
     /// Reads the answer into the cache's batch.
     fn read(&mut self, format: Format) -> Result<(), NoAnswer> {
         match format {
-            Format::Text(dialect) => text::parse(&self.body, dialect, &mut self.cache).map_err(|bad| {
+            Format::Text(dialect) => text::parse(&self.body, dialect, self.convert, &mut self.cache).map_err(|bad| {
                 let place = if bad.text.is_empty() { String::new() } else { format!(": {}", bad.text) };
                 NoAnswer { reason: bad.reason, message: format!("line {}: {}{place}", bad.line, bad.reason) }
             }),

@@ -52,6 +52,7 @@ names! {
     CONFIG_RELOADS = "sidewatch_config_reloads_total", Counter, Count, "Attempts to reload the configuration, by result.";
     SERIES = "sidewatch_series", Gauge, Count, "Live series.";
     SERIES_LIMITED = "sidewatch_series_limited_total", Counter, Count, "Updates that met a limit on series, by metric.";
+    SAMPLES_REFUSED = "sidewatch_samples_refused_total", Counter, Count, "Values and samples that the series store refused, by reason.";
     NOTIFICATION_LATENCY_SECONDS = "sidewatch_notification_latency_seconds", Histogram, Seconds, "Time from the decision to notify to the receiver's answer.";
     CORE_BATCH_SECONDS = "sidewatch_core_batch_seconds", Histogram, Seconds, "Time that the core takes for one batch.";
 }
@@ -173,6 +174,11 @@ pub fn series() -> Gauge {
 /// Counter of updates that met a limit.
 pub fn series_limited(metric: &str) -> Counter {
     metrics::counter!(SERIES_LIMITED, "metric" => metric.to_owned())
+}
+
+/// Counter of samples that were refused.
+pub fn samples_refused(reason: &'static str) -> Counter {
+    metrics::counter!(SAMPLES_REFUSED, "reason" => reason)
 }
 
 /// Histogram of the time from an alert's decision to its delivery, in seconds.

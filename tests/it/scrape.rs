@@ -154,11 +154,14 @@ fn a_target_is_scraped_lost_and_found_again() {
     wait(&sidewatch, "ALERTS{alertname=\"SidewatchDeaf\",alertstate=\"firing\",source=\"app\"}", None);
     wait(&sidewatch, "ALERTS{alertname=\"Hot\"}", None);
 
-    // The target goes out of the configuration: its series end with it.
+    // The target goes out of the configuration while it is down: its series end with it, and nobody misses it.
+    exporter.set(500, TEXT, b"");
+    wait(&sidewatch, "ALERTS{alertname=\"SidewatchDeaf\",alertstate=\"firing\",source=\"app\"}", Some(1.0));
     configure(dir.path(), "profile: testing\nsources: {push: {http: {}}}\n");
     assert_eq!(sidewatch.post("/-/reload", "text/plain", b"").0, 200);
     wait(&sidewatch, "up", None);
     assert_eq!(sidewatch.value("temperature"), None);
+    wait(&sidewatch, "ALERTS{alertname=\"SidewatchDeaf\",alertstate=\"firing\",source=\"app\"}", None);
     assert_eq!(sidewatch.terminate(), Some(0));
 }
 
@@ -172,7 +175,7 @@ fn shop(dir: &Path) -> Sidewatch {
     let event = |at: usize| {
         let region = ["eu", "us"][at % 2];
         // From microseconds to minutes, so that the spans have gaps; zero among them.
-        let duration_ms = if at % 20 == 0 { 0.0 } else { 0.003 * 1.09_f64.powi(at as i32) };
+        let duration_ms = if at.is_multiple_of(20) { 0.0 } else { 0.003 * 1.09_f64.powi(at as i32) };
         format!(
             "{{\"type\":\"order.completed\",\"trace_id\":\"t{at}\",\"payload\":{{\"region\":\"{region}\",\"duration_ms\":{duration_ms}}}}}\n"
         )

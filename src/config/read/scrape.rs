@@ -69,7 +69,7 @@ pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Option<Transport> {
     let sample_limit = map.integer("sample_limit", 0..=100_000_000).map_or(0, |limit| limit.value as usize);
     let body_size_limit = map.bytes("body_size_limit").map_or(BODY_BYTES, |limit| limit.value);
     let compression = map.boolean("enable_compression").map(|it| it.value);
-    let http = http(&mut map);
+    let http = request(&mut map);
     map.finish();
     if targets.is_empty() {
         return None;
@@ -171,7 +171,8 @@ fn target(text: &Spanned<String>, scheme: &str, path: &str, found: &mut Diagnost
     let port = address.rsplit_once(':').filter(|(_, port)| !port.contains(']'));
     let host = port.map_or(address, |(host, _)| host);
     let bad_port = port.is_some_and(|(_, port)| port.parse::<u16>().is_err());
-    if host.is_empty() || host.contains(char::is_whitespace) || bad_port {
+    let unusable = format!("{scheme}://{address}{path}").parse::<http::Uri>().is_err();
+    if host.is_empty() || bad_port || unusable {
         let message = format!("{:?} is no target", text.value);
         found.error_hint(&text.span, message, "write http://HOST:PORT/metrics, or HOST:PORT in a list of targets");
         return None;
@@ -257,14 +258,14 @@ fn secret(map: &mut MapReader<'_, '_>, inline: &'static str, file: &'static str)
     }
 }
 
-fn http(map: &mut MapReader<'_, '_>) -> ScrapeHttp {
-    let mut http = ScrapeHttp::default();
+fn request(map: &mut MapReader<'_, '_>) -> ScrapeHttp {
+    let mut options = ScrapeHttp::default();
     let mut ways: Vec<Span> = Vec::new();
     if let Some(node) = map.get("basic_auth") {
         ways.push(node.span.clone());
         if let Some(mut inner) = MapReader::new(node, "basic_auth", map.found()) {
             let username = inner.string("username").map(|text| text.value).unwrap_or_default();
-            http.basic = Some((username, secret(&mut inner, "password", "password_file")));
+            options.basic = Some((username, secret(&mut inner, "password", "password_file")));
             inner.finish();
         }
     }
@@ -272,8 +273,9 @@ fn http(map: &mut MapReader<'_, '_>) -> ScrapeHttp {
         ways.push(node.span.clone());
         if let Some(mut inner) = MapReader::new(node, "authorization", map.found()) {
             let scheme = inner.string("type").map_or_else(|| "Bearer".to_owned(), |text| text.value);
-            http.authorization = secret(&mut inner, "credentials", "credentials_file").map(|secret| (scheme, secret));
-            if http.authorization.is_none() {
+            options.authorization =
+                secret(&mut inner, "credentials", "credentials_file").map(|secret| (scheme, secret));
+            if options.authorization.is_none() {
                 let span = inner.span().clone();
                 inner.found().error(&span, "authorization: credentials or credentials_file is missing");
             }
@@ -283,21 +285,84 @@ fn http(map: &mut MapReader<'_, '_>) -> ScrapeHttp {
     if let [_, second, ..] = ways.as_slice() {
         map.found().error(second, "at most one of basic_auth and authorization may be set");
     }
-    http.headers = map.string_map("headers");
+    options.headers = map.string_map("headers");
+    for (name, value) in &options.headers {
+        if http::HeaderName::from_bytes(name.value.as_bytes()).is_err() {
+            map.found().error(&name.span, format!("headers: {:?} is no name of a header", name.value));
+        } else if http::HeaderValue::from_str(&value.value).is_err() {
+            map.found().error(
+                &value.span,
+                format!("headers: the value of {} holds characters that a header cannot", name.value),
+            );
+        }
+    }
     if let Some(node) = map.get("tls_config")
         && let Some(mut inner) = MapReader::new(node, "scrape tls_config", map.found())
     {
-        http.ca_file = inner.string("ca_file");
-        http.cert_file = inner.string("cert_file");
-        http.key_file = inner.string("key_file");
-        http.insecure = inner.boolean("insecure_skip_verify").is_some_and(|it| it.value);
-        if http.cert_file.is_some() != http.key_file.is_some() {
+        options.ca_file = inner.string("ca_file");
+        options.cert_file = inner.string("cert_file");
+        options.key_file = inner.string("key_file");
+        options.insecure = inner.boolean("insecure_skip_verify").is_some_and(|it| it.value);
+        if options.cert_file.is_some() != options.key_file.is_some() {
             let span = inner.span().clone();
             inner.found().error(&span, "tls_config: cert_file and key_file belong together");
         }
         inner.finish();
     }
-    http.proxy = map.string("proxy_url");
-    http.refuse_redirects = map.boolean("follow_redirects").is_some_and(|it| !it.value);
-    http
+    options.proxy = map.string("proxy_url");
+    options.refuse_redirects = map.boolean("follow_redirects").is_some_and(|it| !it.value);
+    options
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Overrides, load_text, show};
+
+    /// What is found in a `scrape` source, without the lines that show the place.
+    fn check(scrape: &str, expected: &[&str]) {
+        let text = format!("sources: {{s: {{scrape: {scrape}}}}}");
+        let (_, found) = load_text("t.yaml", &text, &Default::default(), &Overrides::default());
+        let said = found.to_string();
+        let messages: Vec<&str> =
+            said.lines().filter_map(|line| line.split_once("error: ").map(|(_, message)| message)).collect();
+        assert_eq!(messages, expected, "{scrape}");
+    }
+
+    #[test]
+    fn mistakes_are_said_with_what_to_do() {
+        check("{}", &["scrape source: one of \"url\" and \"targets\" is needed, found none"]);
+        check("'ftp://h/'", &["\"ftp\" is no scheme of a target: http and https are"]);
+        check(
+            "'http://u:p@h/'",
+            &["credentials do not stand in the address; write basic_auth: {username, password_file}"],
+        );
+        check("'http://h:99999/'", &["\"http://h:99999/\" is no target"]);
+        check("{url: 'http://h', scrape_interval: 1s}", &["scrape_interval of Prometheus is called interval here"]);
+        check("{url: 'http://h', intervall: 1s}", &["scrape source: unknown key \"intervall\""]);
+        check("{url: 'http://h', interval: 1ms}", &["interval: at least 10ms"]);
+        let timeout = "timeout: it must be longer than 0 and at most as long as the interval";
+        check("{url: 'http://h', interval: 1s, timeout: 2s}", &[timeout]);
+        let instance =
+            "instance: several targets cannot share one; each has its address, relabel_configs can change it";
+        check("{targets: ['a:1', 'b:1'], instance: x}", &[instance]);
+        check("{url: 'http://h', headers: {'a b': c}}", &["headers: \"a b\" is no name of a header"]);
+        let both = "at most one of basic_auth and authorization may be set";
+        check("{url: 'http://h', basic_auth: {username: u}, authorization: {credentials: c}}", &[both]);
+    }
+
+    #[test]
+    fn what_is_shown_reads_back() {
+        let text = "sources:\n  a: {scrape: 'http://h:1/m?x=1'}\n  b:\n    scrape:\n      targets: ['a:1', 'https://b']\n      interval: 250ms\n      \
+            job: j\n      labels: {env: prod}\n      params: {m: '1'}\n      honor_labels: true\n      sample_limit: 7\n      body_size_limit: 1MiB\n      \
+            enable_compression: false\n      basic_auth: {username: u, password_file: p}\n      headers: {x-a: b}\n      tls_config: {insecure_skip_verify: true}\n      \
+            follow_redirects: false\n      relabel_configs: [{action: hashmod, source_labels: [a], target_label: s, modulus: 3}]\n      \
+            metric_relabel_configs: [{source_labels: [a, b], regex: '(x)', target_label: s, replacement: ''}, {action: labeldrop, regex: y}]\n";
+        let load = |text: &str| {
+            let (config, found) = load_text("t.yaml", text, &Default::default(), &Overrides::default());
+            show(&config.unwrap_or_else(|| panic!("{found}\n{text}")))
+        };
+        let shown = load(text);
+        assert_eq!(load(&shown), shown);
+        assert!(shown.contains("interval: 250ms") && shown.contains("modulus: 3"), "{shown}");
+    }
 }

@@ -167,6 +167,34 @@ fn open_metrics_is_read_and_strict() {
     }
 }
 
+#[test]
+fn classic_histograms_become_native_ones_with_custom_bounds() {
+    let text = "# TYPE h histogram\nh_bucket{a=\"b\",le=\"0.5\"} 1\nh_bucket{a=\"b\",le=\"1\"} 3\nh_bucket{a=\"b\",le=\"+Inf\"} 4\n\
+        h_sum{a=\"b\"} 5.5\nh_count{a=\"b\"} 4\n# TYPE x counter\nx_count 1\n";
+    let mut scraper = Scraper::new([]);
+    scraper.reading.convert = true;
+    let batch = scraper.scrape(text.as_bytes(), TEXT, 7).unwrap();
+    let expected = "h{a=\"b\"} schema -53 count 4 sum 5.5 zero 0/0 +[(0, 3)][1.0, 2.0, 1.0] -[][] custom [0.5, 1.0] @7";
+    assert_eq!(shown(&batch), ["x_count 1", expected]);
+    let falls = text.replace("} 3", "} 0");
+    assert_eq!(
+        scraper.scrape(falls.as_bytes(), TEXT, 8).unwrap_err(),
+        "line 8: the buckets of a histogram do not rise"
+    );
+    let proto = family("h", 4, |metric| {
+        metric.message(7, |histogram| {
+            histogram.uint(1, 4);
+            histogram.double(2, 5.5);
+            histogram.message(3, |bucket| {
+                bucket.uint(1, 1);
+                bucket.double(2, 0.5);
+            });
+        });
+    });
+    let batch = scraper.scrape(&proto, PROTO, 9).unwrap();
+    assert_eq!(shown(&batch), ["h schema -53 count 4 sum 5.5 zero 0/0 +[(0, 2)][1.0, 3.0] -[][] custom [0.5] @9"]);
+}
+
 fn label(writer: &mut Writer, name: &str, value: &str) {
     writer.message(1, |pair| {
         pair.text(1, name);

@@ -2,6 +2,7 @@
 //! stricter. One mistake gives up the whole exposition, as in Prometheus: half a scrape would look like vanished series.
 
 use super::cache::{Reason, Sampled, SeriesCache};
+use super::convert::Converter;
 use super::relabel::LabelBuilder;
 use crate::model::METRIC_NAME;
 use std::borrow::Cow;
@@ -27,7 +28,9 @@ pub(super) struct BadLine {
 }
 
 /// Reads a whole exposition.
-pub(super) fn parse(body: &[u8], dialect: Dialect, into: &mut SeriesCache) -> Result<(), BadLine> {
+/// With `convert` classic histograms become native ones with custom bounds.
+pub(super) fn parse(body: &[u8], dialect: Dialect, convert: bool, into: &mut SeriesCache) -> Result<(), BadLine> {
+    let mut converter = convert.then(Converter::default);
     let text = match std::str::from_utf8(body) {
         Ok(text) => text,
         Err(error) => {
@@ -43,12 +46,12 @@ pub(super) fn parse(body: &[u8], dialect: Dialect, into: &mut SeriesCache) -> Re
         at = end + 1;
         let outcome = match dialect {
             _ if ended => Err("something stands after # EOF"),
-            Dialect::Prometheus => prometheus_line(line, into),
+            Dialect::Prometheus => prometheus_line(line, &mut converter, into),
             Dialect::OpenMetrics if line == "# EOF" => {
                 ended = true;
                 Ok(())
             }
-            Dialect::OpenMetrics => open_metrics_line(line, into),
+            Dialect::OpenMetrics => open_metrics_line(line, &mut converter, into),
         };
         if let Err(reason) = outcome {
             return Err(BadLine { line: number, reason, text: line.chars().take(120).collect() });
@@ -57,10 +60,31 @@ pub(super) fn parse(body: &[u8], dialect: Dialect, into: &mut SeriesCache) -> Re
     if dialect == Dialect::OpenMetrics && !ended {
         return Err(BadLine { line: number + 1, reason: "# EOF is missing", text: String::new() });
     }
-    Ok(())
+    match converter.map_or(Ok(()), |converter| converter.finish(into)) {
+        Ok(()) => Ok(()),
+        Err(reason) => Err(BadLine { line: number, reason, text: String::new() }),
+    }
 }
 
-fn prometheus_line(line: &str, into: &mut SeriesCache) -> Result<(), Reason> {
+/// Hands a sample over, as itself or as a part of a histogram.
+fn emit(
+    (raw, strict): (&str, bool),
+    value: f64,
+    t_ms: Option<i64>,
+    converter: &mut Option<Converter>,
+    into: &mut SeriesCache,
+) -> Result<(), Reason> {
+    if let Some(converter) = converter {
+        let mut labels = LabelBuilder::default();
+        read_labels(raw, strict, &mut labels)?;
+        if converter.take(labels, value, t_ms, into)? {
+            return Ok(());
+        }
+    }
+    into.sample(raw.as_bytes(), Sampled::Float(value), t_ms, 0, |labels| read_labels(raw, strict, labels))
+}
+
+fn prometheus_line(line: &str, converter: &mut Option<Converter>, into: &mut SeriesCache) -> Result<(), Reason> {
     let line = line.strip_suffix('\r').unwrap_or(line).trim_start_matches([' ', '\t']);
     let mut cursor = Cursor { rest: line, strict: false };
     if line.is_empty() {
@@ -88,10 +112,10 @@ fn prometheus_line(line: &str, into: &mut SeriesCache) -> Result<(), Reason> {
         "" => None,
         stamp => Some(stamp.parse::<i64>().map_err(|_| "a timestamp is not a whole number of milliseconds")?),
     };
-    into.sample(raw.as_bytes(), Sampled::Float(value), t_ms, 0, |labels| read_labels(raw, false, labels))
+    emit((raw, false), value, t_ms, converter, into)
 }
 
-fn open_metrics_line(line: &str, into: &mut SeriesCache) -> Result<(), Reason> {
+fn open_metrics_line(line: &str, converter: &mut Option<Converter>, into: &mut SeriesCache) -> Result<(), Reason> {
     if line.is_empty() {
         return Err("an empty line");
     }
@@ -120,7 +144,7 @@ fn open_metrics_line(line: &str, into: &mut SeriesCache) -> Result<(), Reason> {
     if !cursor.rest.is_empty() {
         return Err("something stands after the sample");
     }
-    into.sample(raw.as_bytes(), Sampled::Float(value), t_ms, 0, |labels| read_labels(raw, true, labels))
+    emit((raw, true), value, t_ms, converter, into)
 }
 
 /// The raw bytes of the series at the beginning of a line, and what follows. The one that is expected is compared first.

@@ -49,6 +49,9 @@ fn figures(core: &mut Core, hits: u64) -> u64 {
     self_metrics::alerts_firing().set(firing as f64);
     let store = core.engine.store();
     self_metrics::series().set(store.live_series() as f64);
+    for (reason, count) in store.refusals().filter(|(_, count)| *count > 0) {
+        self_metrics::samples_refused(reason).absolute(count);
+    }
     let now = store.limit_hits();
     if now != hits {
         // Only then: these statistics go through all series.

@@ -1,6 +1,8 @@
 //! The JSON Schema (2020-12) of sidewatch.yaml, for editors. Each mapping that the reader knows is a definition with the
 //! reader's name for it; a test holds the keys of both against each other.
 
+mod scrape;
+
 use serde_json::{Map, Value, json};
 
 /// The schema as text.
@@ -127,8 +129,14 @@ fn definitions() -> Map<String, Value> {
         ),
         limits(),
     ];
-    let all =
-        definitions.into_iter().chain(sources()).chain(metrics()).chain(health()).chain(alerts()).chain(receivers());
+    let all = definitions
+        .into_iter()
+        .chain(sources())
+        .chain(scrape::definitions())
+        .chain(metrics())
+        .chain(health())
+        .chain(alerts())
+        .chain(receivers());
     all.map(|schema| (schema["title"].as_str().unwrap_or_default().replace(' ', "_"), schema)).collect()
 }
 
@@ -168,6 +176,7 @@ fn sources() -> Vec<Value> {
                 ("file", either(&[text(""), reference("file source")], "A file that grows.")),
                 ("unix", either(&[text(""), reference("unix source")], "A unix stream socket.")),
                 ("tcp", either(&[text(""), reference("tcp source")], "A TCP listener.")),
+                ("scrape", either(&[text(""), reference("scrape source")], "Metrics fetched over HTTP.")),
                 ("memory", none.clone()),
                 ("demo", none.clone()),
                 ("none", none),
@@ -439,7 +448,7 @@ mod tests {
 
     #[test]
     fn schema_and_reader_know_the_same_keys() {
-        let extra = "sources: {a: {unix: {path: x}}, b: {stdin: {}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}, B: {event: {rate_change: a, within: 1m}}, C: {event: {first_seen: data.a}}, D: {event: {gap: data.a}}, E: {slo: {good: {series: a_total}, total: b_total, target: 99%}}}\n";
+        let extra = "sources: {a: {unix: {path: x}}, b: {stdin: {}}, c: {scrape: {url: 'http://h/m', basic_auth: {username: u, password: p}, tls_config: {}, metric_relabel_configs: [{action: labeldrop, regex: x}]}}, d: {scrape: {targets: h:1, authorization: {credentials: c}}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}, B: {event: {rate_change: a, within: 1m}}, C: {event: {first_seen: data.a}}, D: {event: {gap: data.a}}, E: {slo: {good: {series: a_total}, total: b_total, target: 99%}}}\n";
         for text in [include_str!("../../deploy/sidewatch.yaml"), extra] {
             let (config, found) = load_text("t.yaml", text, &Default::default(), &Overrides::default());
             assert!(config.is_some() && !found.has_errors(), "{found}");

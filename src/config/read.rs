@@ -6,6 +6,7 @@ mod events;
 mod health;
 mod metrics;
 mod notify;
+mod scrape;
 mod slo;
 mod sources;
 

@@ -4,10 +4,12 @@
 //! meaning compile it into types of their own (mapping, rules, health, notify, source).
 
 mod conditions;
+mod scrape;
 
 pub use conditions::{
     Comparison, Direction, EventCondition, EventConditionKind, Floor, RateChange, SloConfig, SloSeries,
 };
+pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
 
 use super::{Span, Spanned};
 use crate::model::FieldPath;
@@ -185,6 +187,8 @@ pub enum Transport {
         /// Address to bind.
         listen: Spanned<String>,
     },
+    /// `scrape: URL` or `scrape: {...}`: metrics that are fetched, not events.
+    Scrape(Box<ScrapeConfig>),
     /// `memory: {}`: programs that embed the library push batches themselves.
     Memory,
     /// `demo: {}`: a shop's event stream with faults, made up as it goes.

@@ -22,5 +22,6 @@ mod http;
 mod kills;
 mod ranks;
 mod reload;
+mod scrape;
 mod simulation;
 mod sources;

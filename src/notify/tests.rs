@@ -26,6 +26,7 @@ fn alert(text: &str, at: Timestamp) -> Alert {
         value: 1.0,
         value_at_resolve: None,
         generator_url: "http://sidewatch/graph?g0.expr=x+%3E+0&g0.tab=1".into(),
+        context: Default::default(),
     }
 }
 

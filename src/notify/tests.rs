@@ -1,6 +1,9 @@
 //! Tests of the room. State machines are driven through timelines in virtual time.
 
 mod alertmanager_format;
+mod http_options;
+mod mail;
+mod more_receivers;
 mod outbox;
 mod receivers;
 mod timeline;

@@ -19,6 +19,7 @@ mod golden_path;
 mod harness;
 mod http;
 mod ranks;
+mod receivers;
 mod reload;
 mod simulation;
 mod sources;

@@ -48,8 +48,8 @@ pub use decision::{Decision, Reason, Told, Withheld};
 pub use deliver::{Clock, Deliveries, DrainReport};
 pub use http::plain_client;
 pub use inhibit::InhibitRule;
-pub use memory::Remembered;
 pub use matcher::{MatchOp, Matcher, parse as parse_matchers};
+pub use memory::Remembered;
 pub use notification::Notification;
 pub use notifier::{GroupView, Notifier};
 pub use outbox::{

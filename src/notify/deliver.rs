@@ -228,9 +228,9 @@ impl Shared {
                     let earlier = resend.begin(&mut self.outbox(), &routing, &lane, told);
                     let sending = self.courier.deliver_after(&routing, told, earlier.as_ref(), now);
                     let cut_off = "the receiver hung and was cut off";
-                    let (outcome, remember) = tokio::time::timeout(ATTEMPT_TIMEOUT, sending).await.unwrap_or_else(|_| {
-                        (Outcome::Retry { error: cut_off.into(), retry_after_ms: None }, None)
-                    });
+                    let (outcome, remember) = tokio::time::timeout(ATTEMPT_TIMEOUT, sending)
+                        .await
+                        .unwrap_or_else(|_| (Outcome::Retry { error: cut_off.into(), retry_after_ms: None }, None));
                     if let Some(what) = remember {
                         self.outbox().remember(&lane, &told.group_key, what);
                     }

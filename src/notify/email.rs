@@ -14,8 +14,8 @@ use crate::config::schema::{ReceiverKind, SecretSource};
 use crate::config::{Diagnostics, Span, Spanned};
 use crate::secret::Secret;
 use crate::template::Template;
-use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::Message;
+use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, Mailboxes, MultiPart, SinglePart};
 use smtp::Failure;
 use std::error::Error;
@@ -220,9 +220,9 @@ pub(super) fn message(
     let headers: Vec<(&str, String)> =
         config.headers.iter().map(|(name, text)| (name.as_str(), renderer.text(text))).collect();
     let own = |wanted: &str| headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, text)| text);
-    let sender = own("From")
-        .cloned()
-        .unwrap_or_else(|| renderer.text_or(config.from.as_ref(), "", || format!("sidewatch <sidewatch@{}>", own_name())));
+    let sender = own("From").cloned().unwrap_or_else(|| {
+        renderer.text_or(config.from.as_ref(), "", || format!("sidewatch <sidewatch@{}>", own_name()))
+    });
     let sender = mailbox(&sender)?;
     let sender_address = sender.email.clone();
     let domain = sender_address.domain().to_owned();

@@ -55,9 +55,8 @@ fn postable(alert: &Alert, now: Timestamp) -> Value {
 pub(super) fn bodies(notifications: &[&Notification], now: Timestamp) -> Vec<Vec<u8>> {
     let alerts: Vec<&Alert> =
         notifications.iter().flat_map(|notification| &notification.alerts).map(AsRef::as_ref).collect();
-    let body = |batch: &[&Alert]| {
-        go_json(&Value::Array(batch.iter().map(|alert| postable(alert, now)).collect()).to_string())
-    };
+    let body =
+        |batch: &[&Alert]| go_json(&Value::Array(batch.iter().map(|alert| postable(alert, now)).collect()).to_string());
     alerts.chunks(BATCH_ALERTS).map(body).collect()
 }
 

@@ -43,8 +43,7 @@ impl Remembered {
         match self {
             Self::Posted { .. } => false,
             Self::Handed { notification } => {
-                notification.status == AlertStatus::Resolved
-                    && now.millis_since(notification.at) > RESEND_RESOLVED_MS
+                notification.status == AlertStatus::Resolved && now.millis_since(notification.at) > RESEND_RESOLVED_MS
             }
         }
     }

@@ -121,7 +121,12 @@ pub(super) fn dedup_key(group_key: &str) -> String {
 }
 
 /// The event as PagerDuty takes it.
-pub(super) fn event(config: &PagerDutyConfig, key: &Secret, notification: &Notification, context: &Context<'_>) -> Value {
+pub(super) fn event(
+    config: &PagerDutyConfig,
+    key: &Secret,
+    notification: &Notification,
+    context: &Context<'_>,
+) -> Value {
     let renderer = Renderer::new(notification, context.external_url, context.templates);
     let text = |template: &Option<Template>| template.as_ref().map(|it| renderer.text(it)).unwrap_or_default();
     let or = |template: &Option<Template>, name: &str, default: &dyn Fn() -> String| {

@@ -55,9 +55,11 @@ impl Payload {
             Self::Text(template) => inline(renderer.text(template)),
             Self::Fixed(value) => value.clone(),
             Self::List(items) => items.iter().map(|item| item.render(renderer)).collect(),
-            Self::Map(entries) => {
-                entries.iter().map(|(key, value)| (key.clone(), value.render(renderer))).collect::<serde_json::Map<_, _>>().into()
-            }
+            Self::Map(entries) => entries
+                .iter()
+                .map(|(key, value)| (key.clone(), value.render(renderer)))
+                .collect::<serde_json::Map<_, _>>()
+                .into(),
         }
     }
 }
@@ -111,7 +113,8 @@ fn scalar(node: &Node) -> Value {
     if let Ok(number) = text.parse::<i64>() {
         return number.into();
     }
-    let numeric = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b)) && text.bytes().any(|b| b.is_ascii_digit());
+    let numeric =
+        text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b)) && text.bytes().any(|b| b.is_ascii_digit());
     match text.parse::<f64>().ok().filter(|_| numeric).and_then(serde_json::Number::from_f64) {
         Some(number) => Value::Number(number),
         None => text.as_str().into(),

@@ -7,8 +7,8 @@ use super::http::HttpOptions;
 use super::pagerduty::{PAGERDUTY_URL, PagerDutyConfig, PagerDutyKey};
 use super::slack::{SLACK_APP_URL, SlackConfig, Strategy};
 use super::webhook::WebhookConfig;
-use crate::config::{Diagnostics, Spanned};
 use crate::config::schema::{Named, ReceiverConfig, ReceiverKind, SecretSource};
+use crate::config::{Diagnostics, Spanned};
 use crate::secret::Secret;
 use crate::template::Template;
 use std::sync::Arc;
@@ -92,7 +92,13 @@ pub(super) fn from_short_form(
             check_url(url, found)?;
             let http = HttpOptions { headers: headers.clone(), ..HttpOptions::default() };
             http.check_headers(&config.span, found)?;
-            IntegrationKind::Webhook(Box::new(WebhookConfig { url: url.clone(), payload: None, max_alerts: 0, timeout_ms: 0, http }))
+            IntegrationKind::Webhook(Box::new(WebhookConfig {
+                url: url.clone(),
+                payload: None,
+                max_alerts: 0,
+                timeout_ms: 0,
+                http,
+            }))
         }
         ReceiverKind::SlackBot { token, url, channel, update_message } => {
             let address = url.as_ref().map_or(SLACK_APP_URL, |url| url.value.as_str());

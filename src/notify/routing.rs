@@ -120,7 +120,9 @@ impl Routing {
             }
         }
         match alertmanager_file {
-            Some((file, text)) => usable &= alertmanager::read_into(&mut routing, file, text, &config.exec_allowed, found),
+            Some((file, text)) => {
+                usable &= alertmanager::read_into(&mut routing, file, text, &config.exec_allowed, found)
+            }
             None => {
                 if routing.receivers.is_empty() && config.receivers.is_empty() {
                     routing.receivers.push(Receiver::terminal("terminal"));

@@ -245,13 +245,7 @@ impl Sender<'_> {
     }
 
     /// Edits the earlier message; one that is gone or too old to be edited is told anew.
-    async fn update(
-        &self,
-        url: &Url,
-        mut body: Value,
-        channel: &str,
-        ts: &str,
-    ) -> (Outcome, Option<(String, String)>) {
+    async fn update(&self, url: &Url, mut body: Value, channel: &str, ts: &str) -> (Outcome, Option<(String, String)>) {
         let told_anew = body.clone();
         body["channel"] = channel.into();
         body["ts"] = ts.into();
@@ -296,8 +290,11 @@ fn judge(answer: &Answer, context: &Context<'_>) -> (Outcome, Option<(String, St
         let word = answer.body.as_str();
         // Slack itself says ok; servers that imitate it say nothing, or something of their own that begins with no error.
         let refused = WEBHOOK_ERRORS.iter().any(|(error, _)| word == *error);
-        let outcome =
-            if refused { answer.failure(false, answer.say(), hint, context.now) } else { answer.outcome(context.now, hint) };
+        let outcome = if refused {
+            answer.failure(false, answer.say(), hint, context.now)
+        } else {
+            answer.outcome(context.now, hint)
+        };
         return (outcome, None);
     }
     let Ok(said) = serde_json::from_str::<Said>(&answer.body) else {

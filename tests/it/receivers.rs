@@ -118,8 +118,7 @@ fn a_server_like_pagerdutys_gets_trigger_and_resolve_with_one_key() {
         server.port
     );
     let sidewatch = start(dir.path(), &rest);
-    let events =
-        || server.bodies().iter().map(|body| serde_json::from_str::<Value>(body).unwrap()).collect::<Vec<_>>();
+    let events = || server.bodies().iter().map(|body| serde_json::from_str::<Value>(body).unwrap()).collect::<Vec<_>>();
     stock(&sidewatch, 2);
     eventually("the trigger", 20, || (events().len() == 1).then_some(()));
     stock(&sidewatch, 9);
@@ -200,7 +199,9 @@ fn a_receiver_that_fails_first_gets_the_message_once() {
     assert_eq!(firing("500"), 1);
     // The ending is what comes next; nothing was told twice in between.
     stock(&sidewatch, 9);
-    eventually("the ending", 20, || got.lock().unwrap().last().is_some_and(|line| line.contains(r#""status":"resolved","alerts""#)).then_some(()));
+    eventually("the ending", 20, || {
+        got.lock().unwrap().last().is_some_and(|line| line.contains(r#""status":"resolved","alerts""#)).then_some(())
+    });
     assert_eq!((firing("200"), got.lock().unwrap().len()), (1, 3));
 }
 
@@ -243,5 +244,11 @@ fn every_kind_can_be_tried_and_says_what_is_wrong() {
     let text = format!("notify:\n  cmd: {{exec: {{command: '{good}'}}}}\n");
     std::fs::write(dir.path().join("sidewatch.yaml"), text).unwrap();
     let (code, _, err) = run(dir.path(), &["check"]);
-    assert!(code == 2 && err.contains("sidewatch.yaml:2:") && err.contains("may not be run") && err.contains("exec_allowed"), "{code} {err}");
+    assert!(
+        code == 2
+            && err.contains("sidewatch.yaml:2:")
+            && err.contains("may not be run")
+            && err.contains("exec_allowed"),
+        "{code} {err}"
+    );
 }

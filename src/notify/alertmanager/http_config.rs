@@ -178,7 +178,10 @@ pub(super) fn tls(map: &mut MapReader<'_, '_>, key: &'static str) -> TlsOptions 
     let key = pem(&mut map, "key", "key_file");
     if cert.is_some() != key.is_some() {
         let span = map.span().clone();
-        map.found().error(&span, "tls_config: a certificate (cert or cert_file) and its key (key or key_file) belong together");
+        map.found().error(
+            &span,
+            "tls_config: a certificate (cert or cert_file) and its key (key or key_file) belong together",
+        );
     }
     let server_name = map.string("server_name");
     if let Some(name) = server_name.as_ref().filter(|name| name.value.parse::<std::net::IpAddr>().is_ok()) {

@@ -182,11 +182,7 @@ fn read_payload(node: &Node, what: &str, found: &mut Diagnostics) -> Option<Payl
 }
 
 /// A secret that stands here or in a file; both at once are an error.
-pub(super) fn secret(
-    map: &mut MapReader<'_, '_>,
-    inline: &'static str,
-    file: &'static str,
-) -> Option<SecretSource> {
+pub(super) fn secret(map: &mut MapReader<'_, '_>, inline: &'static str, file: &'static str) -> Option<SecretSource> {
     let text = map.string(inline);
     let path = map.string(file);
     match (text, path) {

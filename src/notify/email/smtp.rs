@@ -38,8 +38,7 @@ pub(super) async fn send(config: &EmailConfig, mail: &Message) -> Result<String,
     let at_once = config.encryption == Encryption::AtOnce;
     let tls = if at_once { Some(tls_parameters(config)?) } else { None };
     let server = (config.host.as_str(), config.port);
-    let mut connection =
-        AsyncSmtpConnection::connect_tokio1(server, Some(TIMEOUT), &hello, tls, None).await?;
+    let mut connection = AsyncSmtpConnection::connect_tokio1(server, Some(TIMEOUT), &hello, tls, None).await?;
     if !at_once {
         if connection.can_starttls() {
             connection.starttls(tls_parameters(config)?, &hello).await?;
@@ -69,11 +68,7 @@ pub(super) async fn send(config: &EmailConfig, mail: &Message) -> Result<String,
 
 /// The best of the server's mechanisms for which there is a secret: one that keeps the secret to itself before those that
 /// send it.
-async fn log_in(
-    config: &EmailConfig,
-    connection: &mut AsyncSmtpConnection,
-    hello: &ClientId,
-) -> Result<(), Failure> {
+async fn log_in(config: &EmailConfig, connection: &mut AsyncSmtpConnection, hello: &ClientId) -> Result<(), Failure> {
     let Some(username) = &config.username else { return Ok(()) };
     let greeting = connection.command(format!("EHLO {hello}\r\n")).await?;
     let offered: Vec<String> = greeting
@@ -109,7 +104,9 @@ async fn log_in(
         return Ok(());
     }
     if offered.is_empty() {
-        return Err(Failure::Other("the server offers no login (AUTH) on this connection; leave username out or use TLS".into()));
+        return Err(Failure::Other(
+            "the server offers no login (AUTH) on this connection; leave username out or use TLS".into(),
+        ));
     }
     let needed = "PLAIN and LOGIN want a password, CRAM-MD5 wants auth_secret";
     Err(Failure::Other(format!("no secret for the logins that the server offers ({}): {needed}", offered.join(", "))))

@@ -48,7 +48,10 @@ impl Answer {
             return Outcome::Delivered(text);
         }
         let passes = self.status.is_server_error()
-            || matches!(self.status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS | StatusCode::TOO_EARLY);
+            || matches!(
+                self.status,
+                StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS | StatusCode::TOO_EARLY
+            );
         self.failure(passes, text, hint, now)
     }
 

@@ -121,8 +121,8 @@ async fn fetch(config: &OAuth2, client_secret: &Secret, clients: &HttpClients) -
     for in_header in [true, false] {
         let (status, body) = ask(config, client_secret, &client, &url, in_header).await?;
         if status.is_success() {
-            let granted: Granted = serde_json::from_str(&body)
-                .map_err(|_| format!("{} answered without a token", config_host(&url)))?;
+            let granted: Granted =
+                serde_json::from_str(&body).map_err(|_| format!("{} answered without a token", config_host(&url)))?;
             let life_ms = granted.expires_in.filter(|it| it.is_finite() && *it > 0.0);
             let life_ms = life_ms.map_or(UNKNOWN_LIFE_MS, |seconds| (seconds * 1e3) as i64);
             return Ok((Secret::new(granted.access_token), life_ms));

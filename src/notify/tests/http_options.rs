@@ -19,7 +19,8 @@ async fn an_oauth2_token_is_fetched_kept_and_fetched_again_when_it_is_refused() 
         (200, JSON, &token("second-token")),
     ])
     .await;
-    let (hook, server) = Server::start(&[(200, JSON, "{}"), (200, JSON, "{}"), (401, JSON, "{}"), (200, JSON, "{}")]).await;
+    let (hook, server) =
+        Server::start(&[(200, JSON, "{}"), (200, JSON, "{}"), (401, JSON, "{}"), (200, JSON, "{}")]).await;
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("secret");
     std::fs::write(&secret, "s:cret\n").unwrap();
@@ -49,7 +50,8 @@ async fn an_oauth2_token_is_fetched_kept_and_fetched_again_when_it_is_refused() 
 
 #[tokio::test]
 async fn a_token_that_is_not_given_is_said_without_the_secret() {
-    let (tokens, _) = Server::start(&[(400, JSON, r#"{"error":"invalid_client","error_description":"who are you"}"#)]).await;
+    let (tokens, _) =
+        Server::start(&[(400, JSON, r#"{"error":"invalid_client","error_description":"who are you"}"#)]).await;
     let routing = receiver(&format!(
         "  webhook_configs: [{{url: 'http://127.0.0.1:1', http_config: {{oauth2: {{client_id: me, client_secret: topsecret, token_url: '{tokens}'}}}}}}]"
     ));
@@ -67,16 +69,33 @@ fn signed(folder: &Path, name: &str) -> (String, String, String) {
     let (ca, ca_key) = (path("ca.pem"), path("ca.key"));
     let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
     if !Path::new(&ca).exists() {
-        openssl(&[&["req", "-x509", "-days", "2", "-subj", "/CN=Test CA", "-out", &ca, "-keyout", &ca_key][..], &key].concat());
+        openssl(
+            &[&["req", "-x509", "-days", "2", "-subj", "/CN=Test CA", "-out", &ca, "-keyout", &ca_key][..], &key]
+                .concat(),
+        );
     }
-    let (request, cert, cert_key) = (path(&format!("{name}.csr")), path(&format!("{name}.pem")), path(&format!("{name}.key")));
+    let (request, cert, cert_key) =
+        (path(&format!("{name}.csr")), path(&format!("{name}.pem")), path(&format!("{name}.key")));
     let subject = format!("/CN={name}");
     openssl(&[&["req", "-subj", &subject, "-out", &request, "-keyout", &cert_key][..], &key].concat());
     let extensions = path(&format!("{name}.ext"));
     std::fs::write(&extensions, format!("subjectAltName=DNS:{name}\n")).unwrap();
     openssl(&[
-        "x509", "-req", "-in", &request, "-CA", &ca, "-CAkey", &ca_key, "-CAcreateserial", "-days", "2", "-out", &cert,
-        "-extfile", &extensions,
+        "x509",
+        "-req",
+        "-in",
+        &request,
+        "-CA",
+        &ca,
+        "-CAkey",
+        &ca_key,
+        "-CAcreateserial",
+        "-days",
+        "2",
+        "-out",
+        &cert,
+        "-extfile",
+        &extensions,
     ]);
     (ca, cert, cert_key)
 }
@@ -153,7 +172,11 @@ async fn a_client_certificate_and_the_name_of_the_server() {
     assert!(matches!(outcome, Outcome::Delivered(_)), "{outcome:?}");
     // Texts instead of files, nobody verified: the client's certificate is shown all the same.
     let text = |path: &str| std::fs::read_to_string(path).unwrap().replace('\n', "\\n");
-    let texts = format!("cert: \"{}\", key: \"{}\", insecure_skip_verify: true, max_version: TLS12", text(&mine), text(&my_key));
+    let texts = format!(
+        "cert: \"{}\", key: \"{}\", insecure_skip_verify: true, max_version: TLS12",
+        text(&mine),
+        text(&my_key)
+    );
     let outcome = deliver(&one, &texts).await;
     assert!(matches!(outcome, Outcome::Delivered(_)), "{outcome:?}");
     let without = deliver(&one, &format!("ca_file: '{ca}', server_name: hook.example")).await;
@@ -206,7 +229,11 @@ async fn proxy() -> (u16, tokio::sync::mpsc::Receiver<String>) {
             let head = String::from_utf8_lossy(&head[..read]).into_owned();
             let refused = head.starts_with("CONNECT");
             send.send(head).await.unwrap();
-            let answer = if refused { "HTTP/1.1 403 No\r\ncontent-length: 0\r\n\r\n" } else { "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n" };
+            let answer = if refused {
+                "HTTP/1.1 403 No\r\ncontent-length: 0\r\n\r\n"
+            } else {
+                "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+            };
             let _ = stream.write_all(answer.as_bytes()).await;
         }
     });
@@ -260,8 +287,14 @@ async fn credentials_and_headers_come_from_files_that_change() {
         }
         seen
     };
-    assert_eq!(deliver(&format!("basic_auth: {{username: me, password_file: '{path}'}}")).await, ["Basic bWU6b25l", "Basic bWU6dHdv"]);
-    assert_eq!(deliver(&format!("authorization: {{type: Key, credentials_file: '{path}'}}")).await, ["Key one", "Key two"]);
+    assert_eq!(
+        deliver(&format!("basic_auth: {{username: me, password_file: '{path}'}}")).await,
+        ["Basic bWU6b25l", "Basic bWU6dHdv"]
+    );
+    assert_eq!(
+        deliver(&format!("authorization: {{type: Key, credentials_file: '{path}'}}")).await,
+        ["Key one", "Key two"]
+    );
     assert_eq!(deliver(&format!("bearer_token_file: '{path}'")).await, ["Bearer one", "Bearer two"]);
     assert_eq!(
         deliver(&format!("http_headers: {{X-Key: {{values: [a], secrets: [b], files: ['{path}']}}}}")).await,
@@ -272,7 +305,9 @@ async fn credentials_and_headers_come_from_files_that_change() {
 #[test]
 fn contradictions_have_their_places() {
     let check = |options: &str, expected: &str| {
-        let text = format!("route: {{receiver: r}}\nreceivers:\n- name: r\n  webhook_configs:\n  - url: http://x\n    http_config: {{{options}}}\n");
+        let text = format!(
+            "route: {{receiver: r}}\nreceivers:\n- name: r\n  webhook_configs:\n  - url: http://x\n    http_config: {{{options}}}\n"
+        );
         let mut found = Diagnostics::new();
         Routing::compile(&NotifyConfig::default(), Some(("am.yaml", &text)), &[], &mut found);
         let said = found.to_string();

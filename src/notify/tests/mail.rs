@@ -67,7 +67,10 @@ fn headers_replace_what_is_usual_and_lists_are_lists() {
     for (more, expected) in [
         ("headers: {A: b, a: c}", "headers: a stands here a second time"),
         ("threading: {enabled: true}", "threading: thread_by_date is needed, daily or none"),
-        ("threading: {enabled: true, thread_by_date: daily}, headers: {references: x}", "headers: references is set by threading"),
+        (
+            "threading: {enabled: true, thread_by_date: daily}, headers: {references: x}",
+            "headers: references is set by threading",
+        ),
     ] {
         assert!(said(more).ends_with(expected), "{}", said(more));
     }

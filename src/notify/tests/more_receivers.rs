@@ -74,10 +74,7 @@ pub(super) fn receiver(configs: &str) -> Arc<Routing> {
 fn flip() -> Alert {
     Alert {
         labels: Labels::from_pairs([("alertname", "Flip"), ("region", "eu"), ("severity", "page")]),
-        annotations: Labels::from_pairs([
-            ("summary", "too many <failures>"),
-            ("runbook_url", "https://wiki/flip"),
-        ]),
+        annotations: Labels::from_pairs([("summary", "too many <failures>"), ("runbook_url", "https://wiki/flip")]),
         value_at_firing: 12.5,
         value: 12.5,
         generator_url: "http://vm/graph".into(),
@@ -87,11 +84,7 @@ fn flip() -> Alert {
 }
 
 fn ended(alert: &Alert) -> Alert {
-    Alert {
-        resolved_at: Some(alert.fired_at.plus_millis(65_000)),
-        value_at_resolve: Some(0.5),
-        ..alert.clone()
-    }
+    Alert { resolved_at: Some(alert.fired_at.plus_millis(65_000)), value_at_resolve: Some(0.5), ..alert.clone() }
 }
 
 pub(super) fn firing() -> Notification {
@@ -166,9 +159,14 @@ async fn pagerdutys_options_are_templates_and_its_refusals_are_final() {
         (&json!("eu-key"), &json!("me"), &json!("http://c"))
     );
     let payload = &body["payload"];
-    for (key, value) in
-        [("summary", "d firing"), ("severity", "page"), ("source", "s"), ("class", "c"), ("component", "o"), ("group", "g")]
-    {
+    for (key, value) in [
+        ("summary", "d firing"),
+        ("severity", "page"),
+        ("source", "s"),
+        ("class", "c"),
+        ("component", "o"),
+        ("group", "g"),
+    ] {
         assert_eq!(payload[key], value);
     }
     let details = &payload["custom_details"];
@@ -196,7 +194,8 @@ fn an_event_that_is_too_large_loses_its_details_and_says_so() {
     large.annotations = Labels::from_pairs([("description", "x".repeat(600_000))]);
     let templates = crate::template::Templates::default();
     let context = Context { external_url: "", templates: &templates, now: FIRED };
-    let event = pagerduty::event(&config, &crate::secret::Secret::new("k"), &notification("r", vec![large], FIRED), &context);
+    let event =
+        pagerduty::event(&config, &crate::secret::Secret::new("k"), &notification("r", vec![large], FIRED), &context);
     let bytes = pagerduty::encode(event);
     assert!(bytes.len() < 10_000, "{}", bytes.len());
     let event: Value = serde_json::from_slice(&bytes).unwrap();
@@ -218,7 +217,9 @@ async fn the_first_version_of_pagerdutys_api_is_spoken_too() {
     assert_eq!((&bodies[0]["event_type"], &bodies[1]["event_type"]), (&json!("trigger"), &json!("resolve")));
     assert_eq!(bodies[0]["service_key"], "old");
     assert_eq!(bodies[0]["incident_key"], bodies[1]["incident_key"]);
-    assert!(bodies[0].get("payload").is_none() && bodies[0]["client"] == "sidewatch" && bodies[1].get("client").is_none());
+    assert!(
+        bodies[0].get("payload").is_none() && bodies[0]["client"] == "sidewatch" && bodies[1].get("client").is_none()
+    );
 }
 
 const POSTED: &str = r#"{"ok":true,"channel":"C1","ts":"1700.1"}"#;
@@ -244,7 +245,10 @@ async fn a_bot_edits_its_message_until_all_has_ended() {
             "  slack_configs: [{{app_token: xoxb-1, app_url: '{address}/api/chat.postMessage', channel: '#ops', send_resolved: true, {more}}}]"
         ))
     };
-    let two = Notification { since: FIRED, ..notification("r", vec![flip(), alert("Flip x=2", FIRED)], FIRED.plus_millis(9)) };
+    let two = Notification {
+        since: FIRED,
+        ..notification("r", vec![flip(), alert("Flip x=2", FIRED)], FIRED.plus_millis(9))
+    };
     let (outcomes, memory) = in_turn(&bot("update_message: true"), &[firing(), two.clone(), resolved()]).await;
     assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Delivered("answered 200 ok".into())), "{outcomes:?}");
     assert_eq!(memory, None, "the next episode is a message of its own");
@@ -272,7 +276,8 @@ async fn a_message_that_cannot_be_edited_is_told_anew() {
     let gone = r#"{"ok":false,"error":"message_not_found"}"#;
     let json = "application/json";
     let (address, server) =
-        Server::start(&[(200, json, POSTED), (200, json, gone), (200, json, r#"{"ok":true,"channel":"C1","ts":"2"}"#)]).await;
+        Server::start(&[(200, json, POSTED), (200, json, gone), (200, json, r#"{"ok":true,"channel":"C1","ts":"2"}"#)])
+            .await;
     let routing = receiver(&format!(
         "  slack_configs: [{{app_token: t, app_url: '{address}/api/chat.postMessage', channel: c, update_message: true}}]"
     ));
@@ -298,8 +303,12 @@ async fn slack_says_ok_false_with_200() {
         refused("answered 200: not_in_channel (the bot is not in the channel: invite it, or give it the scope chat:write.public)"),
     )
     .await;
-    check(json, r#"{"ok":false,"error":"ratelimited"}"#, Outcome::Retry { error: "answered 200: ratelimited".into(), retry_after_ms: None })
-        .await;
+    check(
+        json,
+        r#"{"ok":false,"error":"ratelimited"}"#,
+        Outcome::Retry { error: "answered 200: ratelimited".into(), retry_after_ms: None },
+    )
+    .await;
     check(
         "text/plain",
         "no_service",
@@ -379,7 +388,12 @@ async fn a_payload_of_ones_own_and_a_templated_address() {
     assert!(matches!(courier().deliver(&routing, &firing(), FIRED).await, Outcome::Delivered(_)));
     let (path, _, body) = server.asked().remove(0);
     assert_eq!(path, "POST /eu");
-    assert!(body.starts_with(r#"{"text":"firing \u0026 more","count":1,"fixed":[1,true,null,2],"alerts":[{"status":"firing""#), "{body}");
+    assert!(
+        body.starts_with(
+            r#"{"text":"firing \u0026 more","count":1,"fixed":[1,true,null,2],"alerts":[{"status":"firing""#
+        ),
+        "{body}"
+    );
 }
 
 #[tokio::test]
@@ -473,18 +487,27 @@ async fn a_command_gets_the_message_and_its_exit_decides() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
     let place = out.display();
-    let run = async |text: &str, timeout: &str| courier().deliver(&script(folder.path(), text, timeout), &firing(), FIRED).await;
-    let text = format!("cat >{place}.json; echo \"$1|$SIDEWATCH_STATUS|$SIDEWATCH_LABEL_REGION|$SIDEWATCH_SUBJECT|$CARGO_MANIFEST_DIR\" >{place}");
+    let run = async |text: &str, timeout: &str| {
+        courier().deliver(&script(folder.path(), text, timeout), &firing(), FIRED).await
+    };
+    let text = format!(
+        "cat >{place}.json; echo \"$1|$SIDEWATCH_STATUS|$SIDEWATCH_LABEL_REGION|$SIDEWATCH_SUBJECT|$CARGO_MANIFEST_DIR\" >{place}"
+    );
     let Outcome::Delivered(said) = run(&text, "5s").await else { panic!() };
     assert!(said.ends_with("run.sh ended with 0"), "{said}");
     let line = std::fs::read_to_string(&out).unwrap();
-    assert_eq!(line, "one two|firing|eu|[FIRING:1] Flip (eu page)|\n", "arguments need no quoting, other variables stay here");
+    assert_eq!(
+        line, "one two|firing|eu|[FIRING:1] Flip (eu page)|\n",
+        "arguments need no quoting, other variables stay here"
+    );
     let payload: Value = serde_json::from_str(&std::fs::read_to_string(format!("{place}.json")).unwrap()).unwrap();
     assert_eq!((&payload["version"], &payload["alerts"][0]["labels"]["region"]), (&json!("4"), &json!("eu")));
 
     let Outcome::Retry { error, .. } = run("echo busy >&2; exit 75", "5s").await else { panic!() };
     assert!(error.ends_with("run.sh asks for another try (75): busy"), "{error}");
-    let Outcome::Final { error } = run("yes long | head -c 100000 >&2; echo the end >&2; exit 3", "5s").await else { panic!() };
+    let Outcome::Final { error } = run("yes long | head -c 100000 >&2; echo the end >&2; exit 3", "5s").await else {
+        panic!()
+    };
     assert!(error.contains("run.sh ended with 3: ") && error.ends_with("the end") && error.len() < 600, "{error}");
     // What it leaves in the background holds the pipe, and is not waited for.
     assert!(matches!(run("sleep 30 & exit 0", "5s").await, Outcome::Delivered(_)));
@@ -513,7 +536,8 @@ fn commands_outside_the_allow_list_are_errors_with_places() {
             exec_allowed: allowed.iter().map(|path| Spanned::bare((*path).to_owned())).collect(),
             ..NotifyConfig::default()
         };
-        let file = format!("route: {{receiver: r}}\nreceivers: [{{name: r, exec_configs: [{{command: {command}}}]}}]\n");
+        let file =
+            format!("route: {{receiver: r}}\nreceivers: [{{name: r, exec_configs: [{{command: {command}}}]}}]\n");
         let mut found = Diagnostics::new();
         Routing::compile(&config, Some(("am.yaml", &file)), &[], &mut found);
         assert_eq!(found.to_string().lines().next().unwrap_or_default(), expected);
@@ -528,7 +552,8 @@ fn receivers_that_are_not_served_are_read_and_named_once() {
     let text = "route: {receiver: r}\nreceivers:\n- name: r\n  opsgenie_configs: [{api_key: x, responders: []}, {api_key: y}]\n  discord_configs: [{webhook_urll: x}]\n";
     let mut found = Diagnostics::new();
     Routing::compile(&NotifyConfig::default(), Some(("am.yaml", text)), &[], &mut found);
-    let said: Vec<String> = found.to_string().lines().filter(|line| line.starts_with("am.yaml")).map(str::to_owned).collect();
+    let said: Vec<String> =
+        found.to_string().lines().filter(|line| line.starts_with("am.yaml")).map(str::to_owned).collect();
     assert_eq!(
         said,
         [
@@ -541,7 +566,8 @@ fn receivers_that_are_not_served_are_read_and_named_once() {
 
 #[test]
 fn what_most_alerts_share_stands_out() {
-    let alerts = (0..9).map(|at| alert(&format!("A region={} n={at}", if at < 7 { "eu" } else { "us" }), FIRED)).collect();
+    let alerts =
+        (0..9).map(|at| alert(&format!("A region={} n={at}", if at < 7 { "eu" } else { "us" }), FIRED)).collect();
     let text = texts::plain(&notification("r", alerts, FIRED), "");
     assert!(text.starts_with("7 of 9 have region=eu\nFiring: 9\n"), "{text}");
 }

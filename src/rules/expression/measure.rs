@@ -39,12 +39,7 @@ impl Expression {
     }
 
     /// What the measure is made of: the series that its first aggregation adds up (or takes the extreme of).
-    pub(in crate::rules) fn parts(
-        &self,
-        at_ms: i64,
-        storage: &dyn Storage,
-        options: &Options<'_>,
-    ) -> Option<Parts> {
+    pub(in crate::rules) fn parts(&self, at_ms: i64, storage: &dyn Storage, options: &Options<'_>) -> Option<Parts> {
         let aggregate = aggregate(measured(self.query.expr()).unwrap_or_else(|| self.query.expr()))?;
         let added = match aggregate.op {
             Aggregator::Sum | Aggregator::Count => true,
@@ -89,9 +84,10 @@ impl Parts {
     pub(in crate::rules) fn standing_out(&self, alert: &Labels) -> Vec<String> {
         let groups = |name: &str| self.grouping.iter().any(|label| label == name) != self.without;
         let same_group = |labels: &Labels| {
-            labels.iter().filter(|label| groups(&label.name) && &*label.name != METRIC_NAME).all(|label| {
-                alert.get(&label.name) == Some(&*label.value)
-            })
+            labels
+                .iter()
+                .filter(|label| groups(&label.name) && &*label.name != METRIC_NAME)
+                .all(|label| alert.get(&label.name) == Some(&*label.value))
         };
         let mine: Vec<&(Labels, f64)> = self.series.iter().filter(|(labels, _)| same_group(labels)).collect();
         if mine.len() < 2 {
@@ -213,7 +209,11 @@ mod tests {
             &[("alertname", "A")],
             &["code=500: 99 %", "region=eu: 92 %"],
         );
-        check(parts("region", false, true, &[(&eu, 92.0), (&us, 7.0), (&other, 1.0)]), &[("region", "us")], &["code=500: 88 %"]);
+        check(
+            parts("region", false, true, &[(&eu, 92.0), (&us, 7.0), (&other, 1.0)]),
+            &[("region", "us")],
+            &["code=500: 88 %"],
+        );
         check(parts("code region", true, true, &[(&eu, 1.0), (&us, 3.0)]), &[("job", "j")], &["region=us: 75 %"]);
         check(parts("", false, true, &[(&eu, 1.0), (&us, 1.0)]), &[], &["region=eu: 50 %", "region=us: 50 %"]);
         check(parts("", false, true, &[(&eu, 0.0), (&us, 0.0)]), &[], &[]);

@@ -152,6 +152,24 @@ fn the_labels_that_carry_most_of_it_stand_out() {
     assert!(text.contains("Stands out: region=eu: 92 %\n"), "{text}");
 }
 
+#[test]
+fn the_last_events_fields_are_in_the_message() {
+    let (dir, server) = (tempfile::tempdir().unwrap(), Receiver::start(202));
+    let rest = format!(
+        "alerts: {{Burst: {{event: {{match: refused, count: '>= 2', within: 5s, by: data.region}}, annotations: {{summary: 'card {{{{ $event.data.card }}}}'}}}}}}\n\
+         notify: {{oncall: {{pagerduty: {{routing_key: k, url: 'http://127.0.0.1:{}/'}}}}}}\n",
+        server.port
+    );
+    let sidewatch = start(dir.path(), &rest);
+    for card in ["visa", "amex"] {
+        send(&sidewatch, &format!(r#"{{"type":"refused","data":{{"region":"eu","card":"{card}"}}}}"#));
+    }
+    let body = eventually("the message", 20, || server.bodies().pop());
+    let event: Value = serde_json::from_str(&body).unwrap();
+    let text = event["payload"]["custom_details"]["firing"].as_str().unwrap();
+    assert!(text.starts_with("Burst: card amex\n") && text.contains("  Last event: data.card=amex\n"), "{text}");
+}
+
 /// A server that answers with each status in turn, the last one for ever, and counts what it was sent.
 fn changing(statuses: &'static [u16]) -> (u16, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

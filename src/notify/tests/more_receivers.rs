@@ -272,6 +272,34 @@ async fn a_bot_edits_its_message_until_all_has_ended() {
 }
 
 #[tokio::test]
+async fn what_was_posted_is_remembered_through_a_restart() {
+    let (address, server) = Server::start(&[(200, "application/json", POSTED)]).await;
+    let routing = receiver(&format!(
+        "  slack_configs: [{{app_token: t, app_url: '{address}/api/chat.postMessage', channel: c, update_message: true}}]"
+    ));
+    let clock: Clock = Arc::new(|| FIRED);
+    let mut saved: Option<Vec<u8>> = None;
+    let later = Notification { at: FIRED.plus_millis(9), ..firing() };
+    for (sent, message) in [firing(), later].into_iter().enumerate() {
+        let mut outbox = Outbox::new(100, 1);
+        if let Some(bytes) = &saved {
+            outbox.restore(bytes, FIRED).unwrap();
+        }
+        let deliveries = Deliveries::new(outbox, routing.clone(), courier(), clock.clone());
+        let stop = CancellationToken::new();
+        #[expect(clippy::disallowed_methods, reason = "joined below")]
+        let running = tokio::spawn(deliveries.clone().run(stop.clone(), Duration::from_secs(5)));
+        deliveries.send(vec![message]);
+        eventually("the message", || server.asked().len() == sent + 1).await;
+        stop.cancel();
+        assert_eq!(running.await.unwrap(), DrainReport::default());
+        saved = Some(deliveries.snapshot().1);
+    }
+    assert_eq!(server.paths(), ["POST /api/chat.postMessage", "POST /api/chat.update"]);
+    assert_eq!(server.bodies()[1]["ts"], "1700.1");
+}
+
+#[tokio::test]
 async fn a_message_that_cannot_be_edited_is_told_anew() {
     let gone = r#"{"ok":false,"error":"message_not_found"}"#;
     let json = "application/json";

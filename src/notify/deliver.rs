@@ -250,6 +250,9 @@ impl Shared {
                         let again = tokio::time::timeout(ATTEMPT_TIMEOUT, again).await;
                         if let Ok(Some(outcome)) = again {
                             say(&lane, &outcome, &mut failing);
+                            if !matches!(outcome, Outcome::Delivered(_)) {
+                                self_metrics::notifications_failed(&lane.0, "resend").increment(1);
+                            }
                         }
                         continue;
                     }

@@ -21,8 +21,10 @@ use smtp::Failure;
 use std::error::Error;
 use std::time::{Duration, SystemTime};
 
-/// How long one exchange with the server may take.
+/// How long the connection to the server may take to be made.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the whole exchange with the server may take.
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// When the connection is encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -306,7 +308,9 @@ pub(super) async fn send(config: &EmailConfig, notification: &Notification, cont
         Ok(mail) => mail,
         Err(error) => return Outcome::Final { error },
     };
-    match smtp::send(config, &mail).await {
+    let exchange = tokio::time::timeout(EXCHANGE_TIMEOUT, smtp::send(config, &mail)).await;
+    let hung = || Failure::Other(format!("the exchange was not over within {} s", EXCHANGE_TIMEOUT.as_secs()));
+    match exchange.unwrap_or_else(|_| Err(hung())) {
         Ok(said) => Outcome::Delivered(said),
         Err(Failure::Smtp(error)) => judge(&error, config),
         Err(Failure::Other(error)) => {

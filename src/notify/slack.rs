@@ -163,8 +163,7 @@ impl SlackConfig {
 /// Slack's answer to chat.postMessage and its companions.
 #[derive(Default, serde::Deserialize)]
 struct Said {
-    #[serde(default)]
-    ok: bool,
+    ok: Option<bool>,
     #[serde(default)]
     error: String,
     #[serde(default)]
@@ -297,10 +296,10 @@ fn judge(answer: &Answer, context: &Context<'_>) -> (Outcome, Option<(String, St
         };
         return (outcome, None);
     }
-    let Ok(said) = serde_json::from_str::<Said>(&answer.body) else {
-        return (answer.outcome(context.now, hint), None);
-    };
-    if said.ok {
+    let said = serde_json::from_str::<Said>(&answer.body).unwrap_or_default();
+    // Servers that imitate Slack answer with JSON of their own.
+    let Some(ok) = said.ok else { return (answer.outcome(context.now, hint), None) };
+    if ok {
         let posted = (!said.channel.is_empty() && !said.ts.is_empty()).then_some((said.channel, said.ts));
         return (Outcome::Delivered(format!("answered {} ok", answer.status.as_u16())), posted);
     }

@@ -18,6 +18,7 @@ mod examples;
 mod golden_path;
 mod harness;
 mod http;
+mod kills;
 mod ranks;
 mod receivers;
 mod reload;

@@ -129,6 +129,9 @@ pub struct Surroundings {
     pub reload_status: Box<dyn Fn() -> ReloadStatus + Send + Sync>,
     /// The Prometheus text of sidewatch's own metrics.
     pub self_metrics: Box<dyn Fn() -> String + Send + Sync>,
+    /// Waits until a checkpoint holds so many commands ([`Core::commands`]), and says whether it was written. Without a
+    /// state folder that is at once and yes.
+    pub stored: Box<dyn Fn(u64) -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>,
 }
 
 /// What waits for the core.

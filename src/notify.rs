@@ -8,7 +8,9 @@
 //! Alerts are level-triggered: the notifier sees the whole set each time and misses nothing by missing a call. The outbox
 //! is edge-triggered: what it holds is delivered, superseded or listed as given up, and it survives a restart.
 //!
-//! Deliberately absent here: silences (a later layer), and receivers beyond webhook, Slack, mail and terminal.
+//! [`Silences`] hold back what people know already; [`PostedAlerts`] are alerts that others send.
+//!
+//! Deliberately absent here: receivers beyond webhook, Slack, mail and terminal.
 
 #[cfg(test)]
 mod tests;
@@ -27,9 +29,13 @@ mod matcher;
 mod notification;
 mod notifier;
 mod outbox;
+mod posted;
 mod receiver;
 mod render;
 mod routing;
+mod silence;
+mod silence_window;
+mod silences;
 mod slack;
 mod terminal;
 mod texts;
@@ -44,12 +50,15 @@ pub use http::plain_client;
 pub use inhibit::InhibitRule;
 pub use matcher::{MatchOp, Matcher, parse as parse_matchers};
 pub use notification::Notification;
-pub use notifier::{GroupView, Notifier};
+pub use notifier::{AlertGroup, GroupView, Notifier, Suppression};
 pub use outbox::{
     Attempt, DeadLetter, Delivery, GivenUp, LaneCounters, LaneId, LaneStatus, LastError, Next, Outbox, OutboxStatus,
     Outcome, Queued,
 };
 pub use receiver::{Integration, IntegrationKind, Receiver};
+pub use posted::{POSTED_ALERT_BYTES, PostRefused, PostedAlert, PostedAlerts, PostedTimes, RESOLVE_TIMEOUT_MS};
+pub use silence::{CONFIGURATION, SILENCES, Silence, SilenceDraft, SilenceError, SilenceState};
+pub use silences::Silences;
 pub use routing::{ALERTMANAGER_TIMING, GroupBy, Route, Routing, SHORT_TIMING, ShortRoute, Timing};
 pub use terminal::{Terminal, line as terminal_line};
 pub use trial::{TrialResult, test_message};

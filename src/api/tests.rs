@@ -96,6 +96,7 @@ fn bench_with(limits: Limits, queue_bytes: usize) -> Bench {
         surroundings: Surroundings {
             outbox: Box::new(|| crate::notify::Outbox::new(10, 1).status()),
             reload_status: Box::new(|| ReloadStatus { succeeded: true, at: Timestamp::EPOCH, error: String::new() }),
+            stored: Box::new(|_| Box::pin(async { true })),
             self_metrics: Box::new(|| "# TYPE sidewatch_x_total counter\nsidewatch_x_total 1\n".into()),
         },
         reload,

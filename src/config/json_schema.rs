@@ -92,7 +92,10 @@ fn top() -> Vec<(&'static str, Value)> {
         (
             "notify",
             named(
-                &either(&[plain.clone(), reference("receiver")], "A receiver; under alertmanager: a file."),
+                &either(
+                    &[plain.clone(), reference("receiver"), one_or_list(&reference("silence"), "")],
+                    "A receiver; under alertmanager: a file; under silences: a list.",
+                ),
                 "Receivers; the first is the default.",
             ),
         ),
@@ -127,8 +130,8 @@ fn definitions() -> Map<String, Value> {
         ),
         limits(),
     ];
-    let all =
-        definitions.into_iter().chain(sources()).chain(metrics()).chain(health()).chain(alerts()).chain(receivers());
+    let all = definitions.into_iter().chain(sources()).chain(metrics()).chain(health()).chain(alerts());
+    let all = all.chain(receivers()).chain(silences());
     all.map(|schema| (schema["title"].as_str().unwrap_or_default().replace(' ', "_"), schema)).collect()
 }
 
@@ -153,8 +156,43 @@ fn limits() -> Value {
             ("pattern_keys", integer("Keys that one event condition may hold.")),
             ("alerts_per_rule", integer("Alerts that one rule may hold.")),
             ("outbox_messages", integer("Messages that may wait for receivers.")),
+            ("posted_alerts", integer("Alerts that others may post.")),
         ],
     )
+}
+
+fn silences() -> Vec<Value> {
+    let words = |description| one_or_list(&text(""), description);
+    vec![
+        object(
+            "silence",
+            &[
+                ("matchers", words("What is silenced: severity=\"page\", team=~\"a|b\"; all must match.")),
+                ("starts", text("From when on: RFC 3339, without a zone UTC.")),
+                ("ends", text("Until when: RFC 3339, without a zone UTC.")),
+                (
+                    "time_interval",
+                    either(
+                        &[text(""), one_or_list(&reference("time interval"), "")],
+                        "Only within these times, again and again: a name of the Alertmanager file, or the times.",
+                    ),
+                ),
+                ("comment", text("Why.")),
+            ],
+        ),
+        object(
+            "time interval",
+            &[
+                ("times", json!({"type": "array", "items": reference("time range")})),
+                ("weekdays", words("monday:friday, sunday.")),
+                ("days_of_month", words("1, 1:7, -3:-1.")),
+                ("months", words("january:march, 12.")),
+                ("years", words("2026, 2026:2028.")),
+                ("location", text("A time zone; UTC without it.")),
+            ],
+        ),
+        object("time range", &[("start_time", text("09:00")), ("end_time", text("17:00; 24:00 ends the day."))]),
+    ]
 }
 
 fn sources() -> Vec<Value> {
@@ -388,8 +426,9 @@ mod tests {
 
     #[test]
     fn schema_and_reader_know_the_same_keys() {
+        let silence = "notify: {silences: [{matchers: a=b, starts: 2026-01-01, ends: 2026-01-02, time_interval: {weekdays: monday, times: [{start_time: '01:00', end_time: '02:00'}]}, comment: c}]}\n";
         let extra = "sources: {a: {unix: {path: x}}, b: {stdin: {}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}}\n";
-        for text in [include_str!("../../deploy/sidewatch.yaml"), extra] {
+        for text in [include_str!("../../deploy/sidewatch.yaml"), extra, silence] {
             let (config, found) = load_text("t.yaml", text, &Default::default(), &Overrides::default());
             assert!(config.is_some() && !found.has_errors(), "{found}");
         }

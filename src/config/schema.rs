@@ -3,6 +3,10 @@
 //! Every value that a later check may complain about keeps its place ([`Spanned`]). The rooms that give a part its
 //! meaning compile it into types of their own (mapping, rules, health, notify, source).
 
+mod silence;
+
+pub use silence::{IntervalConfig, SilenceConfig, SilenceTimes};
+
 use super::{Span, Spanned};
 use crate::model::FieldPath;
 use crate::secret::Secret;
@@ -118,6 +122,8 @@ pub struct Limits {
     pub alerts_per_rule: usize,
     /// Messages in the outbox (10,000).
     pub outbox_messages: usize,
+    /// Alerts that others may post (10,000).
+    pub posted_alerts: usize,
 }
 
 impl Default for Limits {
@@ -140,6 +146,7 @@ impl Default for Limits {
             pattern_keys: 10_000,
             alerts_per_rule: 10_000,
             outbox_messages: 10_000,
+            posted_alerts: 10_000,
         }
     }
 }
@@ -528,6 +535,8 @@ pub struct NotifyConfig {
     pub receivers: Vec<Named<ReceiverConfig>>,
     /// A file in Alertmanager's format.
     pub alertmanager: Option<Spanned<String>>,
+    /// `silences:`, silences and maintenance windows.
+    pub silences: Vec<SilenceConfig>,
 }
 
 /// One receiver of the short form.

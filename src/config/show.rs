@@ -1,5 +1,7 @@
 //! The effective configuration as YAML that `load` reads back.
 
+mod silences;
+
 use super::expand::escape;
 use super::read::{HIDDEN, PROFILES};
 use super::schema::*;
@@ -38,6 +40,9 @@ pub fn show(config: &Config) -> String {
     let Map(mut notify) = named(&config.notify.receivers, receiver) else { return String::new() };
     if let Some(file) = &config.notify.alertmanager {
         notify.push(("alertmanager".into(), text(&file.value)));
+    }
+    if !config.notify.silences.is_empty() {
+        notify.push(("silences".into(), Seq(config.notify.silences.iter().map(silences::entry).collect())));
     }
     map.add("notify", Map(notify));
     if let Some(state) = &config.state {
@@ -443,6 +448,7 @@ fn limits(limits: &Limits) -> Yaml {
         ("pattern_keys", limits.pattern_keys),
         ("alerts_per_rule", limits.alerts_per_rule),
         ("outbox_messages", limits.outbox_messages),
+        ("posted_alerts", limits.posted_alerts),
     ] {
         map.raw(key, limit);
     }

@@ -41,6 +41,9 @@ fn read_root(routing: &mut Routing, file: &str, root: &Node, found: &mut Diagnos
         Some(node) => Global::read(node, map.found()),
         None => Global::default(),
     };
+    if let Some(timeout_ms) = global.resolve_timeout_ms {
+        routing.resolve_timeout_ms = timeout_ms;
+    }
     let patterns = map.strings("templates");
     for pattern in &patterns {
         add_templates(routing, file, pattern, map.found());

@@ -3,6 +3,7 @@
 mod alertmanager_format;
 mod outbox;
 mod receivers;
+mod silences;
 mod timeline;
 
 use super::*;

@@ -69,6 +69,8 @@ pub(super) struct Global {
     smtp: Smtp,
     slack_url: Option<SecretSource>,
     http: HttpOptions,
+    /// After how long a posted alert that names no end ends.
+    pub(super) resolve_timeout_ms: Option<i64>,
 }
 
 #[derive(Clone, Default)]
@@ -87,8 +89,7 @@ impl Global {
     pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Self {
         let mut global = Self::default();
         let Some(mut map) = MapReader::new(node, "global", found) else { return global };
-        // How long an alert without an end lives; the alerts here always say their end.
-        map.duration_ms("resolve_timeout");
+        global.resolve_timeout_ms = map.duration_ms("resolve_timeout").map(|timeout| timeout.value);
         global.smtp = Smtp {
             from: template(&mut map, "smtp_from"),
             smarthost: read_smarthost(&mut map, "smtp_smarthost"),

@@ -264,6 +264,7 @@ fn short_form_errors_have_their_places() {
             }),
         ],
         alertmanager: None,
+        ..NotifyConfig::default()
     };
     assert!(Routing::compile(&config, None, &[], &mut found).is_none());
     let said = found.to_string();

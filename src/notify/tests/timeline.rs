@@ -76,13 +76,14 @@ impl World {
                 return;
             }
             "wait" => return,
+            "silence" | "expire" => return silences::command(&mut self.notifier, verb, rest, self.now),
             other => panic!("{other}?"),
         }
         self.publish();
     }
 }
 
-fn short() -> Arc<Routing> {
+pub(super) fn short() -> Arc<Routing> {
     Arc::new(Routing::terminal())
 }
 
@@ -106,7 +107,7 @@ fn show(notification: &Notification) -> String {
 
 /// Runs a timeline (`1s fire A x=1`, one step a line) and compares what was sent.
 #[track_caller]
-fn check(routing: Arc<Routing>, steps: &str, expected: &str) {
+pub(super) fn check(routing: Arc<Routing>, steps: &str, expected: &str) {
     let mut world = World::new(routing);
     for step in steps.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (at, action) = step.split_once(' ').unwrap();
@@ -119,7 +120,7 @@ fn check(routing: Arc<Routing>, steps: &str, expected: &str) {
     assert_eq!(sent, expected, "\n{}", sent.join("\n"));
 }
 
-const ONE: &str =
+pub(super) const ONE: &str =
     "{route: {receiver: r, group_by: [alertname]}, receivers: [{name: r, webhook_configs: [{url: 'http://x'}]}]}";
 
 #[test]
@@ -263,7 +264,7 @@ fn the_route_tree_and_its_group_keys() {
     );
 }
 
-const INHIBIT: &str = r#"{
+pub(super) const INHIBIT: &str = r#"{
   route: {receiver: r, group_by: [alertname], group_wait: 0s, group_interval: 1m},
   inhibit_rules: [{source_matchers: ['severity="critical"'], target_matchers: ['severity=~"warning|critical"'], equal: [dc]}],
   receivers: [{name: r, webhook_configs: [{url: 'http://x'}]}]}"#;

@@ -1,12 +1,13 @@
-//! HTTP: push, probes, metrics, Prometheus's API, dashboard, events, the page.
+//! HTTP: push, probes, metrics, Prometheus's and Alertmanager's APIs, dashboard, events, the page.
 //!
-//! Two listeners (DESIGN.md, HTTP). The observe listener only reads; the ingest listener takes events and commands and
-//! has everything of the other one. [`routes`] is the one table of paths. Handlers hold nothing of the core: they send it
+//! Two listeners (DESIGN.md, HTTP). The observe listener only reads, but for alerts and silences from this machine; the
+//! ingest listener takes events and commands and has everything of the other one. [`routes`] is the one table of paths. Handlers hold nothing of the core: they send it
 //! a closure that does a bounded piece of work ([`CoreHandle::call`]), and evaluate queries on a read view elsewhere.
 //!
 //! Deliberate absences: no authentication yet (push and reload are on loopback by default), no CORS (pages of other sites
 //! read nothing and change nothing), no TLS (what stands before a pod does that).
 
+mod alertmanager;
 mod backend;
 mod dashboard;
 #[cfg(test)]

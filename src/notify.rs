@@ -28,6 +28,7 @@ mod intervals;
 mod matcher;
 mod notification;
 mod notifier;
+mod original;
 mod outbox;
 mod posted;
 mod receiver;
@@ -55,11 +56,11 @@ pub use outbox::{
     Attempt, DeadLetter, Delivery, GivenUp, LaneCounters, LaneId, LaneStatus, LastError, Next, Outbox, OutboxStatus,
     Outcome, Queued,
 };
-pub use receiver::{Integration, IntegrationKind, Receiver};
 pub use posted::{POSTED_ALERT_BYTES, PostRefused, PostedAlert, PostedAlerts, PostedTimes, RESOLVE_TIMEOUT_MS};
+pub use receiver::{Integration, IntegrationKind, Receiver};
+pub use routing::{ALERTMANAGER_TIMING, GroupBy, Route, Routing, SHORT_TIMING, ShortRoute, Timing};
 pub use silence::{CONFIGURATION, SILENCES, Silence, SilenceDraft, SilenceError, SilenceState};
 pub use silences::Silences;
-pub use routing::{ALERTMANAGER_TIMING, GroupBy, Route, Routing, SHORT_TIMING, ShortRoute, Timing};
 pub use terminal::{Terminal, line as terminal_line};
 pub use trial::{TrialResult, test_message};
 pub use webhook::body as webhook_body;

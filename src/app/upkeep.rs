@@ -3,6 +3,7 @@
 use crate::api::CoreHandle;
 use crate::engine::{Core, Input, InputSample};
 use crate::model::AlertStatus;
+use crate::notify::SilenceState;
 use crate::series::text;
 use crate::telemetry::self_metrics::{self, SelfMetrics};
 use std::time::Duration;
@@ -47,6 +48,12 @@ fn figures(core: &mut Core, hits: u64) -> u64 {
     let (_, alerts) = core.engine.published();
     let firing = alerts.iter().filter(|alert| alert.status() == AlertStatus::Firing).count();
     self_metrics::alerts_firing().set(firing as f64);
+    let now_at = core.engine.now();
+    let silences = core.notifier.silences(now_at).list(now_at);
+    for state in [SilenceState::Active, SilenceState::Pending, SilenceState::Expired] {
+        let count = silences.iter().filter(|silence| silence.state(now_at) == state).count();
+        self_metrics::silences(state.name()).set(count as f64);
+    }
     let store = core.engine.store();
     self_metrics::series().set(store.live_series() as f64);
     let now = store.limit_hits();

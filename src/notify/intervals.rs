@@ -144,7 +144,11 @@ impl TimeInterval {
         };
         let whole = [(0, 1_440)];
         let times = if self.times.is_empty() { &whole[..] } else { &self.times };
-        times.iter().filter_map(|(start, end)| Some((at(*start)?, at(*end)?))).filter(|(start, end)| start < end).collect()
+        times
+            .iter()
+            .filter_map(|(start, end)| Some((at(*start)?, at(*end)?)))
+            .filter(|(start, end)| start < end)
+            .collect()
     }
 }
 

@@ -17,9 +17,9 @@ use super::group::Group;
 use super::inhibit::Inhibitor;
 use super::matcher::print_labels;
 use super::notification::Notification;
+use super::routing::{Routing, SHORT_TIMING, Timing};
 use super::silence::SavedSilence;
 use super::silences::Silences;
-use super::routing::{Routing, SHORT_TIMING, Timing};
 use crate::model::{Alert, AlertStatus, Labels, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -195,8 +195,8 @@ impl Notifier {
     /// # Errors
     /// When the bytes are not a snapshot; then nothing is changed.
     pub fn restore(&mut self, bytes: &[u8], now: Timestamp) -> Result<(), String> {
-        let (saved, rest): (Saved, _) =
-            postcard::take_from_bytes(bytes).map_err(|error| format!("the notification log cannot be read: {error}"))?;
+        let (saved, rest): (Saved, _) = postcard::take_from_bytes(bytes)
+            .map_err(|error| format!("the notification log cannot be read: {error}"))?;
         if !rest.is_empty() {
             let silences: Vec<SavedSilence> =
                 postcard::from_bytes(rest).map_err(|error| format!("the silences cannot be read: {error}"))?;

@@ -191,7 +191,8 @@ impl PostedAlerts {
     }
 
     fn schedule(&mut self, now: Timestamp) {
-        let changes = self.held.values().flat_map(|Held { times, .. }| [times.ends_at, times.ends_at.plus_millis(KEPT_MS)]);
+        let changes =
+            self.held.values().flat_map(|Held { times, .. }| [times.ends_at, times.ends_at.plus_millis(KEPT_MS)]);
         self.next_change = changes.filter(|at| *at > now).min().unwrap_or(NEVER);
     }
 

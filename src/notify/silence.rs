@@ -152,9 +152,8 @@ pub(super) fn check_matchers(matchers: &[Matcher]) -> Result<(), String> {
     }
     // A negative matcher counts as one that narrows, whatever it says (`matchesEmpty`).
     let empty = Labels::default();
-    let takes_all = |matcher: &Matcher| {
-        matches!(matcher.op, MatchOp::Equal | MatchOp::Matches) && matcher.matches(&empty)
-    };
+    let takes_all =
+        |matcher: &Matcher| matches!(matcher.op, MatchOp::Equal | MatchOp::Matches) && matcher.matches(&empty);
     if matchers.iter().all(takes_all) {
         return Err("at least one matcher must not match the empty string".into());
     }

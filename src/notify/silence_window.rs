@@ -3,9 +3,9 @@
 use super::intervals::{self, Intervals, TimeInterval};
 use super::matcher::{self, Matcher};
 use super::silence::{CONFIGURATION, Silence, check_matchers};
-use crate::config::{Diagnostics, Spanned};
 use crate::config::diagnostic::nearest;
 use crate::config::schema::{IntervalConfig, SilenceConfig, SilenceTimes};
+use crate::config::{Diagnostics, Spanned};
 use crate::model::Timestamp;
 use std::sync::Arc;
 

@@ -221,9 +221,7 @@ fn can_update(previous: &Silence, draft: &SilenceDraft, now: Timestamp) -> bool 
     let seconds = |at: Timestamp| at.micros().div_euclid(1_000_000);
     previous.matchers == draft.matchers
         && match previous.state(now) {
-            SilenceState::Active => {
-                seconds(draft.starts_at) == seconds(previous.starts_at) && draft.ends_at >= now
-            }
+            SilenceState::Active => seconds(draft.starts_at) == seconds(previous.starts_at) && draft.ends_at >= now,
             SilenceState::Pending => draft.starts_at >= now,
             SilenceState::Expired => false,
         }

@@ -42,13 +42,18 @@ pub(super) fn read(map: &mut MapReader<'_, '_>) -> NotifyConfig {
             if !matches!(node.kind, Kind::Seq(_)) && !node.is_null() {
                 let _: Option<()> = reader::wrong(node, "silences", "a list of silences", found);
             } else if !node.is_null() {
-                silences = reader::one_or_list(node).iter().filter_map(|one| super::silences::read(one, found)).collect();
+                silences =
+                    reader::one_or_list(node).iter().filter_map(|one| super::silences::read(one, found)).collect();
             }
             return None;
         }
         receiver(node, found)
     });
-    NotifyConfig { receivers: receivers.into_iter().map(|(name, value)| Named { name, value }).collect(), alertmanager, silences }
+    NotifyConfig {
+        receivers: receivers.into_iter().map(|(name, value)| Named { name, value }).collect(),
+        alertmanager,
+        silences,
+    }
 }
 
 fn receiver(node: &Node, found: &mut Diagnostics) -> Option<ReceiverConfig> {

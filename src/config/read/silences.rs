@@ -6,7 +6,8 @@ use crate::config::yaml::{Kind, Node};
 use crate::config::{Diagnostics, Spanned};
 
 /// The keys of a time interval, which are Alertmanager's.
-const EXAMPLE: &str = "{weekdays: [saturday], times: [{start_time: '02:00', end_time: '04:00'}], location: Europe/Berlin}";
+const EXAMPLE: &str =
+    "{weekdays: [saturday], times: [{start_time: '02:00', end_time: '04:00'}], location: Europe/Berlin}";
 
 /// Reads one entry.
 pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Option<SilenceConfig> {

@@ -2,8 +2,8 @@
 
 use super::Yaml::{Map, Seq};
 use super::{Fields, Yaml, fields, text, texts};
-use crate::config::schema::{IntervalConfig, SilenceConfig, SilenceTimes};
 use crate::config::Spanned;
+use crate::config::schema::{IntervalConfig, SilenceConfig, SilenceTimes};
 use crate::model::Timestamp;
 
 /// One entry.

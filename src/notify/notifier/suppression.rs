@@ -2,8 +2,8 @@
 
 use super::Notifier;
 use crate::model::{Alert, AlertStatus, Labels, Timestamp};
-use crate::notify::silence::{Silence, SilenceDraft, SilenceError};
 use crate::notify::routing::Routing;
+use crate::notify::silence::{Silence, SilenceDraft, SilenceError};
 use crate::notify::silences::Silences;
 use std::sync::Arc;
 

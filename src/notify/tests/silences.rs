@@ -311,9 +311,7 @@ fn configured(notify: &str, file: Option<&str>) -> (Option<Routing>, String) {
     let (config, mut found) = load_text("t.yaml", &text, &Default::default(), &Overrides::default());
     let file = file.map(|text| ("am.yaml", text));
     let routing = config.and_then(|config| Routing::compile(&config.notify, file, &[], &mut found));
-    let errors = found.iter().map(|finding| {
-        format!("{}: {}", finding.span.line, finding.message)
-    });
+    let errors = found.iter().map(|finding| format!("{}: {}", finding.span.line, finding.message));
     (routing, errors.collect::<Vec<_>>().join("; "))
 }
 
@@ -366,7 +364,7 @@ fn silences_of_the_configuration_come_and_go() {
     );
     // Two times that touch at midnight are one night.
     assert_eq!(states("2026-11-22T23:00:00Z")[2], "C active 2026-11-22T22:00 2026-11-23T06:00");
-    assert_eq!(states("2026-11-24T00:00:00Z")[2], "C expired 2026-11-23T22:00 2026-11-23T23:00");
+    assert_eq!(states("2026-11-24T00:00:00Z")[2], "C expired 2026-11-23T23:00 2026-11-23T23:00");
 }
 
 #[test]
@@ -422,6 +420,9 @@ fn mistakes_in_silences_are_said_with_their_place() {
     check("  - {matchers: [a=b], time_interval: nights}\n", "3: there is no time interval \"nights\"");
     check("  - {matchers: [a=b], time_interval: {weekdays: [funday]}}\n", "3: \"funday\" is no weekday");
     check("  - {matchers: [a=b], time_interval: {location: Mars}}\n", "3: there is no time zone \"Mars\"");
-    check("  - {matchers: [a=b], time_interval: {times: [{start_time: '05:00', end_time: '04:00'}]}}\n", "3: the time range");
+    check(
+        "  - {matchers: [a=b], time_interval: {times: [{start_time: '05:00', end_time: '04:00'}]}}\n",
+        "3: the time range",
+    );
     check("  - {matcher: [a=b], ends: 2030-01-01T00:00:00Z}\n", "matcher");
 }

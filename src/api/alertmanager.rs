@@ -163,7 +163,7 @@ fn map(labels: &Labels) -> BTreeMap<Arc<str>, Arc<str>> {
 }
 
 /// A receiver's name in Alertmanager's JSON.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 struct ReceiverName {
     name: Arc<str>,
 }

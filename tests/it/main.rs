@@ -9,6 +9,7 @@
 )]
 
 mod alerts;
+mod amtool;
 mod browser;
 mod crash;
 mod dashboards;
@@ -20,5 +21,6 @@ mod harness;
 mod http;
 mod ranks;
 mod reload;
+mod silences;
 mod simulation;
 mod sources;

@@ -172,7 +172,9 @@ pub async fn get_groups(State(backend): State<Shared>, params: Params) -> Result
                 continue;
             }
             let shown = group.alerts.iter().filter_map(|alert| show(core, alert, &filter, Some(&group.muted_by), now));
-            let alerts: Vec<Gettable> = shown.map(|(alert, _)| alert).collect();
+            let mut alerts: Vec<Gettable> = shown.map(|(alert, _)| alert).collect();
+            // Here Alertmanager sorts them; in /alerts they stand in the order of the routes.
+            alerts.iter_mut().for_each(|alert| alert.receivers.sort());
             if !alerts.is_empty() {
                 list.push(Group {
                     alerts,

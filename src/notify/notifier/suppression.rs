@@ -112,7 +112,8 @@ impl Notifier {
         self.known.get(&fingerprint).map(|known| &known.alert)
     }
 
-    /// The groups with their firing alerts, in Alertmanager's order (labels, then receiver); those without are left out.
+    /// The groups with their firing alerts, in Alertmanager's order (`LabelSet.Before`: few labels first; then receiver);
+    /// those without are left out.
     pub fn alert_groups(&self, now: Timestamp) -> Vec<AlertGroup> {
         let mut groups: Vec<AlertGroup> = self
             .groups
@@ -132,7 +133,7 @@ impl Notifier {
             })
             .filter(|group| !group.alerts.is_empty())
             .collect();
-        groups.sort_by(|a, b| (&a.labels, &a.receiver).cmp(&(&b.labels, &b.receiver)));
+        groups.sort_by(|a, b| (a.labels.len(), &a.labels, &a.receiver).cmp(&(b.labels.len(), &b.labels, &b.receiver)));
         groups
     }
 }

@@ -99,9 +99,6 @@ pub enum SilenceError {
     /// No silence has this id.
     #[error("silence not found")]
     NotFound,
-    /// It has ended already.
-    #[error("silence {0} already expired")]
-    AlreadyExpired(Arc<str>),
     /// It does not mean anything.
     #[error("silence invalid: {0}")]
     Invalid(String),

@@ -101,7 +101,7 @@ impl Silences {
         self.by_id.insert(id, Arc::new(silence));
     }
 
-    /// Ends a silence now; one that was still to come never holds.
+    /// Ends a silence now; one that was still to come never holds, and one that has ended stays as it is.
     ///
     /// # Errors
     /// [`SilenceError`]; nothing has changed then.
@@ -112,7 +112,7 @@ impl Silences {
         }
         let mut ended = Silence::clone(&silence);
         match silence.state(now) {
-            SilenceState::Expired => return Err(SilenceError::AlreadyExpired(ended.id)),
+            SilenceState::Expired => return Ok(()),
             SilenceState::Active => ended.ends_at = now,
             SilenceState::Pending => (ended.starts_at, ended.ends_at) = (now, now),
         }

@@ -173,8 +173,11 @@ pub async fn get_groups(State(backend): State<Shared>, params: Params) -> Result
             }
             let shown = group.alerts.iter().filter_map(|alert| show(core, alert, &filter, Some(&group.muted_by), now));
             let mut alerts: Vec<Gettable> = shown.map(|(alert, _)| alert).collect();
-            // Here Alertmanager sorts them; in /alerts they stand in the order of the routes.
-            alerts.iter_mut().for_each(|alert| alert.receivers.sort());
+            // Here Alertmanager names those that are asked for, sorted; in /alerts they stand in the order of the routes.
+            for alert in &mut alerts {
+                alert.receivers.retain(|receiver| filter.takes_receiver(&receiver.name));
+                alert.receivers.sort();
+            }
             if !alerts.is_empty() {
                 list.push(Group {
                     alerts,

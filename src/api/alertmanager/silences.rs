@@ -121,7 +121,8 @@ pub async fn post_silences(State(backend): State<Shared>, request: Request) -> R
 /// `DELETE /api/v2/silence/{silenceID}`: expires it.
 ///
 /// # Errors
-/// 404, 422 for what is no UUID, 500 as Alertmanager where it has expired already or stands in the configuration.
+/// 404, 422 for what is no UUID, 500 where it stands in the configuration: Alertmanager's API has no other refusal, and
+/// amtool shows the text of that one.
 pub async fn delete_silence(
     State(backend): State<Shared>,
     Path(id): Path<String>,

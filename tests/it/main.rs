@@ -19,6 +19,7 @@ mod examples;
 mod golden_path;
 mod harness;
 mod http;
+mod kills;
 mod ranks;
 mod reload;
 mod silences;

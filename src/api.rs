@@ -132,7 +132,7 @@ pub struct Surroundings {
     pub self_metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// Waits until a checkpoint holds so many commands ([`Core::commands`]), and says whether it was written. Without a
     /// state folder that is at once and yes.
-    pub stored: Box<dyn Fn(u64) -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>,
+    pub stored: StoredCall,
 }
 
 /// What waits for the core.
@@ -145,6 +145,9 @@ pub struct QueueStatus {
     /// Bytes that wait.
     pub bytes: usize,
 }
+
+/// Waits until so many commands are stored: whether they are.
+pub type StoredCall = Box<dyn Fn(u64) -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
 
 /// Reads the configuration again: what changed, or every error.
 pub type ReloadCall = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Reloaded, String>> + Send>> + Send + Sync>;

@@ -139,7 +139,9 @@ fn compile_interval(config: &IntervalConfig, found: &mut Diagnostics) -> Option<
             _ => usable = false,
         }
     }
-    let parts: [(&[Spanned<String>], fn(&str) -> Result<intervals::Range, String>, &mut Vec<intervals::Range>); 4] = [
+    type Part<'a> =
+        (&'a [Spanned<String>], fn(&str) -> Result<intervals::Range, String>, &'a mut Vec<intervals::Range>);
+    let parts: [Part<'_>; 4] = [
         (&config.weekdays, intervals::parse_weekdays, &mut interval.weekdays),
         (&config.days_of_month, intervals::parse_days_of_month, &mut interval.days_of_month),
         (&config.months, intervals::parse_months, &mut interval.months),

@@ -2,6 +2,7 @@
 
 mod alertmanager_format;
 mod outbox;
+mod posted;
 mod receivers;
 mod silences;
 mod timeline;

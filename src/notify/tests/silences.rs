@@ -203,7 +203,7 @@ fn the_reason_is_named_and_who_silences_is_known() {
     let mut notifier = Notifier::new(short());
     command(&mut notifier, "silence", "a 0 1h alertname=A", now);
     let fired = Arc::new(alert("A x=1", now));
-    notifier.update(now, &[fired.clone()]);
+    notifier.update(now, std::slice::from_ref(&fired));
     assert_eq!(notifier.tick(now), []);
     let decisions = notifier.groups()[0].decisions.clone();
     assert_eq!(decisions, [Decision::Withhold(Withheld::Silenced)]);

@@ -72,7 +72,9 @@ function showVerdict(data) {
   setText($("status"), word.charAt(0).toUpperCase() + word.slice(1));
   const reasons = [];
   if (failing.length) reasons.push(failing.map((check) => check.reason && check.reason.length <= 60 ? `${check.name}: ${check.reason}` : `${check.name} is ${plain(check.status)}`).slice(0, 2).join("; ") + (failing.length > 2 ? ` and ${failing.length - 2} more` : ""));
-  if (firing.length) reasons.push(firing.length === 1 ? `1 alert fires: ${firing[0].name}` : `${firing.length} alerts fire`);
+  const silenced = firing.filter((alert) => (alert.silenced_by ?? []).length > 0).length;
+  const quiet = silenced ? (silenced === firing.length ? ", silenced" : `, ${silenced} silenced`) : "";
+  if (firing.length) reasons.push((firing.length === 1 ? `1 alert fires: ${firing[0].name}` : `${firing.length} alerts fire`) + quiet);
   for (const source of data.sources.filter((one) => one.state === "lost").slice(0, 2)) reasons.push(`nothing is heard from ${source.name}: ${source.reason}`);
   if (unknown.length) reasons.push(`${unknown.length} of ${data.health.checks.length} checks cannot tell`);
   if (!reasons.length) reasons.push(data.health.checks.length ? `All ${data.health.checks.length} checks pass, no alert fires.` : "No alert fires. No health check is configured.");

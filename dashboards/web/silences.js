@@ -7,13 +7,12 @@ import { clock } from "./format.js";
 const TIMEOUT_MS = 4000;
 const HOUR_S = 3600;
 const DURATIONS = [["30 minutes", HOUR_S / 2], ["1 hour", HOUR_S], ["2 hours", 2 * HOUR_S], ["8 hours", 8 * HOUR_S], ["1 day", 24 * HOUR_S], ["1 week", 168 * HOUR_S]];
-const DAY_MS = 86_400_000;
 
-/** The time of day, with the date when it is not within a day. */
+/** The time of day, with the date when it is not today. */
 function until(moment) {
   const at = new Date(moment);
   if (Number.isNaN(at.getTime())) return "further notice";
-  return Math.abs(at - Date.now()) < DAY_MS ? clock(at) : `${at.toLocaleDateString("en-GB")} ${clock(at)}`;
+  return at.toDateString() === new Date().toDateString() ? clock(at) : `${at.toLocaleDateString("en-GB")} ${clock(at)}`;
 }
 
 const quoted = (text) => (text ? `“${text}”` : "");

@@ -544,8 +544,13 @@ impl Notifier {
             group.last_flush = Some(now);
             group.next_flush = now;
             for fingerprint in lost {
+                let held = |group: &Group| group.members.get(&fingerprint).cloned();
+                let mut before = old.values().filter(|group| group.receiver == *receiver && group.key == *key);
                 if let Some(known) = self.known.get(&fingerprint) {
                     group.members.insert(fingerprint, known.alert.clone());
+                } else if let Some(ended) = before.find_map(held) {
+                    // A silence holds its ending back; it has left the set since.
+                    group.members.insert(fingerprint, ended);
                 } else if let Some(alert) = told.firing.get(&fingerprint) {
                     // It left the set while nobody held it: that is an ending.
                     let mut ended = Alert::clone(alert);

@@ -129,6 +129,27 @@ fn what_was_told_and_ends_under_a_silence_is_told_after_it() {
 }
 
 #[test]
+fn a_reload_forgets_no_ending_that_a_silence_holds_back() {
+    let other = ONE.replace("group_by: [alertname]", "group_by: [alertname], group_interval: 1m");
+    let moved = "{route: {receiver: s}, receivers: [{name: r, webhook_configs: [{url: 'http://x'}]}, {name: s}]}";
+    for routing in [other.as_str(), moved] {
+        check(
+            alertmanager(ONE),
+            &format!(
+                "1s fire A
+                 2m silence a 0 1h alertname=A
+                 10m end A
+                 30m gone A
+                 31m reload {routing}
+                 2h wait"
+            ),
+            r#"31s r first {}:{alertname="A"} firing A ended -
+               1h2m r all_resolved {}:{alertname="A"} firing - ended A"#,
+        );
+    }
+}
+
+#[test]
 fn what_fires_again_under_the_silence_is_no_news_after_it() {
     check(
         short(),

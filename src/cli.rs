@@ -11,6 +11,7 @@ mod notifications;
 mod query;
 mod run;
 mod send;
+mod silence;
 mod test;
 
 use crate::config::Overrides;
@@ -83,6 +84,9 @@ enum Command {
     Query(query::Query),
     /// Send events to a running sidewatch.
     Send(send::Send),
+    /// Silence alerts of a running sidewatch: add, list, expire, show.
+    #[command(subcommand)]
+    Silence(silence::Silence),
     /// Try out receivers.
     #[command(subcommand)]
     Notifications(notifications::Notifications),
@@ -137,6 +141,7 @@ pub fn main() -> ExitCode {
         Command::Check(command) => command.run(&common),
         Command::Query(command) => command.run(&common),
         Command::Send(command) => command.run(&common),
+        Command::Silence(command) => command.run(&common),
         Command::Notifications(command) => command.run(&common),
         Command::Config(command) => command.run(&common),
         Command::Test(command) => command.run(),

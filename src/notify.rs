@@ -8,7 +8,9 @@
 //! Alerts are level-triggered: the notifier sees the whole set each time and misses nothing by missing a call. The outbox
 //! is edge-triggered: what it holds is delivered, superseded or listed as given up, and it survives a restart.
 //!
-//! Deliberately absent here: silences (a later layer), and the receivers of Alertmanager that `check` names as not served.
+//! [`Silences`] hold back what people know already; [`PostedAlerts`] are alerts that others send.
+//!
+//! Deliberately absent here: the receivers of Alertmanager that `check` names as not served.
 
 #[cfg(test)]
 mod tests;
@@ -29,13 +31,18 @@ mod matcher;
 mod memory;
 mod notification;
 mod notifier;
+mod original;
 mod outbox;
 mod pagerduty;
 mod payload;
+mod posted;
 mod receiver;
 mod render;
 mod resend;
 mod routing;
+mod silence;
+mod silence_window;
+mod silences;
 mod slack;
 mod terminal;
 mod texts;
@@ -51,13 +58,16 @@ pub use inhibit::InhibitRule;
 pub use matcher::{MatchOp, Matcher, parse as parse_matchers};
 pub use memory::Remembered;
 pub use notification::Notification;
-pub use notifier::{GroupView, Notifier};
+pub use notifier::{AlertGroup, GroupView, Notifier, Suppression};
 pub use outbox::{
     Attempt, DeadLetter, Delivery, GivenUp, LaneCounters, LaneId, LaneStatus, LastError, Next, Outbox, OutboxStatus,
     Outcome, Queued,
 };
+pub use posted::{POSTED_ALERT_BYTES, PostRefused, PostedAlert, PostedAlerts, PostedTimes, RESOLVE_TIMEOUT_MS};
 pub use receiver::{Integration, IntegrationKind, Receiver};
 pub use routing::{ALERTMANAGER_TIMING, GroupBy, Route, Routing, SHORT_TIMING, ShortRoute, Timing};
+pub use silence::{CONFIGURATION, SILENCES, Silence, SilenceDraft, SilenceError, SilenceState};
+pub use silences::Silences;
 pub use terminal::{Terminal, line as terminal_line};
 pub use trial::{TrialResult, test_message};
 pub use webhook::body as webhook_body;

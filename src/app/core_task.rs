@@ -1,6 +1,6 @@
 //! The core task: owns all mutable state, takes inputs, calls and results one after the other.
 
-use super::checkpoints::{Write, Written};
+use super::checkpoints::{Stored, Write, Written};
 use super::evaluate::Finished;
 use crate::api::CoreJob;
 use crate::engine::{Change, Core, EvalJob, Input};
@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Inputs taken at once; more wait for the next round, so that calls and evaluations come in between.
@@ -49,6 +49,10 @@ pub(super) struct Checkpointing {
     /// The next one must hold everything: the first, and after a failure.
     pub need_full: bool,
     pub dirty: bool,
+    /// The commands of the API that the last one holds; whoever gave a newer one waits for the next.
+    pub commands: u64,
+    /// Tells those who wait.
+    pub stored: watch::Sender<Stored>,
 }
 
 pub(super) struct CoreTask {
@@ -257,6 +261,7 @@ impl CoreTask {
         let wanted = if checkpointing.dirty { checkpointing.interval_ms } else { IDLE_CHECKPOINT_MS };
         if age_ms < wanted
             && self.held.is_empty()
+            && checkpointing.commands == self.core.commands()
             && !(checkpointing.need_full && checkpointing.last == Timestamp::EPOCH)
         {
             return;
@@ -264,9 +269,11 @@ impl CoreTask {
         let full = checkpointing.need_full || now.millis_since(checkpointing.last_full) >= FULL_EVERY_MS;
         let outbox = self.outbox(now);
         let blob = self.core.snapshot(full, outbox);
-        let write = Write { blob, full, at: now, number: self.queue.received() };
+        let commands = self.core.commands();
+        let write = Write { blob, full, at: now, number: self.queue.received(), commands };
         self.releasing.append(&mut self.held);
         let Some(checkpointing) = &mut self.checkpointing else { return };
+        checkpointing.commands = commands;
         checkpointing.last = now;
         checkpointing.dirty = false;
         if full {
@@ -276,6 +283,7 @@ impl CoreTask {
             (checkpointing.in_flight, checkpointing.need_full) = (true, false);
         } else {
             checkpointing.need_full = true;
+            checkpointing.stored.send_modify(|stored| stored.tried = commands);
             self.release();
         }
     }
@@ -290,6 +298,12 @@ impl CoreTask {
         self.release();
         let Some(checkpointing) = &mut self.checkpointing else { return };
         checkpointing.in_flight = false;
+        checkpointing.stored.send_modify(|stored| {
+            stored.tried = written.commands;
+            if written.stored {
+                stored.written = written.commands;
+            }
+        });
         if written.stored {
             self.queue.set_checkpointed(written.number);
         } else {
@@ -308,7 +322,7 @@ impl CoreTask {
         let Some(full) = self.checkpointing.as_ref().map(|checkpointing| checkpointing.need_full) else { return };
         let outbox = self.outbox(now);
         let blob = self.core.snapshot(full, outbox);
-        let write = Write { blob, full, at: now, number: self.queue.received() };
+        let write = Write { blob, full, at: now, number: self.queue.received(), commands: self.core.commands() };
         self.releasing.append(&mut self.held);
         let Some(checkpointing) = &mut self.checkpointing else { return };
         if checkpointing.writes.send(write).await.is_ok()

@@ -5,7 +5,7 @@ use super::checkpoints::{self, OUTBOX};
 use super::core_task::{Checkpointing, CoreTask, Decoders, HISTORY_LINES, write_history};
 use super::reload::{Reloader, texts};
 use super::sources::Sources;
-use super::{evaluate, probes, upkeep, watch};
+use super::{evaluate, probes, upkeep};
 use crate::api::{self, Addresses, Backend, Identity, Push, PushSource, Readiness, Surroundings, core_channel};
 use crate::config::{Config, Diagnostics};
 use crate::engine::{Core, Parts};
@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// How long the drain may take; Kubernetes gives 30 s by default, and others want some of it.
@@ -130,6 +130,8 @@ pub async fn run(
     let deliveries = Deliveries::new(outbox, parts.routing.clone(), courier, Arc::new(clock::now));
 
     let decoders: Decoders = Arc::new(ArcSwap::from_pointee(decoders(&parts)));
+    let (command_stored, stored) = watch::channel(checkpoints::Stored::default());
+    let is_durable = state.is_some();
     let (checkpointing, history) = match &state {
         None => (None, None),
         Some(state) => {
@@ -152,6 +154,8 @@ pub async fn run(
                 in_flight: false,
                 need_full: true,
                 dirty: false,
+                commands: 0,
+                stored: command_stored,
             };
             (Some(checkpointing), Some(lines))
         }
@@ -229,6 +233,10 @@ pub async fn run(
                 move || reloader.status()
             }),
             self_metrics: Box::new(|| own.render()),
+            stored: Box::new(move |commands| {
+                let stored = stored.clone();
+                Box::pin(async move { !is_durable || checkpoints::is_stored(stored, commands).await })
+            }),
         },
         reload: Box::new({
             let reloader = reloader.clone();
@@ -257,7 +265,7 @@ pub async fn run(
     reloader.start_sources(&parts, config.limits.event_bytes, &positions).await;
     if reloader.can_reload() {
         let reloader = reloader.clone();
-        supervisor.spawn(Stage::Sources, "configuration", |cancel| watch::run(reloader, cancel));
+        supervisor.spawn(Stage::Sources, "configuration", |cancel| super::watch::run(reloader, cancel));
     }
     readiness.set_ready();
     tracing::info!(observe = %addresses.observe, ingest = %addresses.ingest, "ready");

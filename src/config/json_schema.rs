@@ -95,8 +95,8 @@ fn top() -> Vec<(&'static str, Value)> {
             "notify",
             named(
                 &either(
-                    &[one_or_list(&plain, ""), reference("receiver")],
-                    "A receiver; under alertmanager: a file; under exec_allowed: programs that may be run.",
+                    &[one_or_list(&plain, ""), reference("receiver"), one_or_list(&reference("silence"), "")],
+                    "A receiver; under alertmanager: a file; under exec_allowed: programs that may be run; under silences: a list.",
                 ),
                 "Receivers; the first is the default.",
             ),
@@ -139,7 +139,8 @@ fn definitions() -> Map<String, Value> {
         .chain(metrics())
         .chain(health())
         .chain(alerts())
-        .chain(receivers());
+        .chain(receivers())
+        .chain(silences());
     all.map(|schema| (schema["title"].as_str().unwrap_or_default().replace(' ', "_"), schema)).collect()
 }
 
@@ -164,8 +165,43 @@ fn limits() -> Value {
             ("pattern_keys", integer("Keys that one event condition may hold.")),
             ("alerts_per_rule", integer("Alerts that one rule may hold.")),
             ("outbox_messages", integer("Messages that may wait for receivers.")),
+            ("posted_alerts", integer("Alerts that others may post.")),
         ],
     )
+}
+
+fn silences() -> Vec<Value> {
+    let words = |description| one_or_list(&text(""), description);
+    vec![
+        object(
+            "silence",
+            &[
+                ("matchers", words("What is silenced: severity=\"page\", team=~\"a|b\"; all must match.")),
+                ("starts", text("From when on: RFC 3339, without a zone UTC.")),
+                ("ends", text("Until when: RFC 3339, without a zone UTC.")),
+                (
+                    "time_interval",
+                    either(
+                        &[text(""), one_or_list(&reference("time interval"), "")],
+                        "Only within these times, again and again: a name of the Alertmanager file, or the times.",
+                    ),
+                ),
+                ("comment", text("Why.")),
+            ],
+        ),
+        object(
+            "time interval",
+            &[
+                ("times", json!({"type": "array", "items": reference("time range")})),
+                ("weekdays", words("monday:friday, sunday.")),
+                ("days_of_month", words("1, 1:7, -3:-1.")),
+                ("months", words("january:march, 12.")),
+                ("years", words("2026, 2026:2028.")),
+                ("location", text("A time zone; UTC without it.")),
+            ],
+        ),
+        object("time range", &[("start_time", text("09:00")), ("end_time", text("17:00; 24:00 ends the day."))]),
+    ]
 }
 
 fn sources() -> Vec<Value> {
@@ -485,8 +521,9 @@ mod tests {
 
     #[test]
     fn schema_and_reader_know_the_same_keys() {
+        let silence = "notify: {silences: [{matchers: a=b, starts: 2026-01-01, ends: 2026-01-02, time_interval: {weekdays: monday, times: [{start_time: '01:00', end_time: '02:00'}]}, comment: c}]}\n";
         let extra = "notify: {exec_allowed: /bin/true, x: {exec: {command: /bin/true}}, p: {pagerduty: {routing_key: k}}, a: {alertmanager: {url: 'http://am:9093'}}}\nsources: {a: {unix: {path: x}}, b: {stdin: {}}, c: {scrape: {url: 'http://h/m', basic_auth: {username: u, password: p}, tls_config: {}, metric_relabel_configs: [{action: labeldrop, regex: x}]}}, d: {scrape: {targets: h:1, authorization: {credentials: c}}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}, B: {event: {rate_change: a, within: 1m}}, C: {event: {first_seen: data.a}}, D: {event: {gap: data.a}}, E: {slo: {good: {series: a_total}, total: b_total, target: 99%}}}\n";
-        for text in [include_str!("../../deploy/sidewatch.yaml"), extra] {
+        for text in [include_str!("../../deploy/sidewatch.yaml"), extra, silence] {
             let (config, found) = load_text("t.yaml", text, &Default::default(), &Overrides::default());
             assert!(config.is_some() && !found.has_errors(), "{found}");
         }

@@ -5,11 +5,13 @@
 
 mod conditions;
 mod scrape;
+mod silence;
 
 pub use conditions::{
     Comparison, Direction, EventCondition, EventConditionKind, Floor, RateChange, SloConfig, SloSeries,
 };
 pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
+pub use silence::{IntervalConfig, SilenceConfig, SilenceTimes};
 
 use super::{Span, Spanned};
 use crate::model::FieldPath;
@@ -126,6 +128,8 @@ pub struct Limits {
     pub alerts_per_rule: usize,
     /// Messages in the outbox (10,000).
     pub outbox_messages: usize,
+    /// Alerts that others may post (10,000).
+    pub posted_alerts: usize,
 }
 
 impl Default for Limits {
@@ -148,6 +152,7 @@ impl Default for Limits {
             pattern_keys: 10_000,
             alerts_per_rule: 10_000,
             outbox_messages: 10_000,
+            posted_alerts: 10_000,
         }
     }
 }
@@ -490,6 +495,8 @@ pub struct NotifyConfig {
     pub alertmanager: Option<Spanned<String>>,
     /// `exec_allowed:`: the programs that receivers may run, by their whole paths.
     pub exec_allowed: Vec<Spanned<String>>,
+    /// `silences:`, silences and maintenance windows.
+    pub silences: Vec<SilenceConfig>,
 }
 
 /// One receiver of the short form.

@@ -2,6 +2,7 @@
 
 mod conditions;
 mod scrape;
+mod silences;
 
 use super::expand::escape;
 use super::read::{HIDDEN, PROFILES};
@@ -44,6 +45,9 @@ pub fn show(config: &Config) -> String {
     }
     if let Some(file) = &config.notify.alertmanager {
         notify.push(("alertmanager".into(), text(&file.value)));
+    }
+    if !config.notify.silences.is_empty() {
+        notify.push(("silences".into(), Seq(config.notify.silences.iter().map(silences::entry).collect())));
     }
     map.add("notify", Map(notify));
     if let Some(state) = &config.state {
@@ -463,6 +467,7 @@ fn limits(limits: &Limits) -> Yaml {
         ("pattern_keys", limits.pattern_keys),
         ("alerts_per_rule", limits.alerts_per_rule),
         ("outbox_messages", limits.outbox_messages),
+        ("posted_alerts", limits.posted_alerts),
     ] {
         map.raw(key, limit);
     }

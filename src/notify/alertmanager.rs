@@ -56,6 +56,9 @@ fn read_root(
         None => Global::default(),
     };
     global.exec_allowed = exec_allowed.to_vec();
+    if let Some(timeout_ms) = global.resolve_timeout_ms {
+        routing.resolve_timeout_ms = timeout_ms;
+    }
     let patterns = map.strings("templates");
     for pattern in &patterns {
         add_templates(routing, file, pattern, map.found());

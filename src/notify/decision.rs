@@ -33,6 +33,8 @@ pub enum Withheld {
     EndedUntold,
     /// Every alert with news is inhibited by another one.
     Inhibited,
+    /// Every alert with news is silenced.
+    Silenced,
     /// The route is muted now by its time intervals.
     OutsideActiveTime,
     /// The receiver does not want to hear of endings (`send_resolved: false`).
@@ -71,21 +73,26 @@ pub struct View {
     pub new_firing: usize,
     /// Firing, not muted, and the receiver knows.
     pub known_firing: usize,
-    /// Firing and muted, and the receiver knows; they are neither told nor taken for ended.
+    /// Muted, and the receiver believes that they fire; they are neither told nor taken for ended. What a silence mutes is
+    /// among them even when it has ended.
     pub muted_known: usize,
     /// Firing and muted, and the receiver does not know.
     pub muted_new: usize,
-    /// Ended, and the receiver believes that they fire. Muting does not hide an ending.
+    /// Ended, and the receiver believes that they fire. Of what mutes, only a silence hides an ending, as long as it lasts.
     pub ended_known: usize,
     /// Ended, not muted, and the receiver was never told of them.
     pub ended_untold: usize,
+    /// Of those in `muted_new` and `muted_known`, those that a silence mutes.
+    pub silenced: usize,
     /// The route's time intervals mute it.
     pub muted_by_time: bool,
 }
 
-/// Decides as Alertmanager's deduplication stage does (notify/dedup_stage.go), with two differences that keep the promise
-/// that each firing message is followed by its resolution: an ending is told although the alert is muted by then, and an
-/// alert that ends under `send_resolved: false` is forgotten, so that it is news when it fires again.
+/// Decides as Alertmanager's deduplication stage does (notify/dedup_stage.go), with differences that keep the promise
+/// that each firing message is followed by its resolution: an ending is told although the alert is inhibited or outside
+/// its route's times by then; what ends under a silence is not told while that lasts, as in Alertmanager, but is told
+/// after it (Alertmanager never tells it); and an alert that ends under `send_resolved: false` is forgotten, so that it
+/// is news when it fires again.
 pub fn decide(
     told: Option<&Told>,
     view: View,
@@ -94,8 +101,11 @@ pub fn decide(
     now: Timestamp,
 ) -> Decision {
     let muted = || {
-        let reason = if view.muted_by_time { Withheld::OutsideActiveTime } else { Withheld::Inhibited };
-        Decision::Withhold(reason)
+        Decision::Withhold(match view {
+            View { muted_by_time: true, .. } => Withheld::OutsideActiveTime,
+            View { silenced: 1.., .. } => Withheld::Silenced,
+            _ => Withheld::Inhibited,
+        })
     };
     let Some(told) = told else {
         return match view {
@@ -125,7 +135,7 @@ pub fn decide(
     if view.known_firing > 0 && now.millis_since(told.at) >= repeat_interval_ms {
         return Decision::Send(Reason::Repeat);
     }
-    if view.muted_new > 0 { muted() } else { Decision::Withhold(Withheld::Unchanged) }
+    if view.muted_new > 0 || view.silenced > 0 { muted() } else { Decision::Withhold(Withheld::Unchanged) }
 }
 
 #[cfg(test)]
@@ -169,6 +179,8 @@ mod tests {
         check(Some(told(&[1, 2])), View { ended_known: 1, known_firing: 1, ..none }, true, Send(Reason::SomeResolved));
         check(Some(told(&[1, 2])), View { ended_known: 1, muted_known: 1, ..none }, true, Send(Reason::SomeResolved));
         check(Some(told(&[1])), View { muted_known: 1, ..none }, true, Withhold(Withheld::Unchanged));
+        check(None, View { muted_new: 1, silenced: 1, ..none }, true, Withhold(Withheld::Silenced));
+        check(Some(told(&[1])), View { muted_known: 1, silenced: 1, ..none }, true, Withhold(Withheld::Silenced));
         let later = Timestamp::from_millis(11_000);
         let known = View { known_firing: 1, ..none };
         assert_eq!(decide(Some(&told(&[1])), known, true, 10_000, later), Send(Reason::Repeat));

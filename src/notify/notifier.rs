@@ -1,11 +1,16 @@
 //! The notifier: a clockless state machine from (published alert set, notification log, now) to what is sent.
 //!
 //! Its invariants: a firing message is followed by a resolved one (where `send_resolved` asks for it) even when the alert
-//! leaves the set, when its route changes or when it is muted by then; nothing is told twice inside `repeat_interval`;
+//! leaves the set, when its route changes or when it is muted by then (what ends under a silence is told when the silence
+//! is over); nothing is told twice inside `repeat_interval`;
 //! while [`Notifier::hold_until_ready`] holds, nothing is sent and absence is not taken for an ending.
 //!
 //! Deliberately absent: delivery. The notification log says what was handed to the outbox, which keeps it until the
 //! receiver has it.
+
+mod suppression;
+
+pub use suppression::{AlertGroup, Suppression};
 
 use super::decision::{Decision, Reason, Told, View, Withheld, decide};
 use super::group::Group;
@@ -13,9 +18,11 @@ use super::inhibit::Inhibitor;
 use super::matcher::print_labels;
 use super::notification::Notification;
 use super::routing::{Routing, SHORT_TIMING, Timing};
+use super::silence::SavedSilence;
+use super::silences::Silences;
 use crate::model::{Alert, AlertStatus, Labels, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 const NEVER: Timestamp = Timestamp::from_micros(i64::MAX);
@@ -24,6 +31,18 @@ const NEVER: Timestamp = Timestamp::from_micros(i64::MAX);
 type LogKey = (Arc<str>, usize, Arc<str>);
 /// A route's id and the group's labels.
 type GroupId = (String, Labels);
+
+/// What keeps an alert from being told; the first that holds, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Muted {
+    No,
+    ByTime,
+    Silenced,
+    Inhibited,
+}
+
+/// By fingerprint.
+type Mutes = BTreeMap<u64, Muted>;
 
 struct Known {
     alert: Arc<Alert>,
@@ -40,6 +59,7 @@ pub struct Notifier {
     log: BTreeMap<LogKey, Told>,
     decisions: BTreeMap<LogKey, Decision>,
     inhibitor: Inhibitor,
+    silences: Silences,
     generation: u64,
     held: bool,
     /// A set has been published; before that absence means nothing.
@@ -77,6 +97,7 @@ impl Notifier {
     pub fn new(routing: Arc<Routing>) -> Self {
         let mut notifier = Self {
             inhibitor: Inhibitor::new(routing.inhibit_rules.clone()),
+            silences: Silences::new(routing.silences.clone()),
             routing,
             route_by_id: BTreeMap::new(),
             known: BTreeMap::new(),
@@ -89,6 +110,7 @@ impl Notifier {
             next_due: NEVER,
         };
         notifier.index_routes();
+        notifier.schedule();
         notifier
     }
 
@@ -131,7 +153,7 @@ impl Notifier {
         if self.held || now < self.next_due {
             return Vec::new();
         }
-        if self.end_absent(now) {
+        if self.end_absent(now) | self.silences.advance(now) {
             self.wake_withheld(now);
         }
         let mut out = Vec::new();
@@ -153,16 +175,19 @@ impl Notifier {
     /// elsewhere is still told of its ending; what was told to a receiver that is gone is forgotten.
     pub fn reconfigure(&mut self, routing: Arc<Routing>, now: Timestamp) {
         self.routing = routing;
+        self.silences.configure(self.routing.silences.clone());
         self.rebuild(now);
     }
 
-    /// The groups and the notification log as bytes.
+    /// The groups, the notification log and the silences as bytes.
     pub fn snapshot(&self) -> Vec<u8> {
         let saved = Saved {
             groups: self.groups.iter().map(|(id, group)| (id.clone(), group.clone())).collect(),
             log: self.log.iter().map(|(key, told)| (key.clone(), told.clone())).collect(),
         };
-        postcard::to_stdvec(&saved).unwrap_or_default()
+        // Silences stand behind the rest: what was written before there were any ends there.
+        let bytes = postcard::to_stdvec(&saved).unwrap_or_default();
+        postcard::to_extend(&self.silences.save(), bytes).unwrap_or_default()
     }
 
     /// Takes up what [`Notifier::snapshot`] wrote, under the present routes.
@@ -170,8 +195,13 @@ impl Notifier {
     /// # Errors
     /// When the bytes are not a snapshot; then nothing is changed.
     pub fn restore(&mut self, bytes: &[u8], now: Timestamp) -> Result<(), String> {
-        let saved: Saved =
-            postcard::from_bytes(bytes).map_err(|error| format!("the notification log cannot be read: {error}"))?;
+        let (saved, rest): (Saved, _) = postcard::take_from_bytes(bytes)
+            .map_err(|error| format!("the notification log cannot be read: {error}"))?;
+        if !rest.is_empty() {
+            let silences: Vec<SavedSilence> =
+                postcard::from_bytes(rest).map_err(|error| format!("the silences cannot be read: {error}"))?;
+            self.silences.load(silences)?;
+        }
         self.groups = saved.groups.into_iter().collect();
         self.log = saved.log.into_iter().collect();
         // What the log says fires is known until the set or its absence says otherwise.
@@ -299,7 +329,8 @@ impl Notifier {
     }
 
     fn schedule(&mut self) {
-        self.next_due = self.groups.values().map(|group| group.next_flush).min().unwrap_or(NEVER);
+        let flushes = self.groups.values().map(|group| group.next_flush);
+        self.next_due = flushes.chain(self.silences.next_change()).min().unwrap_or(NEVER);
     }
 
     fn flush(&mut self, id: &GroupId, now: Timestamp, out: &mut Vec<Notification>) {
@@ -307,12 +338,20 @@ impl Notifier {
         let timing = timing_of(&self.routing, &self.route_by_id, &id.0);
         let route = self.route_by_id.get(&id.0).copied();
         let by_time = route.is_some_and(|route| self.routing.muted_by_time(route, now));
-        let muted: BTreeMap<u64, bool> = group
-            .members
-            .iter()
-            .map(|(fingerprint, alert)| (*fingerprint, by_time || self.inhibitor.mutes(&alert.labels)))
-            .collect();
-        group.withheld = muted.values().any(|muted| *muted);
+        let mute = |labels: &Labels| {
+            if by_time {
+                Muted::ByTime
+            } else if self.silences.silence(labels, now) {
+                Muted::Silenced
+            } else if self.inhibitor.mutes(labels) {
+                Muted::Inhibited
+            } else {
+                Muted::No
+            }
+        };
+        let muted: Mutes = group.members.iter().map(|(f, alert)| (*f, mute(&alert.labels))).collect();
+        group.withheld = muted.values().any(|muted| *muted != Muted::No);
+        let mut owed = BTreeSet::new();
         let routing = self.routing.clone();
         let integrations = routing.receiver(&group.receiver).map_or(&[][..], |receiver| &receiver.integrations);
         let (mut repeat_due, mut sent) = (None::<Timestamp>, false);
@@ -334,13 +373,22 @@ impl Notifier {
             } else if let Some(told) = self.log.get_mut(&key) {
                 // An ending that is not told (the receiver does not want it) is forgotten, so that the alert is news when
                 // it fires again.
-                told.firing.retain(|f, _| group.members.get(f).is_none_or(|a| a.status() == AlertStatus::Firing));
+                // What a silence holds back is kept until then.
+                let is_owed = |f: &u64| integration.send_resolved && muted.get(f) == Some(&Muted::Silenced);
+                told.firing.retain(|f, _| {
+                    group.members.get(f).is_none_or(|a| a.status() == AlertStatus::Firing) || is_owed(f)
+                });
+            }
+            if integration.send_resolved {
+                let told = self.log.get(&key).into_iter().flat_map(|told| told.firing.keys());
+                owed.extend(told.filter(|f| muted.get(f) == Some(&Muted::Silenced)));
             }
             match self.log.get(&key) {
                 Some(told) if told.firing.is_empty() => {
                     self.log.remove(&key);
                 }
-                Some(told) if !group.orphaned => {
+                // What is muted is not repeated: its group is looked at when that ends.
+                Some(told) if !group.orphaned && has_visible(&group, &muted) => {
                     let due = told.at.plus_millis(timing.repeat_interval_ms);
                     repeat_due = Some(repeat_due.map_or(due, |earlier| earlier.min(due)));
                 }
@@ -352,7 +400,7 @@ impl Notifier {
         if sent || !timing.eager || group.last_flush.is_none() {
             group.last_flush = Some(now);
         }
-        if group.after_flush(timing, repeat_due, now) {
+        if group.after_flush(timing, repeat_due, &owed, now) {
             for index in 0..integrations.len() {
                 self.decisions.remove(&(group.receiver.clone(), index, group.key.clone()));
             }
@@ -368,7 +416,7 @@ impl Notifier {
         index: usize,
         reason: Reason,
         send_resolved: bool,
-        muted: &BTreeMap<u64, bool>,
+        muted: &Mutes,
         now: Timestamp,
     ) -> Notification {
         let key = (group.receiver.clone(), index, group.key.clone());
@@ -380,9 +428,11 @@ impl Notifier {
         // What other groups under the same key told the same receiver stays as it is.
         let mut firing: BTreeMap<u64, Arc<Alert>> = before.cloned().unwrap_or_default();
         for (fingerprint, alert) in &group.members {
-            let hidden = muted.get(fingerprint).copied().unwrap_or(false);
+            let muted = muted.get(fingerprint).copied().unwrap_or(Muted::No);
+            let hidden = muted != Muted::No;
             match alert.status() {
                 AlertStatus::Firing if hidden => {}
+                AlertStatus::Resolved if muted == Muted::Silenced => {}
                 AlertStatus::Firing => {
                     if !knows(fingerprint) {
                         news.push(*fingerprint);
@@ -494,8 +544,13 @@ impl Notifier {
             group.last_flush = Some(now);
             group.next_flush = now;
             for fingerprint in lost {
+                let held = |group: &Group| group.members.get(&fingerprint).cloned();
+                let mut before = old.values().filter(|group| group.receiver == *receiver && group.key == *key);
                 if let Some(known) = self.known.get(&fingerprint) {
                     group.members.insert(fingerprint, known.alert.clone());
+                } else if let Some(ended) = before.find_map(held) {
+                    // A silence holds its ending back; it has left the set since.
+                    group.members.insert(fingerprint, ended);
                 } else if let Some(alert) = told.firing.get(&fingerprint) {
                     // It left the set while nobody held it: that is an ending.
                     let mut ended = Alert::clone(alert);
@@ -508,18 +563,29 @@ impl Notifier {
     }
 }
 
+/// Whether a member fires that is not muted.
+fn has_visible(group: &Group, muted: &Mutes) -> bool {
+    let mut firing = group.members.iter().filter(|(_, alert)| alert.status() == AlertStatus::Firing);
+    firing.any(|(fingerprint, _)| muted.get(fingerprint) == Some(&Muted::No))
+}
+
 /// The timing of a group's route; groups without a route (orphans) are eager.
 fn timing_of(routing: &Routing, route_by_id: &BTreeMap<String, usize>, id: &str) -> Timing {
     route_by_id.get(id).map_or(SHORT_TIMING, |at| routing.routes[*at].timing)
 }
 
 /// Counts a group's members as one receiver should see them.
-fn look(group: &Group, told: Option<&Told>, muted: &BTreeMap<u64, bool>, by_time: bool) -> View {
+fn look(group: &Group, told: Option<&Told>, muted: &Mutes, by_time: bool) -> View {
     let mut view = View { muted_by_time: by_time, ..View::default() };
     for (fingerprint, alert) in &group.members {
         let knows = told.is_some_and(|told| told.firing.contains_key(fingerprint));
-        let hidden = muted.get(fingerprint).copied().unwrap_or(false);
+        let muted = muted.get(fingerprint).copied().unwrap_or(Muted::No);
+        let hidden = muted != Muted::No;
+        if muted == Muted::Silenced && (knows || alert.status() == AlertStatus::Firing) {
+            view.silenced += 1;
+        }
         match (alert.status(), knows, hidden) {
+            (AlertStatus::Resolved, true, _) if muted == Muted::Silenced => view.muted_known += 1,
             (AlertStatus::Firing, false, false) => view.new_firing += 1,
             (AlertStatus::Firing, true, false) => view.known_firing += 1,
             (AlertStatus::Firing, true, true) => view.muted_known += 1,

@@ -5,7 +5,9 @@ mod http_options;
 mod mail;
 mod more_receivers;
 mod outbox;
+mod posted;
 mod receivers;
+mod silences;
 mod timeline;
 
 use super::*;

@@ -48,6 +48,8 @@ pub(super) fn subject(notification: &Notification) -> String {
 /// The alert's course in words: `value 0.12 since 10:01:02 UTC`, `after 1m5s, value 0.12 -> 0.01`.
 pub(super) fn course(alert: &Alert) -> String {
     match alert.resolved_at {
+        // A posted alert has no value.
+        None if alert.value_at_firing.is_nan() => format!("since {}", clock(alert.fired_at)),
         None => format!("value {} since {}", number(alert.value), clock(alert.fired_at)),
         Some(end) => {
             let lasted = duration(end.millis_since(alert.fired_at));
@@ -55,6 +57,7 @@ pub(super) fn course(alert: &Alert) -> String {
                 Some(value) => {
                     format!("after {lasted}, value {} -> {}", number(alert.value_at_firing), number(value))
                 }
+                None if alert.value_at_firing.is_nan() => format!("after {lasted}"),
                 None => format!("after {lasted}, value was {}", number(alert.value_at_firing)),
             }
         }
@@ -64,10 +67,12 @@ pub(super) fn course(alert: &Alert) -> String {
 /// Names and texts of the facts of an alert, for fields and tables.
 pub(super) fn facts(alert: &Alert) -> Vec<(&'static str, String)> {
     let mut facts = vec![("Since", moment(alert.fired_at))];
-    facts.push(("Value when it fired", number(alert.value_at_firing)));
+    if !alert.value_at_firing.is_nan() {
+        facts.push(("Value when it fired", number(alert.value_at_firing)));
+    }
     match alert.resolved_at {
         None => {
-            if alert.value != alert.value_at_firing {
+            if alert.value != alert.value_at_firing && !alert.value.is_nan() {
                 facts.push(("Value now", number(alert.value)));
             }
         }

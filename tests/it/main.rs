@@ -9,6 +9,7 @@
 )]
 
 mod alerts;
+mod amtool;
 mod browser;
 mod crash;
 mod dashboards;
@@ -24,5 +25,6 @@ mod ranks;
 mod receivers;
 mod reload;
 mod scrape;
+mod silences;
 mod simulation;
 mod sources;

@@ -34,6 +34,7 @@ pub(in crate::config) const HIDDEN: &str = "<secret>";
 pub(super) fn read(map: &mut MapReader<'_, '_>) -> NotifyConfig {
     let mut alertmanager = None;
     let mut exec_allowed = Vec::new();
+    let mut silences = Vec::new();
     let receivers = map.named("notify", |name, node, found| {
         let scalar = matches!(node.kind, Kind::Scalar { .. }) && !node.is_null();
         if name.value == "alertmanager" && (scalar || node.is_null()) {
@@ -44,10 +45,20 @@ pub(super) fn read(map: &mut MapReader<'_, '_>) -> NotifyConfig {
             exec_allowed = reader::one_or_list(node).iter().filter_map(|it| program(it, found)).collect();
             return None;
         }
+        // A mapping under this name is a receiver.
+        if name.value == "silences" && node.as_map().is_none() {
+            if !matches!(node.kind, Kind::Seq(_)) && !node.is_null() {
+                let _: Option<()> = reader::wrong(node, "silences", "a list of silences", found);
+            } else if !node.is_null() {
+                silences =
+                    reader::one_or_list(node).iter().filter_map(|one| super::silences::read(one, found)).collect();
+            }
+            return None;
+        }
         receiver(node, found)
     });
     let receivers = receivers.into_iter().map(|(name, value)| Named { name, value }).collect();
-    NotifyConfig { receivers, alertmanager, exec_allowed }
+    NotifyConfig { receivers, alertmanager, exec_allowed, silences }
 }
 
 /// A program that may be run: its whole path.

@@ -26,6 +26,8 @@ pub(super) struct Global {
     http: HttpOptions,
     /// `notify: {exec_allowed: ...}` of sidewatch.yaml.
     pub(super) exec_allowed: Vec<Spanned<String>>,
+    /// After how long a posted alert that names no end ends.
+    pub(super) resolve_timeout_ms: Option<i64>,
 }
 
 impl Default for Global {
@@ -36,6 +38,7 @@ impl Default for Global {
             pagerduty_url: None,
             http: http_config::literal(),
             exec_allowed: Vec::new(),
+            resolve_timeout_ms: None,
         }
     }
 }
@@ -44,8 +47,7 @@ impl Global {
     pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Self {
         let mut global = Self::default();
         let Some(mut map) = MapReader::new(node, "global", found) else { return global };
-        // How long an alert without an end lives; the alerts here always say their end.
-        map.duration_ms("resolve_timeout");
+        global.resolve_timeout_ms = map.duration_ms("resolve_timeout").map(|timeout| timeout.value);
         global.smtp = email::Smtp::read(&mut map);
         global.slack = slack::Access::read_global(&mut map);
         global.pagerduty_url = address(&mut map, "pagerduty_url");

@@ -8,6 +8,7 @@ mod build;
 mod checkpoints;
 mod core_task;
 mod evaluate;
+mod lint;
 mod probes;
 mod reload;
 mod run;
@@ -16,6 +17,7 @@ mod upkeep;
 mod watch;
 
 pub use build::{build, files_matching, rule_files};
+pub use lint::{lint, memory};
 pub use run::{Configured, ReadAgain, RunError, Started, run};
 
 pub use crate::engine::Parts;

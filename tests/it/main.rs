@@ -21,6 +21,7 @@ mod golden_path;
 mod harness;
 mod http;
 mod kills;
+mod lints;
 mod ranks;
 mod receivers;
 mod reload;

@@ -84,19 +84,28 @@ impl Memory {
 
     /// What a lane's Alertmanager is to be told again; what has ended long enough ago is forgotten first.
     pub(super) fn handed(&mut self, lane: &LaneId, now: Timestamp) -> Vec<Arc<Notification>> {
-        self.entries.retain(|_, kept| !kept.is_over(now));
-        let mine = self.entries.iter().filter(|((known, _), _)| known == lane);
-        let handed = mine.filter_map(|(_, kept)| match kept {
+        let over: Vec<Arc<str>> =
+            self.of(lane).filter(|(_, kept)| kept.is_over(now)).map(|(key, _)| key.clone()).collect();
+        for key in over {
+            self.entries.remove(&(lane.clone(), key));
+        }
+        let handed = self.of(lane).filter_map(|(_, kept)| match kept {
             Remembered::Handed { notification } => Some(notification.clone()),
             Remembered::Posted { .. } => None,
         });
         handed.collect()
     }
 
-    /// Lanes that have something to tell again.
+    /// Whether a lane has something to tell again.
     pub(super) fn hands_over(&self, lane: &LaneId) -> bool {
-        let handed = |kept: &Remembered| matches!(kept, Remembered::Handed { .. });
-        self.entries.iter().any(|((known, _), kept)| known == lane && handed(kept))
+        self.of(lane).any(|(_, kept)| matches!(kept, Remembered::Handed { .. }))
+    }
+
+    /// What is remembered of one lane, by group.
+    fn of<'a>(&'a self, lane: &'a LaneId) -> impl Iterator<Item = (&'a Arc<str>, &'a Remembered)> {
+        let first = (lane.clone(), Arc::from(""));
+        let entries = self.entries.range(first..).take_while(move |((known, _), _)| known == lane);
+        entries.map(|((_, key), kept)| (key, kept))
     }
 
     /// The lanes of which anything is remembered.

@@ -233,7 +233,7 @@ impl Engine {
         let batch = &batch;
         self.mappings.apply(batch, &mut self.store, now);
         self.recent.observe(now, batch);
-        self.rules.observe(now, batch, effects);
+        self.rules.observe(now, batch, &self.store, effects);
         self.checks.observe(now, batch);
         if let Some(source) = self.sources.get_mut(&batch.source) {
             source.events += batch.events.len() as u64;
@@ -290,7 +290,7 @@ impl Engine {
             self.store.tick(now);
         }
         let mut effects = Effects::default();
-        self.rules.tick(now, &mut effects);
+        self.rules.tick(now, &self.store, &mut effects);
         self.checks.tick(now);
         self.settle(now, effects);
     }

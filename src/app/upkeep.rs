@@ -68,5 +68,15 @@ fn figures(core: &mut Core, hits: u64) -> u64 {
     for (group, count) in &counters.failures {
         self_metrics::rule_evaluation_failures(group).absolute(*count);
     }
+    let rules = core.engine.rules();
+    let events = rules.event_counters().into_iter().flat_map(|(alert, counters)| {
+        counters.by_reason().into_iter().map(move |(reason, count)| (alert.clone(), reason, count))
+    });
+    let slos = rules.slo_counters().into_iter().flat_map(|(alert, counters)| {
+        counters.by_reason().into_iter().map(move |(reason, count)| (alert.clone(), reason, count))
+    });
+    for (alert, reason, count) in events.chain(slos).filter(|(_, _, count)| *count > 0) {
+        self_metrics::event_condition_unused(&alert, reason).absolute(count);
+    }
     now
 }

@@ -46,6 +46,7 @@ names! {
     ALERTS_FIRING = "sidewatch_alerts_firing", Gauge, Count, "Alerts that fire.";
     RULE_EVALUATIONS = "sidewatch_rule_evaluations_total", Counter, Count, "Evaluations of rules, by group and by what set them off.";
     RULE_EVALUATION_FAILURES = "sidewatch_rule_evaluation_failures_total", Counter, Count, "Evaluations of rules that failed, by group.";
+    EVENT_CONDITION_UNUSED = "sidewatch_event_condition_unused_total", Counter, Count, "Events and keys that a condition on events or an objective could not use as they came, by alert and reason.";
     CHECKPOINT_FAILURES = "sidewatch_checkpoint_failures_total", Counter, Count, "Checkpoints that could not be written.";
     CHECKPOINT_SECONDS = "sidewatch_checkpoint_seconds", Histogram, Seconds, "Time to write a checkpoint.";
     CONFIG_LAST_RELOAD_SUCCESSFUL = "sidewatch_config_last_reload_successful", Gauge, Count, "1 when the last attempt to read the configuration succeeded, else 0.";
@@ -115,6 +116,11 @@ pub fn scrapes_failed(source: &Arc<str>, reason: &'static str) -> Counter {
 /// Counter of rotations, truncations and lost files.
 pub fn source_file_resets(source: &Arc<str>, reason: &'static str) -> Counter {
     metrics::counter!(SOURCE_FILE_RESETS, "source" => Arc::clone(source), "reason" => reason)
+}
+
+/// Counter of what a condition on events could not use.
+pub fn event_condition_unused(alert: &Arc<str>, reason: &'static str) -> Counter {
+    metrics::counter!(EVENT_CONDITION_UNUSED, "alert" => Arc::clone(alert), "reason" => reason)
 }
 
 /// Counter of messages accepted by a receiver.

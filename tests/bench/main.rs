@@ -11,8 +11,12 @@
     reason = "a test says what is wrong by failing"
 )]
 
+mod alerting;
 mod decode;
 mod exposition;
+#[path = "../it/harness.rs"]
+#[allow(dead_code, reason = "a bench needs a part of it")]
+mod harness;
 mod http;
 mod rules;
 mod scrape;
@@ -20,6 +24,7 @@ mod scrape;
 fn main() {
     if !http::is_peer() {
         divan::main();
+        alerting::run();
     }
     http::run();
 }

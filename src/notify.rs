@@ -8,7 +8,7 @@
 //! Alerts are level-triggered: the notifier sees the whole set each time and misses nothing by missing a call. The outbox
 //! is edge-triggered: what it holds is delivered, superseded or listed as given up, and it survives a restart.
 //!
-//! Deliberately absent here: silences (a later layer), and receivers beyond webhook, Slack, mail and terminal.
+//! Deliberately absent here: silences (a later layer), and the receivers of Alertmanager that `check` names as not served.
 
 #[cfg(test)]
 mod tests;
@@ -19,16 +19,22 @@ mod courier;
 mod decision;
 mod deliver;
 mod email;
+mod exec;
 mod group;
+mod handover;
 mod http;
 mod inhibit;
 mod intervals;
 mod matcher;
+mod memory;
 mod notification;
 mod notifier;
 mod outbox;
+mod pagerduty;
+mod payload;
 mod receiver;
 mod render;
+mod resend;
 mod routing;
 mod slack;
 mod terminal;
@@ -43,6 +49,7 @@ pub use deliver::{Clock, Deliveries, DrainReport};
 pub use http::plain_client;
 pub use inhibit::InhibitRule;
 pub use matcher::{MatchOp, Matcher, parse as parse_matchers};
+pub use memory::Remembered;
 pub use notification::Notification;
 pub use notifier::{GroupView, Notifier};
 pub use outbox::{

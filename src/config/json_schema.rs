@@ -94,7 +94,10 @@ fn top() -> Vec<(&'static str, Value)> {
         (
             "notify",
             named(
-                &either(&[plain.clone(), reference("receiver")], "A receiver; under alertmanager: a file."),
+                &either(
+                    &[one_or_list(&plain, ""), reference("receiver")],
+                    "A receiver; under alertmanager: a file; under exec_allowed: programs that may be run.",
+                ),
                 "Receivers; the first is the default.",
             ),
         ),
@@ -415,10 +418,44 @@ fn receivers() -> Vec<Value> {
                 ("slack", reference("slack receiver")),
                 ("webhook", reference("webhook receiver")),
                 ("email", reference("email receiver")),
+                ("pagerduty", reference("pagerduty receiver")),
+                ("alertmanager", reference("alertmanager receiver")),
+                ("exec", reference("exec receiver")),
             ],
         ),
         object("terminal receiver", &[resolved()]),
-        object("slack receiver", &[slack_url, slack_file, ("channel", text("Another channel.")), resolved()]),
+        object(
+            "slack receiver",
+            &[
+                slack_url,
+                slack_file,
+                ("app_token", text("A bot's token, instead of a webhook's address.")),
+                ("app_token_file", text("A file that holds the bot's token.")),
+                ("app_url", text("Where the bot's messages go: chat.postMessage.")),
+                ("channel", text("Another channel.")),
+                ("update_message", flag("Whether a bot edits a group's first message.")),
+                resolved(),
+            ],
+        ),
+        object(
+            "pagerduty receiver",
+            &[
+                ("routing_key", text("The integration's key.")),
+                ("routing_key_file", text("A file that holds the key.")),
+                ("url", text("Where events go.")),
+                ("severity", text("critical, error, warning or info.")),
+                resolved(),
+            ],
+        ),
+        object("alertmanager receiver", &[("url", one_or_list(&text(""), "Alertmanagers.")), resolved()]),
+        object(
+            "exec receiver",
+            &[
+                ("command", one_or_list(&text(""), "The program's path and its arguments.")),
+                ("timeout", text("How long it may run.")),
+                resolved(),
+            ],
+        ),
         object(
             "webhook receiver",
             &[webhook_url, webhook_file, ("headers", texts("Headers of the request.")), resolved()],
@@ -448,7 +485,11 @@ mod tests {
 
     #[test]
     fn schema_and_reader_know_the_same_keys() {
+<<<<<<< HEAD
         let extra = "sources: {a: {unix: {path: x}}, b: {stdin: {}}, c: {scrape: {url: 'http://h/m', basic_auth: {username: u, password: p}, tls_config: {}, metric_relabel_configs: [{action: labeldrop, regex: x}]}}, d: {scrape: {targets: h:1, authorization: {credentials: c}}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}, B: {event: {rate_change: a, within: 1m}}, C: {event: {first_seen: data.a}}, D: {event: {gap: data.a}}, E: {slo: {good: {series: a_total}, total: b_total, target: 99%}}}\n";
+=======
+        let extra = "notify: {exec_allowed: /bin/true, x: {exec: {command: /bin/true}}, p: {pagerduty: {routing_key: k}}, a: {alertmanager: {url: 'http://am:9093'}}}\nsources: {a: {unix: {path: x}}, b: {stdin: {}}, c: {scrape: {url: 'http://h/m', basic_auth: {username: u, password: p}, tls_config: {}, metric_relabel_configs: [{action: labeldrop, regex: x}]}}, d: {scrape: {targets: h:1, authorization: {credentials: c}}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}, B: {event: {rate_change: a, within: 1m}}, C: {event: {first_seen: data.a}}, D: {event: {gap: data.a}}, E: {slo: {good: {series: a_total}, total: b_total, target: 99%}}}\n";
+>>>>>>> main
         for text in [include_str!("../../deploy/sidewatch.yaml"), extra] {
             let (config, found) = load_text("t.yaml", text, &Default::default(), &Overrides::default());
             assert!(config.is_some() && !found.has_errors(), "{found}");

@@ -488,6 +488,8 @@ pub struct NotifyConfig {
     pub receivers: Vec<Named<ReceiverConfig>>,
     /// A file in Alertmanager's format.
     pub alertmanager: Option<Spanned<String>>,
+    /// `exec_allowed:`: the programs that receivers may run, by their whole paths.
+    pub exec_allowed: Vec<Spanned<String>>,
 }
 
 /// One receiver of the short form.
@@ -513,6 +515,17 @@ pub enum ReceiverKind {
         /// `channel:`.
         channel: Option<String>,
     },
+    /// `slack: {app_token | app_token_file, app_url, channel, update_message}`: a bot.
+    SlackBot {
+        /// The bot's token.
+        token: SecretSource,
+        /// `app_url:`; Slack's chat.postMessage when absent.
+        url: Option<Spanned<String>>,
+        /// `channel:`.
+        channel: String,
+        /// `update_message:` (false): a group's later messages edit its first one.
+        update_message: bool,
+    },
     /// `webhook: {url | url_file, headers}`: Alertmanager's payload version 4.
     Webhook {
         /// The address.
@@ -534,6 +547,27 @@ pub enum ReceiverKind {
         password: Option<SecretSource>,
         /// `require_tls:` (true for hosts that are not loopback).
         require_tls: Option<bool>,
+    },
+    /// `pagerduty: {routing_key | routing_key_file, url, severity}`: Events API version 2.
+    PagerDuty {
+        /// The integration's key.
+        key: SecretSource,
+        /// `url:`; PagerDuty's own when absent.
+        url: Option<Spanned<String>>,
+        /// `severity:` (error).
+        severity: Option<String>,
+    },
+    /// `alertmanager: {url}`: alerts are handed over to one or more Alertmanagers.
+    Alertmanager {
+        /// Their addresses.
+        urls: Vec<SecretSource>,
+    },
+    /// `exec: {command, timeout}`: a program of [`NotifyConfig::exec_allowed`] and its arguments.
+    Exec {
+        /// The program's path and its arguments.
+        command: Vec<Spanned<String>>,
+        /// `timeout:` in milliseconds (10 s).
+        timeout_ms: Option<i64>,
     },
 }
 

@@ -39,6 +39,9 @@ pub fn show(config: &Config) -> String {
     map.add("rules", texts(&config.rules));
     map.raw("bundled_rules", config.bundled_rules);
     let Map(mut notify) = named(&config.notify.receivers, receiver) else { return String::new() };
+    if !config.notify.exec_allowed.is_empty() {
+        notify.push(("exec_allowed".into(), texts(&config.notify.exec_allowed)));
+    }
     if let Some(file) = &config.notify.alertmanager {
         notify.push(("alertmanager".into(), text(&file.value)));
     }
@@ -378,6 +381,34 @@ fn receiver(receiver: &ReceiverConfig) -> Yaml {
             // A header's value is often a token.
             map.map("headers", headers.iter().map(|(name, _)| (name.clone(), Text(HIDDEN.into()))).collect());
             "webhook"
+        }
+        ReceiverKind::SlackBot { token, url, channel, update_message } => {
+            secret(&mut map, "app_token", token);
+            map.text("app_url", url.as_ref().map(|url| &url.value));
+            map.add("channel", text(channel));
+            map.raw("update_message", update_message);
+            "slack"
+        }
+        ReceiverKind::PagerDuty { key, url, severity } => {
+            secret(&mut map, "routing_key", key);
+            map.text("url", url.as_ref().map(|url| &url.value));
+            map.text("severity", severity.as_ref());
+            "pagerduty"
+        }
+        ReceiverKind::Alertmanager { urls } => {
+            let shown = |url: &SecretSource| match url {
+                SecretSource::Inline(url) => text(&without_password(url.value.expose())),
+                SecretSource::File(path) => text(&path.value),
+            };
+            map.add("url", Seq(urls.iter().map(shown).collect()));
+            "alertmanager"
+        }
+        ReceiverKind::Exec { command, timeout_ms } => {
+            map.add("command", texts(command));
+            if let Some(timeout_ms) = timeout_ms {
+                map.raw("timeout", duration(*timeout_ms));
+            }
+            "exec"
         }
         ReceiverKind::Email { to, from, smtp, username, password, require_tls } => {
             map.add("to", texts(to));

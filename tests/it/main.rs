@@ -21,6 +21,7 @@ mod harness;
 mod http;
 mod kills;
 mod ranks;
+mod receivers;
 mod reload;
 mod scrape;
 mod simulation;

@@ -10,7 +10,7 @@
 //!
 //! [`Silences`] hold back what people know already; [`PostedAlerts`] are alerts that others send.
 //!
-//! Deliberately absent here: receivers beyond webhook, Slack, mail and terminal.
+//! Deliberately absent here: the receivers of Alertmanager that `check` names as not served.
 
 #[cfg(test)]
 mod tests;
@@ -21,18 +21,24 @@ mod courier;
 mod decision;
 mod deliver;
 mod email;
+mod exec;
 mod group;
+mod handover;
 mod http;
 mod inhibit;
 mod intervals;
 mod matcher;
+mod memory;
 mod notification;
 mod notifier;
 mod original;
 mod outbox;
+mod pagerduty;
+mod payload;
 mod posted;
 mod receiver;
 mod render;
+mod resend;
 mod routing;
 mod silence;
 mod silence_window;
@@ -50,6 +56,7 @@ pub use deliver::{Clock, Deliveries, DrainReport};
 pub use http::plain_client;
 pub use inhibit::InhibitRule;
 pub use matcher::{MatchOp, Matcher, parse as parse_matchers};
+pub use memory::Remembered;
 pub use notification::Notification;
 pub use notifier::{AlertGroup, GroupView, Notifier, Suppression};
 pub use outbox::{

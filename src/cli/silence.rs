@@ -365,7 +365,7 @@ mod tests {
             "matchers": [{"name": "a", "value": "b|c", "isRegex": true}, {"name": "d", "value": "", "isEqual": false}],
         });
         let expected = "\
-ID    STATE   FROM (UTC)        UNTIL (UTC)       BY  MATCHERS         COMMENT
+ID    STATE   FROM (UTC)        UNTIL (UTC)       BY  MATCHERS        COMMENT
 0000  active  2026-11-21 07:00  2026-11-21 09:00  me  a=~\"b|c\" d!=\"\"  because
 ";
         assert_eq!(table(&[&silence], false), expected);

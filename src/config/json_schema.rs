@@ -1,6 +1,8 @@
 //! The JSON Schema (2020-12) of sidewatch.yaml, for editors. Each mapping that the reader knows is a definition with the
 //! reader's name for it; a test holds the keys of both against each other.
 
+mod scrape;
+
 use serde_json::{Map, Value, json};
 
 /// The schema as text.
@@ -93,8 +95,8 @@ fn top() -> Vec<(&'static str, Value)> {
             "notify",
             named(
                 &either(
-                    &[plain.clone(), reference("receiver"), one_or_list(&reference("silence"), "")],
-                    "A receiver; under alertmanager: a file; under silences: a list.",
+                    &[one_or_list(&plain, ""), reference("receiver"), one_or_list(&reference("silence"), "")],
+                    "A receiver; under alertmanager: a file; under exec_allowed: programs that may be run; under silences: a list.",
                 ),
                 "Receivers; the first is the default.",
             ),
@@ -130,8 +132,15 @@ fn definitions() -> Map<String, Value> {
         ),
         limits(),
     ];
-    let all = definitions.into_iter().chain(sources()).chain(metrics()).chain(health()).chain(alerts());
-    let all = all.chain(receivers()).chain(silences());
+    let all = definitions
+        .into_iter()
+        .chain(sources())
+        .chain(scrape::definitions())
+        .chain(metrics())
+        .chain(health())
+        .chain(alerts())
+        .chain(receivers())
+        .chain(silences());
     all.map(|schema| (schema["title"].as_str().unwrap_or_default().replace(' ', "_"), schema)).collect()
 }
 
@@ -206,6 +215,7 @@ fn sources() -> Vec<Value> {
                 ("file", either(&[text(""), reference("file source")], "A file that grows.")),
                 ("unix", either(&[text(""), reference("unix source")], "A unix stream socket.")),
                 ("tcp", either(&[text(""), reference("tcp source")], "A TCP listener.")),
+                ("scrape", either(&[text(""), reference("scrape source")], "Metrics fetched over HTTP.")),
                 ("memory", none.clone()),
                 ("demo", none.clone()),
                 ("none", none),
@@ -311,9 +321,14 @@ fn metrics() -> Vec<Value> {
     ]
 }
 
+fn source() -> (&'static str, Value) {
+    ("source", one_or_list(&text(""), "Configured sources: their events count, and only their loss pauses this."))
+}
+
 fn health() -> Vec<Value> {
     let mut heartbeat = selection();
     heartbeat.push(("within", time("The longest silence.")));
+    heartbeat.push(source());
     vec![
         object(
             "health check",
@@ -341,15 +356,48 @@ fn health() -> Vec<Value> {
 fn alerts() -> Vec<Value> {
     let threshold = || json!({"type": ["string", "number"], "description": "5%, 500ms, 10."});
     let path = text("A path or a label.");
+    let part = |description: &str| {
+        let description =
+            format!("{description} Events (a pattern, {{match, where}}) or counters (a selector, {{series}}).");
+        either(&[selector(), reference("slo series")], &description)
+    };
     let mut event = selection();
     event.extend([
         ("count", json!({"type": ["string", "integer"], "description": "\">= 5\""})),
         ("absent", selector()),
+        (
+            "rate_change",
+            either(
+                &[selector()],
+                "Far more or fewer of these events in a window than in the windows before. Ends when a whole window lies within \
+                 the threshold again; a change that stays becomes the baseline after half of its time.",
+            ),
+        ),
+        ("baseline", time("rate_change: how far back the windows reach (20 windows).")),
+        ("direction", one_of(&["up", "down", "both"], "rate_change: which changes count (both).")),
+        ("threshold", number("rate_change: robust deviations from the median of the baseline (3.5).")),
+        ("min_samples", integer("rate_change: windows heard in full before anything is concluded (8).")),
+        (
+            "floor",
+            json!({"type": ["string", "number"], "description": "rate_change: the least deviation assumed: a share of the median (10%) or events of a window."}),
+        ),
+        ("lateness", time("rate_change: how long a window waits for late events (a tenth of it, at most 5s).")),
+        ("first_seen", text("The path of a value that was never seen within `for`. Ends `within` (15m) after it was seen.")),
+        ("for", time("first_seen: how long a value is remembered (7d).")),
+        ("learn", time("first_seen: after the first event, values are only remembered for so long (1h).")),
+        (
+            "gap",
+            text(
+                "The path of a number that should grow by one. Fires when numbers left out do not come `within` (30s); ends when all \
+                 of them came after all, when the number starts anew, or after an hour.",
+            ),
+        ),
         ("keys", one_or_list(&text(""), "Keys that must be heard from.")),
         ("sequence", json!({"type": "array", "minItems": 2, "items": selector()})),
         ("missing", one_of(&["last"], "Fires when the last step did not come.")),
         ("by", one_or_list(&path, "Each value is a case of its own.")),
         ("within", time("The window.")),
+        source(),
     ]);
     vec![
         object(
@@ -358,6 +406,7 @@ fn alerts() -> Vec<Value> {
                 ("metric", text("A metric against a threshold.")),
                 ("event", reference("event condition")),
                 ("expr", text("PromQL.")),
+                ("slo", reference("slo")),
                 ("of", text("The metric that it is a share of.")),
                 ("stat", text("rate, increase, last, avg, min, max, sum, p50, p90, p99, ...")),
                 ("over", time("The window.")),
@@ -377,6 +426,18 @@ fn alerts() -> Vec<Value> {
             ],
         ),
         object("event condition", &event),
+        object(
+            "slo",
+            &[
+                ("good", part("What is good.")),
+                ("error", part("What is bad, in place of good.")),
+                ("total", part("All of it.")),
+                ("target", json!({"type": ["string", "number"], "description": "99.9% or 0.999."})),
+                ("window", time("The time that the error budget is for (30d).")),
+                source(),
+            ],
+        ),
+        object("slo series", &[("series", text("A PromQL selector of counters."))]),
     ]
 }
 
@@ -393,10 +454,44 @@ fn receivers() -> Vec<Value> {
                 ("slack", reference("slack receiver")),
                 ("webhook", reference("webhook receiver")),
                 ("email", reference("email receiver")),
+                ("pagerduty", reference("pagerduty receiver")),
+                ("alertmanager", reference("alertmanager receiver")),
+                ("exec", reference("exec receiver")),
             ],
         ),
         object("terminal receiver", &[resolved()]),
-        object("slack receiver", &[slack_url, slack_file, ("channel", text("Another channel.")), resolved()]),
+        object(
+            "slack receiver",
+            &[
+                slack_url,
+                slack_file,
+                ("app_token", text("A bot's token, instead of a webhook's address.")),
+                ("app_token_file", text("A file that holds the bot's token.")),
+                ("app_url", text("Where the bot's messages go: chat.postMessage.")),
+                ("channel", text("Another channel.")),
+                ("update_message", flag("Whether a bot edits a group's first message.")),
+                resolved(),
+            ],
+        ),
+        object(
+            "pagerduty receiver",
+            &[
+                ("routing_key", text("The integration's key.")),
+                ("routing_key_file", text("A file that holds the key.")),
+                ("url", text("Where events go.")),
+                ("severity", text("critical, error, warning or info.")),
+                resolved(),
+            ],
+        ),
+        object("alertmanager receiver", &[("url", one_or_list(&text(""), "Alertmanagers.")), resolved()]),
+        object(
+            "exec receiver",
+            &[
+                ("command", one_or_list(&text(""), "The program's path and its arguments.")),
+                ("timeout", text("How long it may run.")),
+                resolved(),
+            ],
+        ),
         object(
             "webhook receiver",
             &[webhook_url, webhook_file, ("headers", texts("Headers of the request.")), resolved()],
@@ -427,7 +522,7 @@ mod tests {
     #[test]
     fn schema_and_reader_know_the_same_keys() {
         let silence = "notify: {silences: [{matchers: a=b, starts: 2026-01-01, ends: 2026-01-02, time_interval: {weekdays: monday, times: [{start_time: '01:00', end_time: '02:00'}]}, comment: c}]}\n";
-        let extra = "sources: {a: {unix: {path: x}}, b: {stdin: {}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}}\n";
+        let extra = "notify: {exec_allowed: /bin/true, x: {exec: {command: /bin/true}}, p: {pagerduty: {routing_key: k}}, a: {alertmanager: {url: 'http://am:9093'}}}\nsources: {a: {unix: {path: x}}, b: {stdin: {}}, c: {scrape: {url: 'http://h/m', basic_auth: {username: u, password: p}, tls_config: {}, metric_relabel_configs: [{action: labeldrop, regex: x}]}}, d: {scrape: {targets: h:1, authorization: {credentials: c}}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}, B: {event: {rate_change: a, within: 1m}}, C: {event: {first_seen: data.a}}, D: {event: {gap: data.a}}, E: {slo: {good: {series: a_total}, total: b_total, target: 99%}}}\n";
         for text in [include_str!("../../deploy/sidewatch.yaml"), extra, silence] {
             let (config, found) = load_text("t.yaml", text, &Default::default(), &Overrides::default());
             assert!(config.is_some() && !found.has_errors(), "{found}");

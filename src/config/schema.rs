@@ -3,8 +3,14 @@
 //! Every value that a later check may complain about keeps its place ([`Spanned`]). The rooms that give a part its
 //! meaning compile it into types of their own (mapping, rules, health, notify, source).
 
+mod conditions;
+mod scrape;
 mod silence;
 
+pub use conditions::{
+    Comparison, Direction, EventCondition, EventConditionKind, Floor, RateChange, SloConfig, SloSeries,
+};
+pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
 pub use silence::{IntervalConfig, SilenceConfig, SilenceTimes};
 
 use super::{Span, Spanned};
@@ -186,6 +192,8 @@ pub enum Transport {
         /// Address to bind.
         listen: Spanned<String>,
     },
+    /// `scrape: URL` or `scrape: {...}`: metrics that are fetched, not events.
+    Scrape(Box<ScrapeConfig>),
     /// `memory: {}`: programs that embed the library push batches themselves.
     Memory,
     /// `demo: {}`: a shop's event stream with faults, made up as it goes.
@@ -392,6 +400,8 @@ pub enum HealthKind {
         selector: EventSelector,
         /// `within:` in milliseconds.
         within_ms: i64,
+        /// `source:`: the configured sources that it comes from; empty for those that it was heard from.
+        sources: Vec<Spanned<String>>,
     },
     /// PromQL: fails while the result is not empty (a comparison), or a scalar is not 0.
     Expr {
@@ -416,7 +426,7 @@ pub enum HealthKind {
 /// One entry of `alerts:`, the short form.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AlertConfig {
-    /// Exactly one of metric, event, expr.
+    /// Exactly one of metric, event, expr, slo.
     pub kind: AlertKind,
     /// `for:` in milliseconds (0).
     pub for_ms: i64,
@@ -462,6 +472,8 @@ pub enum AlertKind {
     Event(EventCondition),
     /// PromQL.
     Expr(Spanned<String>),
+    /// A service level objective.
+    Slo(SloConfig),
 }
 
 /// How a value is held against a threshold.
@@ -474,60 +486,6 @@ pub enum ThresholdOp {
     AtMost,
 }
 
-/// `event:` of an alert.
-#[derive(Clone, Debug, PartialEq)]
-pub struct EventCondition {
-    /// Which condition.
-    pub kind: EventConditionKind,
-    /// `by:`: each value of these is a case of its own.
-    pub by: Vec<Spanned<FieldPath>>,
-    /// `within:` in milliseconds.
-    pub within_ms: i64,
-    /// The place of the mapping.
-    pub span: Span,
-}
-
-/// The event conditions of this build.
-#[derive(Clone, Debug, PartialEq)]
-pub enum EventConditionKind {
-    /// `match` + `count: ">= 5"`.
-    Count {
-        /// Which events.
-        selector: EventSelector,
-        /// One of `>= > <= < == !=`.
-        comparison: Comparison,
-        /// The number compared with.
-        count: u64,
-    },
-    /// `absent:`: none came for `within`, for each key seen (and each of `keys`).
-    Absent {
-        /// Which events.
-        selector: EventSelector,
-        /// `keys:`: keys that must be heard from even if never seen (for one `by` path).
-        keys: Vec<String>,
-    },
-    /// `sequence: [a, b]`: with `missing: last`, fires when a came and b did not within the time; without, when all
-    /// came in order.
-    Sequence {
-        /// The steps in order; at least two.
-        steps: Vec<EventSelector>,
-        /// `missing: last`.
-        missing_last: bool,
-    },
-}
-
-/// A comparison of a count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the operators >= > <= < == !=")]
-pub enum Comparison {
-    AtLeast,
-    MoreThan,
-    AtMost,
-    LessThan,
-    Equal,
-    NotEqual,
-}
-
 /// `notify:`: receivers of the short form, the first is the default; `alertmanager: FILE` beside or instead.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NotifyConfig {
@@ -535,6 +493,8 @@ pub struct NotifyConfig {
     pub receivers: Vec<Named<ReceiverConfig>>,
     /// A file in Alertmanager's format.
     pub alertmanager: Option<Spanned<String>>,
+    /// `exec_allowed:`: the programs that receivers may run, by their whole paths.
+    pub exec_allowed: Vec<Spanned<String>>,
     /// `silences:`, silences and maintenance windows.
     pub silences: Vec<SilenceConfig>,
 }
@@ -562,6 +522,17 @@ pub enum ReceiverKind {
         /// `channel:`.
         channel: Option<String>,
     },
+    /// `slack: {app_token | app_token_file, app_url, channel, update_message}`: a bot.
+    SlackBot {
+        /// The bot's token.
+        token: SecretSource,
+        /// `app_url:`; Slack's chat.postMessage when absent.
+        url: Option<Spanned<String>>,
+        /// `channel:`.
+        channel: String,
+        /// `update_message:` (false): a group's later messages edit its first one.
+        update_message: bool,
+    },
     /// `webhook: {url | url_file, headers}`: Alertmanager's payload version 4.
     Webhook {
         /// The address.
@@ -583,6 +554,27 @@ pub enum ReceiverKind {
         password: Option<SecretSource>,
         /// `require_tls:` (true for hosts that are not loopback).
         require_tls: Option<bool>,
+    },
+    /// `pagerduty: {routing_key | routing_key_file, url, severity}`: Events API version 2.
+    PagerDuty {
+        /// The integration's key.
+        key: SecretSource,
+        /// `url:`; PagerDuty's own when absent.
+        url: Option<Spanned<String>>,
+        /// `severity:` (error).
+        severity: Option<String>,
+    },
+    /// `alertmanager: {url}`: alerts are handed over to one or more Alertmanagers.
+    Alertmanager {
+        /// Their addresses.
+        urls: Vec<SecretSource>,
+    },
+    /// `exec: {command, timeout}`: a program of [`NotifyConfig::exec_allowed`] and its arguments.
+    Exec {
+        /// The program's path and its arguments.
+        command: Vec<Spanned<String>>,
+        /// `timeout:` in milliseconds (10 s).
+        timeout_ms: Option<i64>,
     },
 }
 

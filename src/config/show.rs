@@ -1,5 +1,7 @@
 //! The effective configuration as YAML that `load` reads back.
 
+mod conditions;
+mod scrape;
 mod silences;
 
 use super::expand::escape;
@@ -38,6 +40,9 @@ pub fn show(config: &Config) -> String {
     map.add("rules", texts(&config.rules));
     map.raw("bundled_rules", config.bundled_rules);
     let Map(mut notify) = named(&config.notify.receivers, receiver) else { return String::new() };
+    if !config.notify.exec_allowed.is_empty() {
+        notify.push(("exec_allowed".into(), texts(&config.notify.exec_allowed)));
+    }
     if let Some(file) = &config.notify.alertmanager {
         notify.push(("alertmanager".into(), text(&file.value)));
     }
@@ -61,6 +66,20 @@ pub fn show(config: &Config) -> String {
     map.add("limits", limits(&config.limits));
     let mut out = String::new();
     block(&map.0, 0, &mut out);
+    out
+}
+
+/// A condition as it was configured, every key written out: two that are written alike mean the same.
+pub fn show_condition(condition: &EventCondition) -> String {
+    let mut out = String::new();
+    flow(&conditions::event(condition), &mut out);
+    out
+}
+
+/// An objective, likewise.
+pub fn show_slo(slo: &SloConfig) -> String {
+    let mut out = String::new();
+    flow(&conditions::slo(slo), &mut out);
     out
 }
 
@@ -153,6 +172,7 @@ fn source(source: &SourceConfig) -> Yaml {
         }
         Transport::Unix { path } => ("unix", fields([("path", text(&path.value))])),
         Transport::Tcp { listen } => ("tcp", fields([("listen", text(&listen.value))])),
+        Transport::Scrape(config) => ("scrape", scrape::scrape(config)),
         Transport::Memory => ("memory", Map(Vec::new())),
         Transport::Demo => ("demo", Map(Vec::new())),
         Transport::None => ("none", Map(Vec::new())),
@@ -289,10 +309,11 @@ fn label(label: &LabelConfig) -> Yaml {
 fn health(check: &HealthConfig) -> Yaml {
     let mut map = Fields::default();
     match &check.kind {
-        HealthKind::Event { selector, within_ms } => {
+        HealthKind::Event { selector, within_ms, sources } => {
             let mut inner = Fields::default();
             select(&mut inner, selector);
             inner.raw("within", duration(*within_ms));
+            inner.list("source", sources.iter().map(|source| text(&source.value)).collect());
             map.add("event", Map(inner.0));
         }
         HealthKind::Expr { expr } => map.add("expr", text(&expr.value)),
@@ -334,7 +355,8 @@ fn alert(alert: &AlertConfig) -> Yaml {
             };
             map.text(op, Some(&threshold.value));
         }
-        AlertKind::Event(condition) => map.add("event", event(condition)),
+        AlertKind::Event(condition) => map.add("event", conditions::event(condition)),
+        AlertKind::Slo(slo) => map.add("slo", conditions::slo(slo)),
         AlertKind::Expr(expr) => map.text("expr", Some(&expr.value)),
     }
     map.raw("for", duration(alert.for_ms));
@@ -346,37 +368,6 @@ fn alert(alert: &AlertConfig) -> Yaml {
     if !alert.notify.is_empty() {
         map.add("notify", texts(&alert.notify));
     }
-    Map(map.0)
-}
-
-fn event(condition: &EventCondition) -> Yaml {
-    let mut map = Fields::default();
-    match &condition.kind {
-        EventConditionKind::Count { selector, comparison, count } => {
-            select(&mut map, selector);
-            let operator = match comparison {
-                Comparison::AtLeast => ">=",
-                Comparison::MoreThan => ">",
-                Comparison::AtMost => "<=",
-                Comparison::LessThan => "<",
-                Comparison::Equal => "==",
-                Comparison::NotEqual => "!=",
-            };
-            map.add("count", Text(format!("{operator} {count}")));
-        }
-        EventConditionKind::Absent { selector: absent, keys } => {
-            map.add("absent", selector(absent));
-            map.list("keys", keys.iter().map(|key| text(key)).collect());
-        }
-        EventConditionKind::Sequence { steps, missing_last } => {
-            map.add("sequence", Seq(steps.iter().map(selector).collect()));
-            if *missing_last {
-                map.raw("missing", "last");
-            }
-        }
-    }
-    map.list("by", paths(&condition.by));
-    map.raw("within", duration(condition.within_ms));
     Map(map.0)
 }
 
@@ -394,6 +385,34 @@ fn receiver(receiver: &ReceiverConfig) -> Yaml {
             // A header's value is often a token.
             map.map("headers", headers.iter().map(|(name, _)| (name.clone(), Text(HIDDEN.into()))).collect());
             "webhook"
+        }
+        ReceiverKind::SlackBot { token, url, channel, update_message } => {
+            secret(&mut map, "app_token", token);
+            map.text("app_url", url.as_ref().map(|url| &url.value));
+            map.add("channel", text(channel));
+            map.raw("update_message", update_message);
+            "slack"
+        }
+        ReceiverKind::PagerDuty { key, url, severity } => {
+            secret(&mut map, "routing_key", key);
+            map.text("url", url.as_ref().map(|url| &url.value));
+            map.text("severity", severity.as_ref());
+            "pagerduty"
+        }
+        ReceiverKind::Alertmanager { urls } => {
+            let shown = |url: &SecretSource| match url {
+                SecretSource::Inline(url) => text(&without_password(url.value.expose())),
+                SecretSource::File(path) => text(&path.value),
+            };
+            map.add("url", Seq(urls.iter().map(shown).collect()));
+            "alertmanager"
+        }
+        ReceiverKind::Exec { command, timeout_ms } => {
+            map.add("command", texts(command));
+            if let Some(timeout_ms) = timeout_ms {
+                map.raw("timeout", duration(*timeout_ms));
+            }
+            "exec"
         }
         ReceiverKind::Email { to, from, smtp, username, password, require_tls } => {
             map.add("to", texts(to));

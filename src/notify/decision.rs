@@ -154,6 +154,7 @@ mod tests {
             value: 1.0,
             value_at_resolve: None,
             generator_url: String::new(),
+            context: Default::default(),
         });
         let firing = fingerprints.iter().map(|fingerprint| (*fingerprint, alert.clone())).collect();
         Told { at: Timestamp::from_millis(1_000), since: Timestamp::from_millis(1_000), firing }

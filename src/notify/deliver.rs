@@ -3,6 +3,7 @@
 use super::courier::Courier;
 use super::notification::Notification;
 use super::outbox::{LaneId, Next, Outbox, OutboxStatus, Outcome};
+use super::resend::Resend;
 use super::routing::Routing;
 use crate::model::Timestamp;
 use crate::telemetry::self_metrics;
@@ -214,6 +215,7 @@ impl Shared {
     async fn work(self: Arc<Self>, lane: LaneId, stop: CancellationToken) -> LaneId {
         let bell = self.bell(&lane);
         let mut failing = false;
+        let mut resend = Resend::default();
         loop {
             let now = (self.clock)();
             let next = self.outbox().next(&lane, now);
@@ -222,10 +224,16 @@ impl Shared {
                     // Should this task be cut off here, the message waits again.
                     let guard = Abandon { shared: &self, lane: &lane };
                     let routing = self.routing.load_full();
-                    let sending = self.courier.deliver(&routing, &attempt.notification, now);
-                    let outcome = tokio::time::timeout(ATTEMPT_TIMEOUT, sending).await.unwrap_or_else(|_| {
-                        Outcome::Retry { error: "the receiver hung and was cut off".into(), retry_after_ms: None }
-                    });
+                    let told = &attempt.notification;
+                    let earlier = resend.begin(&mut self.outbox(), &routing, &lane, told);
+                    let sending = self.courier.deliver_after(&routing, told, earlier.as_ref(), now);
+                    let cut_off = "the receiver hung and was cut off";
+                    let (outcome, remember) = tokio::time::timeout(ATTEMPT_TIMEOUT, sending)
+                        .await
+                        .unwrap_or_else(|_| (Outcome::Retry { error: cut_off.into(), retry_after_ms: None }, None));
+                    if let Some(what) = remember {
+                        self.outbox().remember(&lane, &told.group_key, what);
+                    }
                     let now = (self.clock)();
                     say(&lane, &outcome, &mut failing);
                     count(&lane.0, &outcome, now.millis_since(attempt.notification.at));
@@ -235,6 +243,20 @@ impl Shared {
                 }
                 Next::Wait(_) if stop.is_cancelled() => return lane,
                 Next::Wait(until) => {
+                    let handed = resend.due(&mut self.outbox(), &lane, now);
+                    if let Some(handed) = handed {
+                        let routing = self.routing.load_full();
+                        let again = self.courier.hand_over_again(&routing, &lane, &handed, now);
+                        let again = tokio::time::timeout(ATTEMPT_TIMEOUT, again).await;
+                        if let Ok(Some(outcome)) = again {
+                            say(&lane, &outcome, &mut failing);
+                            if !matches!(outcome, Outcome::Delivered(_)) {
+                                self_metrics::notifications_failed(&lane.0, "resend").increment(1);
+                            }
+                        }
+                        continue;
+                    }
+                    let until = [until, resend.next()].into_iter().flatten().min();
                     let sleep = until.map_or(LONGEST_SLEEP, |until| {
                         Duration::from_micros(until.micros_since(now).max(0).unsigned_abs()).min(LONGEST_SLEEP)
                     });

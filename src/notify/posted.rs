@@ -152,6 +152,7 @@ impl PostedAlerts {
             value: f64::NAN,
             value_at_resolve: None,
             generator_url: posted.generator_url,
+            context: Default::default(),
         };
         let same = known.is_some_and(|held| {
             let old = &*held.alert;

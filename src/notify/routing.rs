@@ -122,13 +122,15 @@ impl Routing {
         };
         let mut usable = true;
         for named in &config.receivers {
-            match receiver::from_short_form(named, found) {
+            match receiver::from_short_form(named, &config.exec_allowed, found) {
                 Some(receiver) => routing.receivers.push(receiver),
                 None => usable = false,
             }
         }
         match alertmanager_file {
-            Some((file, text)) => usable &= alertmanager::read_into(&mut routing, file, text, found),
+            Some((file, text)) => {
+                usable &= alertmanager::read_into(&mut routing, file, text, &config.exec_allowed, found)
+            }
             None => {
                 if routing.receivers.is_empty() && config.receivers.is_empty() {
                     routing.receivers.push(Receiver::terminal("terminal"));

@@ -1,6 +1,9 @@
 //! Tests of the room. State machines are driven through timelines in virtual time.
 
 mod alertmanager_format;
+mod http_options;
+mod mail;
+mod more_receivers;
 mod outbox;
 mod posted;
 mod receivers;
@@ -28,6 +31,7 @@ fn alert(text: &str, at: Timestamp) -> Alert {
         value: 1.0,
         value_at_resolve: None,
         generator_url: "http://sidewatch/graph?g0.expr=x+%3E+0&g0.tab=1".into(),
+        context: Default::default(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Evaluation of a group's rules: a pure function of a storage.
 
 use super::alert_state::{AlertStates, Present, RecordedSample, Scope, Step, Transition, step};
+use super::evidence;
 use super::expression::Expression;
 use super::rule::{Alerting, Group, Rule, Settings, alert_data, expand};
 use crate::model::{Label, Labels, METRIC_NAME, Timestamp};
@@ -70,6 +71,8 @@ pub(super) struct Outcome {
     pub transitions: Vec<Transition>,
     pub samples: Vec<RecordedSample>,
     pub error: Option<String>,
+    /// What goes to an objective.
+    pub fed: Vec<(Labels, f64)>,
 }
 
 impl EvalJob {
@@ -105,9 +108,10 @@ impl EvalJob {
         let mut results = Vec::with_capacity(self.rules.len());
         for job in &self.rules {
             let rule = &self.group.rules[job.index];
-            let outcome = match &rule.alerting {
-                Some(alerting) => self.alert(rule, alerting, job, &overlay, options),
-                None => self.record(rule, job, &overlay, options),
+            let outcome = match (&rule.alerting, rule.feeds) {
+                (Some(alerting), _) => self.alert(rule, alerting, job, &overlay, options),
+                (None, Some(_)) => self.feed(rule, &overlay, options),
+                (None, None) => self.record(rule, job, &overlay, options),
             };
             if let Ok(outcome) = &outcome {
                 overlay.add(&outcome.samples);
@@ -149,16 +153,34 @@ impl EvalJob {
             0 => self.settings.alerts_per_rule,
             limit => limit.min(self.settings.alerts_per_rule),
         };
-        let Step { states, transitions, series, error } =
+        let Step { mut states, transitions, series, error } =
             step(&job.states, present, alerting.timing, now, self.scope, limit, read_at_ms)
                 .map_err(|error| error.to_string())?;
+        let expand_labels = |labels: &Labels, value: f64| {
+            let data = alert_data(&self.settings, labels, value, Value::Nil);
+            expand(&rule.name, labels, &data, &rule.labels, &Vec::new(), &functions).0
+        };
+        evidence::add(&rule.expression, &mut states, &transitions, read_at_ms, storage, options, &expand_labels);
         Ok(Outcome {
             states: Some(states),
             written: None,
             transitions,
             samples: series,
             error: error.map(|error| error.to_string()),
+            fed: Vec::new(),
         })
+    }
+
+    fn feed(&self, rule: &Rule, storage: &dyn Storage, options: &Options<'_>) -> Result<Outcome, String> {
+        let vector = rule.expression.samples(self.read_at_ms(), storage, options)?;
+        let fed = vector.into_iter().map(|(labels, value)| {
+            let value = match &value {
+                promql::SampleValue::Float(value) => *value,
+                promql::SampleValue::Histogram(histogram) => histogram.count,
+            };
+            (labels, value)
+        });
+        Ok(Outcome { fed: fed.collect(), ..Outcome::default() })
     }
 
     fn record(

@@ -1,4 +1,6 @@
-//! A rule's expression: the one file of this room that knows the query engine's types.
+//! A rule's expression: the one place of this room that knows the query engine's types.
+
+mod measure;
 
 use crate::model::{Labels, METRIC_NAME};
 use crate::promql::{Options, Query, SampleValue, Value};
@@ -40,6 +42,11 @@ impl Expression {
     /// The expression in the printer's normal form.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Whether it is nothing but a selector, without modifiers.
+    pub fn is_selector(&self) -> bool {
+        crate::promql::parse_metric_selector(&self.text).is_ok()
     }
 
     /// The metrics that it reads by name; for the parts of a histogram, the histogram's name too. Selectors without a

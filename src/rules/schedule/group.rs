@@ -57,7 +57,7 @@ impl RuleState {
         settings: &Settings,
         out: &mut Effects,
     ) -> (bool, Option<String>) {
-        let Outcome { states, written, transitions, samples, error } = outcome;
+        let Outcome { states, written, transitions, samples, error, .. } = outcome;
         let mut changed = false;
         if let Some(mut states) = states {
             for (labels, state) in &mut states {
@@ -213,6 +213,7 @@ pub(in crate::rules) fn publish(
             value_at_firing: state.value_at_firing,
             value: state.value,
             value_at_resolve: state.value_at_resolve,
+            context: state.context.clone(),
             generator_url: match expression {
                 // An event condition has no expression to look at.
                 "" => settings.external_url.clone(),

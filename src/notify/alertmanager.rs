@@ -55,10 +55,10 @@ fn read_root(
         Some(node) => Global::read(node, map.found()),
         None => Global::default(),
     };
+    global.exec_allowed = exec_allowed.to_vec();
     if let Some(timeout_ms) = global.resolve_timeout_ms {
         routing.resolve_timeout_ms = timeout_ms;
     }
-    global.exec_allowed = exec_allowed.to_vec();
     let patterns = map.strings("templates");
     for pattern in &patterns {
         add_templates(routing, file, pattern, map.found());

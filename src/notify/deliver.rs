@@ -52,7 +52,8 @@ pub struct DrainReport {
 
 impl Deliveries {
     /// Takes over an outbox. Nothing is sent before [`Deliveries::run`].
-    pub fn new(outbox: Outbox, routing: Arc<Routing>, courier: Courier, clock: Clock) -> Self {
+    pub fn new(mut outbox: Outbox, routing: Arc<Routing>, courier: Courier, clock: Clock) -> Self {
+        outbox.keep_memory(|(name, index)| routing.integration(name, *index).is_some());
         let shared = Shared {
             outbox: Mutex::new(outbox),
             routing: ArcSwap::new(routing.clone()),
@@ -225,14 +226,21 @@ impl Shared {
                     let guard = Abandon { shared: &self, lane: &lane };
                     let routing = self.routing.load_full();
                     let told = &attempt.notification;
-                    let earlier = resend.begin(&mut self.outbox(), &routing, &lane, told);
+                    let (earlier, mut forgotten) = resend.begin(&mut self.outbox(), &routing, &lane, told);
                     let sending = self.courier.deliver_after(&routing, told, earlier.as_ref(), now);
                     let cut_off = "the receiver hung and was cut off";
                     let (outcome, remember) = tokio::time::timeout(ATTEMPT_TIMEOUT, sending)
                         .await
                         .unwrap_or_else(|_| (Outcome::Retry { error: cut_off.into(), retry_after_ms: None }, None));
                     if let Some(what) = remember {
-                        self.outbox().remember(&lane, &told.group_key, what);
+                        forgotten = self.outbox().remember(&lane, &told.group_key, what);
+                    }
+                    if forgotten {
+                        self_metrics::notifications_failed(&lane.0, "forgotten").increment(1);
+                        tracing::warn!(
+                            receiver = &*lane.0,
+                            "more groups are told of than can be remembered; the oldest is told anew"
+                        );
                     }
                     let now = (self.clock)();
                     say(&lane, &outcome, &mut failing);

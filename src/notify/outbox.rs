@@ -323,11 +323,19 @@ impl Outbox {
         self.memory.get(lane_id, group_key)
     }
 
-    /// Remembers something of a group's message, or forgets it.
-    pub fn remember(&mut self, lane_id: &LaneId, group_key: &Arc<str>, what: Option<Remembered>) {
-        if self.memory.set(lane_id, group_key, what) {
-            self.revision += 1;
-        }
+    /// Remembers something of a group's message, or forgets it. Returns whether an older group was forgotten for it.
+    #[must_use = "what is forgotten is counted"]
+    pub fn remember(&mut self, lane_id: &LaneId, group_key: &Arc<str>, what: Option<Remembered>) -> bool {
+        let (changed, made_room) = self.memory.set(lane_id, group_key, what);
+        self.revision += u64::from(changed);
+        made_room
+    }
+
+    /// Forgets what is remembered of receivers that are no longer configured: should one come back, what it was told long
+    /// ago is no news.
+    pub fn keep_memory(&mut self, configured: impl Fn(&LaneId) -> bool) {
+        self.memory.keep_lanes(configured);
+        self.revision += 1;
     }
 
     /// What a lane's Alertmanager was handed and is to be told again; groups with news on their way are left out.
@@ -440,7 +448,7 @@ impl Outbox {
 
     /// Gives up the messages of lanes that are no longer configured, and forgets these lanes.
     pub fn keep_lanes(&mut self, configured: impl Fn(&LaneId) -> bool, now: Timestamp) {
-        self.memory.keep_lanes(&configured);
+        self.keep_memory(&configured);
         let gone: Vec<LaneId> = self.lanes.keys().filter(|id| !configured(id)).cloned().collect();
         for id in gone {
             let Some(lane) = self.lanes.remove(&id) else { continue };

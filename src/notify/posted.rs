@@ -142,6 +142,7 @@ impl PostedAlerts {
         }
         let ended = times.ends_at <= now;
         let alert = Alert {
+            context: Default::default(),
             labels: posted.labels,
             annotations: posted.annotations,
             active_at: starts_at,
@@ -152,7 +153,6 @@ impl PostedAlerts {
             value: f64::NAN,
             value_at_resolve: None,
             generator_url: posted.generator_url,
-            context: Default::default(),
         };
         let same = known.is_some_and(|held| {
             let old = &*held.alert;

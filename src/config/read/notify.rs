@@ -33,8 +33,8 @@ pub(in crate::config) const HIDDEN: &str = "<secret>";
 /// Reads `notify:`.
 pub(super) fn read(map: &mut MapReader<'_, '_>) -> NotifyConfig {
     let mut alertmanager = None;
-    let mut silences = Vec::new();
     let mut exec_allowed = Vec::new();
+    let mut silences = Vec::new();
     let receivers = map.named("notify", |name, node, found| {
         let scalar = matches!(node.kind, Kind::Scalar { .. }) && !node.is_null();
         if name.value == "alertmanager" && (scalar || node.is_null()) {
@@ -270,5 +270,46 @@ fn secret(map: &mut MapReader<'_, '_>, key: &'static str, file_key: &'static str
         (Some(text), None) => Some(SecretSource::Inline(Spanned::new(Secret::new(text.value), text.span))),
         (None, Some(file)) => Some(SecretSource::File(file)),
         (None, None) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Overrides, load_text};
+
+    #[track_caller]
+    fn check(notify: &str, expected: &str) {
+        let text = format!("notify: {{{notify}}}\n");
+        let (_, found) = load_text("s.yaml", &text, &Default::default(), &Overrides::default());
+        let said = found.to_string();
+        assert_eq!(said.lines().next().unwrap_or_default(), expected, "{said}");
+    }
+
+    #[test]
+    fn mistakes_in_receivers_have_their_places() {
+        check(
+            "a: {slack: {url: 'http://x', app_token: t}}",
+            "s.yaml:1:39: error: slack receiver: exactly one of url, url_file, app_token or app_token_file is needed, found url and app_token",
+        );
+        check("a: {slack: {app_token: t}}", "s.yaml:1:21: error: slack receiver: a bot needs a channel");
+        check(
+            "a: {slack: {url: 'http://x', update_message: true}}",
+            "s.yaml:1:55: error: update_message needs a bot's token",
+        );
+        check(
+            "a: {pagerduty: {routing_key: k, severity: bad}}",
+            "s.yaml:1:52: error: severity: \"bad\" is not one of critical, error, warning or info",
+        );
+        check(
+            "a: {alertmanager: {url: 'am:9093'}}",
+            "s.yaml:1:34: error: url: not an address that begins with http:// or https://",
+        );
+        check("a: {alertmanager: {}}", "s.yaml:1:28: error: alertmanager receiver: the key \"url\" is missing");
+        check(
+            "a: {exec: {command: /bin/a, timeout: 2m}}",
+            "s.yaml:1:47: error: timeout: a command may run for 1ms to 50s",
+        );
+        check("exec_allowed: [bin/a]", "s.yaml:1:25: error: exec_allowed: \"bin/a\" is no path from the root");
+        check("a: {exec: {command: /bin/a}}, exec_allowed: /bin/a", "");
     }
 }

@@ -24,10 +24,10 @@ pub(super) struct Global {
     slack: slack::Access,
     pagerduty_url: Option<String>,
     http: HttpOptions,
-    /// After how long a posted alert that names no end ends.
-    pub(super) resolve_timeout_ms: Option<i64>,
     /// `notify: {exec_allowed: ...}` of sidewatch.yaml.
     pub(super) exec_allowed: Vec<Spanned<String>>,
+    /// After how long a posted alert that names no end ends.
+    pub(super) resolve_timeout_ms: Option<i64>,
 }
 
 impl Default for Global {
@@ -37,8 +37,8 @@ impl Default for Global {
             slack: slack::Access::default(),
             pagerduty_url: None,
             http: http_config::literal(),
-            resolve_timeout_ms: None,
             exec_allowed: Vec::new(),
+            resolve_timeout_ms: None,
         }
     }
 }

@@ -24,6 +24,7 @@ mod kills;
 mod ranks;
 mod receivers;
 mod reload;
+mod rule_files;
 mod scrape;
 mod silences;
 mod simulation;

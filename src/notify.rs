@@ -19,6 +19,7 @@ mod courier;
 mod decision;
 mod deliver;
 mod email;
+mod flapping;
 mod group;
 mod http;
 mod inhibit;
@@ -35,6 +36,7 @@ mod terminal;
 mod texts;
 mod trial;
 mod webhook;
+mod withheld;
 
 pub use breaker::{Breaker, BreakerState};
 pub use courier::Courier;
@@ -44,13 +46,15 @@ pub use http::plain_client;
 pub use inhibit::InhibitRule;
 pub use matcher::{MatchOp, Matcher, parse as parse_matchers};
 pub use notification::Notification;
-pub use notifier::{GroupView, Notifier};
+pub use flapping::{DEFAULT_FLAPPING, FlapPolicy, FlapView};
+pub use notifier::{GroupView, GroupWhy, InTheWay, Notifier};
 pub use outbox::{
-    Attempt, DeadLetter, Delivery, GivenUp, LaneCounters, LaneId, LaneStatus, LastError, Next, Outbox, OutboxStatus,
-    Outcome, Queued,
+    Attempt, DeadLetter, Delivery, Fate, GivenUp, LaneCounters, LaneId, LaneStatus, LastError, Letter, Next, Outbox,
+    OutboxStatus, Outcome, Place, Queued, Record, Requeued,
 };
 pub use receiver::{Integration, IntegrationKind, Receiver};
 pub use routing::{ALERTMANAGER_TIMING, GroupBy, Route, Routing, SHORT_TIMING, ShortRoute, Timing};
 pub use terminal::{Terminal, line as terminal_line};
 pub use trial::{TrialResult, test_message};
 pub use webhook::body as webhook_body;
+pub use withheld::WithheldNote;

@@ -1,7 +1,10 @@
 //! Which path is served where: one table, from which both routers and the check of the API description are made.
 
 use super::error::ApiError;
-use super::{Shared, dashboard, events, metrics, openapi, page, probes, prometheus, push, reload, status};
+use super::{
+    Shared, dashboard, events, history, metrics, notifications, openapi, page, probes, prometheus, push, reload, status,
+    why,
+};
 use axum::Router;
 use axum::extract::State;
 use axum::http::Uri;
@@ -71,6 +74,15 @@ pub fn table() -> Vec<Route> {
         read("/api/dashboard", GET, get(dashboard::dashboard)),
         read("/api/status", GET, get(status::status)),
         read("/api/events", GET, get(events::events)),
+        read("/api/history", GET, get(history::history)),
+        read("/api/alerts/why", GET, get(why::why)),
+        read("/api/notifications", GET, get(notifications::list)),
+        read(
+            "/api/notifications/{id}",
+            &["GET", "DELETE"],
+            get(notifications::one).delete(notifications::discard),
+        ),
+        read("/api/notifications/{id}/retry", &["POST"], post(notifications::retry)),
         read("/openapi.json", GET, get(openapi::document)),
         read("/", GET, get(page::file)),
     ];

@@ -59,6 +59,7 @@ fn figures(core: &mut Core, hits: u64) -> u64 {
             }
         }
     }
+    self_metrics::notifications_withheld("flapping").absolute(core.notifier.flapping_withheld());
     let counters = core.engine.rules().counters();
     self_metrics::rule_evaluations("all", "interval").absolute(counters.evaluations);
     self_metrics::rule_evaluations("all", "reactive").absolute(counters.reactive);

@@ -92,10 +92,14 @@ fn top() -> Vec<(&'static str, Value)> {
         (
             "notify",
             named(
-                &either(&[plain.clone(), reference("receiver")], "A receiver; under alertmanager: a file."),
+                &either(
+                    &[plain.clone(), flag(""), reference("receiver"), reference("flapping")],
+                    "A receiver; under alertmanager: a file; under flapping: when messages are damped, or false.",
+                ),
                 "Receivers; the first is the default.",
             ),
         ),
+        ("watchdog", reference("watchdog")),
         ("state", either(&[plain, reference("state")], "Where state survives a restart.")),
         ("external_labels", texts("Labels that every alert carries.")),
         ("external_url", text("Where people reach this sidewatch.")),
@@ -123,6 +127,23 @@ fn definitions() -> Map<String, Value> {
                 ("dir", text("The folder.")),
                 ("sync", one_of(&["normal", "full"], "full survives power loss.")),
                 ("checkpoint_interval", time("How often changes are written.")),
+            ],
+        ),
+        object(
+            "watchdog",
+            &[
+                ("url", text("What is asked while rules are evaluated in time.")),
+                ("url_file", text("A file that holds the address.")),
+                ("every", time("How often.")),
+                ("method", one_of(&["GET", "POST"], "How.")),
+            ],
+        ),
+        object(
+            "flapping",
+            &[
+                ("changes", integer("More changes than this within the window.")),
+                ("window", time("The window.")),
+                ("steady", time("Without a change for so long, it is over.")),
             ],
         ),
         limits(),
@@ -388,7 +409,7 @@ mod tests {
 
     #[test]
     fn schema_and_reader_know_the_same_keys() {
-        let extra = "sources: {a: {unix: {path: x}}, b: {stdin: {}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}}\n";
+        let extra = "sources: {a: {unix: {path: x}}, b: {stdin: {}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}}\nwatchdog: {url: 'http://x/'}\nnotify: {flapping: {changes: 4}}\n";
         for text in [include_str!("../../deploy/sidewatch.yaml"), extra] {
             let (config, found) = load_text("t.yaml", text, &Default::default(), &Overrides::default());
             assert!(config.is_some() && !found.has_errors(), "{found}");

@@ -6,6 +6,7 @@ mod health;
 mod metrics;
 mod notify;
 mod sources;
+mod watchdog;
 
 use super::diagnostic::nearest;
 use super::reader::{self, MapReader};
@@ -83,6 +84,7 @@ pub(super) fn config(
     let rules = map.strings("rules");
     let bundled_rules = map.boolean("bundled_rules").map_or(defaults.bundled_rules, |wanted| wanted.value);
     let notify = notify::read(&mut map);
+    let watchdog = watchdog::read(&mut map);
     let state = map.get("state").and_then(|node| state(node, defaults.checkpoint_interval_ms, map.found()));
     let external_labels = external_labels(&mut map);
     let external_url = map.string("external_url");
@@ -106,6 +108,7 @@ pub(super) fn config(
         rules,
         bundled_rules,
         notify,
+        watchdog,
         state,
         external_labels,
         external_url: external_url.map(|url| url.value).unwrap_or_default(),

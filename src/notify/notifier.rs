@@ -4,15 +4,24 @@
 //! leaves the set, when its route changes or when it is muted by then; nothing is told twice inside `repeat_interval`;
 //! while [`Notifier::hold_until_ready`] holds, nothing is sent and absence is not taken for an ending.
 //!
+//! Its parts: `damped` (alerts that flap, notes of what was withheld), `why` (what stands in an alert's way, for people).
+//!
 //! Deliberately absent: delivery. The notification log says what was handed to the outbox, which keeps it until the
 //! receiver has it.
 
+mod damped;
+mod why;
+
+pub use why::{GroupWhy, InTheWay};
+
 use super::decision::{Decision, Reason, Told, View, Withheld, decide};
+use super::flapping::{Damping, Flapping};
 use super::group::Group;
 use super::inhibit::Inhibitor;
 use super::matcher::print_labels;
-use super::notification::Notification;
+use super::notification::{ALERTS_PER_MESSAGE, Notification};
 use super::routing::{Routing, SHORT_TIMING, Timing};
+use super::withheld::WithheldNotes;
 use crate::model::{Alert, AlertStatus, Labels, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -21,7 +30,7 @@ use std::sync::Arc;
 const NEVER: Timestamp = Timestamp::from_micros(i64::MAX);
 
 /// What the log is kept by: receiver, integration, group key.
-type LogKey = (Arc<str>, usize, Arc<str>);
+pub(super) type LogKey = (Arc<str>, usize, Arc<str>);
 /// A route's id and the group's labels.
 type GroupId = (String, Labels);
 
@@ -39,6 +48,8 @@ pub struct Notifier {
     groups: BTreeMap<GroupId, Group>,
     log: BTreeMap<LogKey, Told>,
     decisions: BTreeMap<LogKey, Decision>,
+    flapping: Flapping,
+    withheld: WithheldNotes,
     inhibitor: Inhibitor,
     generation: u64,
     held: bool,
@@ -83,6 +94,8 @@ impl Notifier {
             groups: BTreeMap::new(),
             log: BTreeMap::new(),
             decisions: BTreeMap::new(),
+            flapping: Flapping::default(),
+            withheld: WithheldNotes::default(),
             generation: 0,
             held: false,
             published: false,
@@ -123,6 +136,9 @@ impl Notifier {
         if sources_changed {
             self.wake_withheld(now);
         }
+        if self.held {
+            self.note_held(now);
+        }
         self.schedule();
     }
 
@@ -139,6 +155,9 @@ impl Notifier {
             self.groups.iter().filter(|(_, group)| group.next_flush <= now).map(|(id, _)| id.clone()).collect();
         for id in due {
             self.flush(&id, now, &mut out);
+        }
+        if let Some(policy) = self.routing.flapping {
+            self.flapping.prune(policy, now);
         }
         self.schedule();
         out
@@ -162,7 +181,9 @@ impl Notifier {
             groups: self.groups.iter().map(|(id, group)| (id.clone(), group.clone())).collect(),
             log: self.log.iter().map(|(key, told)| (key.clone(), told.clone())).collect(),
         };
-        postcard::to_stdvec(&saved).unwrap_or_default()
+        let mut bytes = postcard::to_stdvec(&saved).unwrap_or_default();
+        bytes.extend(postcard::to_stdvec(&self.flapping).unwrap_or_default());
+        bytes
     }
 
     /// Takes up what [`Notifier::snapshot`] wrote, under the present routes.
@@ -170,8 +191,10 @@ impl Notifier {
     /// # Errors
     /// When the bytes are not a snapshot; then nothing is changed.
     pub fn restore(&mut self, bytes: &[u8], now: Timestamp) -> Result<(), String> {
-        let saved: Saved =
-            postcard::from_bytes(bytes).map_err(|error| format!("the notification log cannot be read: {error}"))?;
+        let failed = |error: postcard::Error| format!("the notification log cannot be read: {error}");
+        let (saved, rest) = postcard::take_from_bytes::<Saved>(bytes).map_err(failed)?;
+        // A state of before alerts were watched for flapping ends here.
+        self.flapping = if rest.is_empty() { Flapping::default() } else { postcard::from_bytes(rest).map_err(failed)? };
         self.groups = saved.groups.into_iter().collect();
         self.log = saved.log.into_iter().collect();
         // What the log says fires is known until the set or its absence says otherwise.
@@ -221,6 +244,9 @@ impl Notifier {
     /// Takes one alert's state to the groups it belongs to. Returns whether what mutes others changed.
     fn observe(&mut self, fingerprint: u64, alert: &Arc<Alert>, now: Timestamp) -> bool {
         let sources_changed = self.inhibitor.observe(fingerprint, alert);
+        if let Some(policy) = self.routing.flapping {
+            self.flapping.observe(fingerprint, alert, policy, now);
+        }
         let ids = match self.known.get_mut(&fingerprint) {
             Some(known) => {
                 known.alert = alert.clone();
@@ -315,11 +341,13 @@ impl Notifier {
         group.withheld = muted.values().any(|muted| *muted);
         let routing = self.routing.clone();
         let integrations = routing.receiver(&group.receiver).map_or(&[][..], |receiver| &receiver.integrations);
+        let policy = routing.flapping.filter(|policy| !group.orphaned && (timing.eager || policy.everywhere));
         let (mut repeat_due, mut sent) = (None::<Timestamp>, false);
         for (index, integration) in integrations.iter().enumerate() {
             let key = (group.receiver.clone(), index, group.key.clone());
             let told = self.log.get(&key);
-            let view = look(&group, told, &muted, by_time);
+            let damped = self.damped(&group, &key, policy, now);
+            let view = look(&group, told, &muted, &damped, by_time);
             let decision = decide(told, view, integration.send_resolved, timing.repeat_interval_ms, now);
             // Of what its route no longer takes, only the endings are told.
             let decision = match decision {
@@ -329,12 +357,28 @@ impl Notifier {
                 decision => decision,
             };
             if let Decision::Send(reason) = decision {
-                out.push(self.tell(&group, index, reason, integration.send_resolved, &muted, now));
+                let mut message = self.tell(&group, index, reason, integration.send_resolved, (&muted, &damped), now);
+                if timing.eager {
+                    // Alertmanager sends whatever there is, so that routes of its file do, too.
+                    message.shorten(ALERTS_PER_MESSAGE);
+                }
+                out.push(message);
                 sent = true;
             } else if let Some(told) = self.log.get_mut(&key) {
                 // An ending that is not told (the receiver does not want it) is forgotten, so that the alert is news when
                 // it fires again.
-                told.firing.retain(|f, _| group.members.get(f).is_none_or(|a| a.status() == AlertStatus::Firing));
+                let ended = |f: &u64| group.members.get(f).is_some_and(|a| a.status() == AlertStatus::Resolved);
+                told.firing.retain(|f, _| !ended(f) || damped.get(f) == Some(&Damping::Damped));
+            }
+            for (fingerprint, _) in damped.iter().filter(|(_, damping)| **damping == Damping::Steady) {
+                // Told, or not wanted: in any case it waits no longer.
+                self.flapping.told(*fingerprint, &key, Damping::Steady);
+            }
+            if let Decision::Withhold(reason) = decision
+                && self.decisions.get(&key) != Some(&decision)
+                && (reason != Withheld::EndedUntold || view.ended_untold > 0)
+            {
+                self.withheld.note(&group, index, reason, now);
             }
             match self.log.get(&key) {
                 Some(told) if told.firing.is_empty() => {
@@ -352,7 +396,14 @@ impl Notifier {
         if sent || !timing.eager || group.last_flush.is_none() {
             group.last_flush = Some(now);
         }
-        if group.after_flush(timing, repeat_due, now) {
+        let waiting = self.waiting_for_steady(&group, policy);
+        let mut is_over = group.after_flush(timing, repeat_due, now);
+        for (fingerprint, alert, at) in waiting {
+            group.members.insert(fingerprint, alert);
+            group.next_flush = group.next_flush.min(at.max(now.plus_millis(1)));
+            is_over = false;
+        }
+        if is_over {
             for index in 0..integrations.len() {
                 self.decisions.remove(&(group.receiver.clone(), index, group.key.clone()));
             }
@@ -368,7 +419,7 @@ impl Notifier {
         index: usize,
         reason: Reason,
         send_resolved: bool,
-        muted: &BTreeMap<u64, bool>,
+        (muted, damped): (&BTreeMap<u64, bool>, &BTreeMap<u64, Damping>),
         now: Timestamp,
     ) -> Notification {
         let key = (group.receiver.clone(), index, group.key.clone());
@@ -381,22 +432,31 @@ impl Notifier {
         let mut firing: BTreeMap<u64, Arc<Alert>> = before.cloned().unwrap_or_default();
         for (fingerprint, alert) in &group.members {
             let hidden = muted.get(fingerprint).copied().unwrap_or(false);
+            let damping = damped.get(fingerprint).copied();
+            let shown = || match (damping, self.routing.flapping) {
+                (Some(damping), Some(policy)) => self.flapping.annotated(*fingerprint, alert, damping, policy),
+                _ => alert.clone(),
+            };
             match alert.status() {
-                AlertStatus::Firing if hidden => {}
+                _ if damping == Some(Damping::Damped) => continue,
+                AlertStatus::Firing if hidden => continue,
                 AlertStatus::Firing => {
-                    if !knows(fingerprint) {
+                    if !knows(fingerprint) || damping.is_some() {
                         news.push(*fingerprint);
                     }
                     firing.insert(*fingerprint, alert.clone());
-                    alerts.push(alert.clone());
+                    alerts.push(shown());
                 }
                 AlertStatus::Resolved => {
                     if send_resolved && (knows(fingerprint) || !hidden) {
                         news.push(*fingerprint);
-                        alerts.push(alert.clone());
+                        alerts.push(shown());
                     }
                     firing.remove(fingerprint);
                 }
+            }
+            if damping == Some(Damping::Began) {
+                self.flapping.told(*fingerprint, &key, Damping::Began);
             }
         }
         let since = told.as_ref().map_or(now, |told| told.since);
@@ -432,6 +492,7 @@ impl Notifier {
         let old = std::mem::take(&mut self.groups);
         let routing = self.routing.clone();
         self.log.retain(|(receiver, index, _), _| routing.integration(receiver, *index).is_some());
+        self.flapping.keep_receivers(|(receiver, index, _)| routing.integration(receiver, *index).is_some());
         let all: Vec<(u64, Arc<Alert>)> = self.known.iter().map(|(f, known)| (*f, known.alert.clone())).collect();
         for (fingerprint, alert) in &all {
             self.inhibitor.observe(*fingerprint, alert);
@@ -514,11 +575,30 @@ fn timing_of(routing: &Routing, route_by_id: &BTreeMap<String, usize>, id: &str)
 }
 
 /// Counts a group's members as one receiver should see them.
-fn look(group: &Group, told: Option<&Told>, muted: &BTreeMap<u64, bool>, by_time: bool) -> View {
+fn look(
+    group: &Group,
+    told: Option<&Told>,
+    muted: &BTreeMap<u64, bool>,
+    damped: &BTreeMap<u64, Damping>,
+    by_time: bool,
+) -> View {
     let mut view = View { muted_by_time: by_time, ..View::default() };
     for (fingerprint, alert) in &group.members {
         let knows = told.is_some_and(|told| told.firing.contains_key(fingerprint));
         let hidden = muted.get(fingerprint).copied().unwrap_or(false);
+        match (damped.get(fingerprint), alert.status()) {
+            (Some(Damping::Damped), _) => {
+                view.flapping_known += 1;
+                continue;
+            }
+            (Some(Damping::Began), AlertStatus::Firing) if !hidden => {
+                view.flapping_new += 1;
+                continue;
+            }
+            (Some(Damping::Steady), AlertStatus::Firing) if !hidden => view.steady_firing += 1,
+            (Some(Damping::Steady), AlertStatus::Resolved) => view.steady_ended += 1,
+            _ => {}
+        }
         match (alert.status(), knows, hidden) {
             (AlertStatus::Firing, false, false) => view.new_firing += 1,
             (AlertStatus::Firing, true, false) => view.known_firing += 1,

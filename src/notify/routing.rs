@@ -1,12 +1,13 @@
 //! Receivers and the route tree, compiled once from either form of configuration.
 
+use super::flapping::{DEFAULT_FLAPPING, FlapPolicy};
 use super::inhibit::InhibitRule;
 use super::intervals::{Intervals, TimeInterval};
 use super::matcher::{self, MatchOp, Matcher};
 use super::receiver::{Integration, IntegrationKind, Receiver};
 use super::{alertmanager, receiver};
 use crate::config::diagnostic::nearest;
-use crate::config::schema::NotifyConfig;
+use crate::config::schema::{FlappingConfig, NotifyConfig};
 use crate::config::{Diagnostics, Span, Spanned};
 use crate::model::{Labels, Timestamp};
 use crate::template::Templates;
@@ -90,6 +91,8 @@ pub struct Routing {
     pub(super) intervals: Intervals,
     /// Named templates that the receivers' texts may call.
     pub(super) templates: Templates,
+    /// What counts as flapping; `None` when that is switched off.
+    pub(super) flapping: Option<FlapPolicy>,
 }
 
 impl Routing {
@@ -111,6 +114,7 @@ impl Routing {
             inhibit_rules: Vec::new(),
             intervals: Intervals::default(),
             templates: Templates::default(),
+            flapping: policy(config.flapping),
         };
         let mut usable = true;
         for named in &config.receivers {
@@ -147,6 +151,7 @@ impl Routing {
             inhibit_rules: Vec::new(),
             intervals: Intervals::default(),
             templates: Templates::default(),
+            flapping: Some(DEFAULT_FLAPPING),
         };
         routing.root = routing.add_short_route(None, 0, false);
         routing
@@ -333,5 +338,16 @@ impl Routing {
     /// Receivers with at least one integration of this kind, for tests and for `check`.
     pub fn uses(&self, wanted: fn(&IntegrationKind) -> bool) -> bool {
         self.receivers.iter().flat_map(|receiver| &receiver.integrations).any(|integration| wanted(&integration.kind))
+    }
+}
+
+/// What is configured; without the key only the short form's routes are watched.
+fn policy(config: FlappingConfig) -> Option<FlapPolicy> {
+    match config {
+        FlappingConfig::Default => Some(DEFAULT_FLAPPING),
+        FlappingConfig::Off => None,
+        FlappingConfig::On { changes, window_ms, steady_ms } => {
+            Some(FlapPolicy { changes, window_ms, steady_ms, everywhere: true })
+        }
     }
 }

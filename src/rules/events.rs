@@ -16,10 +16,12 @@
 //! Annotations and labels may read the event at hand, that is the latest one that counted for the key:
 //! `{{ $event.data.amount }}`, `{{ $event.payload.amount }}`, `{{ $event.subject }}`. `$labels` are those of `by`.
 
+mod inspect;
 mod keys;
 mod running;
 mod state;
 
+pub use inspect::{EventWhy, KeyWhy};
 pub(super) use state::EventChanges;
 pub use state::{EventCounters, EventRules, EventRulesSnapshot};
 

@@ -42,6 +42,11 @@ impl Expression {
         &self.text
     }
 
+    /// The expression itself.
+    pub fn expr(&self) -> &crate::promql::Expr {
+        self.query.expr()
+    }
+
     /// The metrics that it reads by name; for the parts of a histogram, the histogram's name too. Selectors without a
     /// fixed name are not among them: they are evaluated at the interval.
     pub fn metric_names(&self) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! `notify:`, the short form of receivers.
 
 use crate::config::reader::{self, MapReader};
-use crate::config::schema::{Named, NotifyConfig, ReceiverConfig, ReceiverKind, SecretSource};
+use crate::config::schema::{FlappingConfig, Named, NotifyConfig, ReceiverConfig, ReceiverKind, SecretSource};
 use crate::config::yaml::{Kind, Node};
 use crate::config::{Diagnostics, Spanned};
 use crate::secret::Secret;
@@ -30,15 +30,21 @@ pub(in crate::config) const HIDDEN: &str = "<secret>";
 /// Reads `notify:`.
 pub(super) fn read(map: &mut MapReader<'_, '_>) -> NotifyConfig {
     let mut alertmanager = None;
+    let mut flapping = FlappingConfig::Default;
     let receivers = map.named("notify", |name, node, found| {
         let scalar = matches!(node.kind, Kind::Scalar { .. }) && !node.is_null();
         if name.value == "alertmanager" && (scalar || node.is_null()) {
             alertmanager = reader::string(node, "alertmanager", found);
             return None;
         }
+        if name.value == "flapping" {
+            flapping = super::watchdog::flapping(node, found).unwrap_or_default();
+            return None;
+        }
         receiver(node, found)
     });
-    NotifyConfig { receivers: receivers.into_iter().map(|(name, value)| Named { name, value }).collect(), alertmanager }
+    let receivers = receivers.into_iter().map(|(name, value)| Named { name, value }).collect();
+    NotifyConfig { receivers, alertmanager, flapping }
 }
 
 fn receiver(node: &Node, found: &mut Diagnostics) -> Option<ReceiverConfig> {
@@ -137,7 +143,7 @@ fn smtp_address(smtp: &Spanned<String>, found: &mut Diagnostics) -> bool {
 }
 
 /// `url` or `url_file`, one of which is needed. The address is a secret, so that no message repeats it.
-fn url(map: &mut MapReader<'_, '_>) -> Option<SecretSource> {
+pub(super) fn url(map: &mut MapReader<'_, '_>) -> Option<SecretSource> {
     map.exactly_one(&["url", "url_file"])?;
     let source = secret(map, "url", "url_file")?;
     if let SecretSource::Inline(url) = &source {

@@ -263,7 +263,7 @@ fn short_form_errors_have_their_places() {
                 headers: vec![("X Y".into(), "z".into())],
             }),
         ],
-        alertmanager: None,
+        ..NotifyConfig::default()
     };
     assert!(Routing::compile(&config, None, &[], &mut found).is_none());
     let said = found.to_string();

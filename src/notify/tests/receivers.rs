@@ -41,7 +41,7 @@ fn short(name: &str, kind: ReceiverKind) -> Named<ReceiverConfig> {
 
 fn routing(receivers: Vec<Named<ReceiverConfig>>) -> Arc<Routing> {
     let mut found = Diagnostics::new();
-    let config = NotifyConfig { receivers, alertmanager: None };
+    let config = NotifyConfig { receivers, ..NotifyConfig::default() };
     let routing = Routing::compile(&config, None, &[], &mut found);
     assert!(!found.has_errors(), "{found}");
     Arc::new(routing.unwrap())

@@ -416,6 +416,16 @@ impl RuleState {
         }
     }
 
+    /// Its keys, in no order.
+    pub fn known_keys(&self) -> impl Iterator<Item = &KeyState> {
+        self.keys.iter().flatten()
+    }
+
+    /// What its clock reads, and whether that stands still.
+    pub fn clock_reads(&self, now: Timestamp) -> (i64, bool) {
+        (self.clock.read(now), self.clock.paused)
+    }
+
     pub fn next_due(&self) -> Option<Timestamp> {
         let deadline = self.deadlines.first().and_then(|(deadline, _)| self.clock.when(*deadline));
         deadline.into_iter().chain(self.timer).min()

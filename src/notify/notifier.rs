@@ -398,6 +398,10 @@ impl Notifier {
         }
         let waiting = self.waiting_for_steady(&group, policy);
         let mut is_over = group.after_flush(timing, repeat_due, now);
+        if timing.eager && !waiting.is_empty() && group.members.is_empty() {
+            // Not over: nothing is to be done before the first of them is steady.
+            group.next_flush = NEVER;
+        }
         for (fingerprint, alert, at) in waiting {
             group.members.insert(fingerprint, alert);
             group.next_flush = group.next_flush.min(at.max(now.plus_millis(1)));

@@ -1,6 +1,7 @@
 //! Tests of the room. State machines are driven through timelines in virtual time.
 
 mod alertmanager_format;
+mod flapping;
 mod outbox;
 mod receivers;
 mod timeline;
@@ -10,6 +11,11 @@ use crate::config::Diagnostics;
 use crate::config::schema::NotifyConfig;
 use crate::model::{Alert, Labels, Timestamp};
 use std::sync::Arc;
+
+/// What serves without any configuration.
+fn short() -> Arc<Routing> {
+    Arc::new(Routing::terminal())
+}
 
 /// A firing alert from `Name key=value ...`.
 fn alert(text: &str, at: Timestamp) -> Alert {

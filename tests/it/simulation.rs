@@ -33,7 +33,8 @@ const CONFIGURATIONS: [&str; 2] = [
      \x20 Burst: {event: {match: payment.failed, count: '>= 6', within: 5s, by: data.region}}\n\
      \x20 Stuck: {event: {sequence: [order.placed, 'payment.*'], by: correlation, within: 4s, missing: last}}\n\
      \x20 Silent: {event: {absent: beat, by: data.worker, within: 8s}}\n\
-     notify: {one: {webhook: {url: 'http://127.0.0.1:1/a'}}, two: {webhook: {url: 'http://127.0.0.1:1/b'}}}\n",
+     notify: {one: {webhook: {url: 'http://127.0.0.1:1/a'}}, two: {webhook: {url: 'http://127.0.0.1:1/b'}},\n\
+     \x20 flapping: {changes: 4, window: 60s, steady: 20s}}\n",
     "bundled_rules: false\n\
      sources: {log: {memory: {}}}\n\
      metrics:\n  orders_total: {counter: {match: 'order.*', labels: {region: data.region}}}\n\
@@ -45,7 +46,8 @@ const CONFIGURATIONS: [&str; 2] = [
      \x20 Stuck: {event: {sequence: [order.placed, 'payment.*'], by: correlation, within: 4s, missing: last}}\n\
      \x20 Silent: {event: {absent: beat, by: data.worker, within: 8s}}\n\
      \x20 ManyOrders: {expr: 'sum(rate(orders_total[10s])) > 30'}\n\
-     notify: {one: {webhook: {url: 'http://127.0.0.1:1/a'}}, two: {webhook: {url: 'http://127.0.0.1:1/b'}}}\n",
+     notify: {one: {webhook: {url: 'http://127.0.0.1:1/a'}}, two: {webhook: {url: 'http://127.0.0.1:1/b'}},\n\
+     \x20 flapping: false}\n",
 ];
 
 /// SplitMix64.

@@ -42,11 +42,11 @@ pub use breaker::{Breaker, BreakerState};
 pub use courier::Courier;
 pub use decision::{Decision, Reason, Told, Withheld};
 pub use deliver::{Clock, Deliveries, DrainReport};
+pub use flapping::{DEFAULT_FLAPPING, FlapPolicy, FlapView};
 pub use http::plain_client;
 pub use inhibit::InhibitRule;
 pub use matcher::{MatchOp, Matcher, parse as parse_matchers};
 pub use notification::Notification;
-pub use flapping::{DEFAULT_FLAPPING, FlapPolicy, FlapView};
 pub use notifier::{GroupView, GroupWhy, InTheWay, Notifier};
 pub use outbox::{
     Attempt, DeadLetter, Delivery, Fate, GivenUp, LaneCounters, LaneId, LaneStatus, LastError, Letter, Next, Outbox,

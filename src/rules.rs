@@ -33,5 +33,5 @@ pub use alert_state::{AlertPhase, Reason, RecordedSample, Transition};
 pub use compile::{RuleFile, RuleInput};
 pub use eval::{EvalJob, EvalKind, EvalResult, Ticket};
 pub use rule::{Group, Rule, RuleSet, Settings, ShortRoute};
-pub use why::{AlertWhy, RuleWhy};
 pub use schedule::{Counters, Effects, RuleTransition, Rules, SourceHealth};
+pub use why::{AlertWhy, RuleWhy};

@@ -210,7 +210,11 @@ mod tests {
             .map(|at| entry("alert", "Low", &format!("{{\"to\":\"firing\",\"detect_seconds\":{at}}}")))
             .collect();
         lines.push(entry("alert", "Low", "{\"to\":\"resolved\",\"resolve_seconds\":7.5}"));
-        lines.push(entry("notification", "hook", "{\"outcome\":\"delivered\",\"notify_seconds\":{\"Low\":0.5,\"B\":1}}"));
+        lines.push(entry(
+            "notification",
+            "hook",
+            "{\"outcome\":\"delivered\",\"notify_seconds\":{\"Low\":0.5,\"B\":1}}",
+        ));
         assert_eq!(lines[20]["at"], "1970-01-01T00:00:01Z");
         assert_eq!(lines[21]["receiver"], "hook");
         let found = figures(&lines, None);

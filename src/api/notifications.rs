@@ -145,7 +145,8 @@ fn number(text: &str) -> Result<u64, ApiError> {
 }
 
 fn unknown(id: u64) -> ApiError {
-    let hint = "GET /api/notifications lists those that wait or were given up; GET /api/history knows what became of others";
+    let hint =
+        "GET /api/notifications lists those that wait or were given up; GET /api/history knows what became of others";
     ApiError::new(StatusCode::NOT_FOUND, format!("there is no message {id}"), hint)
 }
 

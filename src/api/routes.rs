@@ -2,8 +2,8 @@
 
 use super::error::ApiError;
 use super::{
-    Shared, dashboard, events, history, metrics, notifications, openapi, page, probes, prometheus, push, reload, status,
-    why,
+    Shared, dashboard, events, history, metrics, notifications, openapi, page, probes, prometheus, push, reload,
+    status, why,
 };
 use axum::Router;
 use axum::extract::State;
@@ -77,11 +77,7 @@ pub fn table() -> Vec<Route> {
         read("/api/history", GET, get(history::history)),
         read("/api/alerts/why", GET, get(why::why)),
         read("/api/notifications", GET, get(notifications::list)),
-        read(
-            "/api/notifications/{id}",
-            &["GET", "DELETE"],
-            get(notifications::one).delete(notifications::discard),
-        ),
+        read("/api/notifications/{id}", &["GET", "DELETE"], get(notifications::one).delete(notifications::discard)),
         read("/api/notifications/{id}/retry", &["POST"], post(notifications::retry)),
         read("/openapi.json", GET, get(openapi::document)),
         read("/", GET, get(page::file)),

@@ -180,10 +180,8 @@ impl Parsed {
             (Ok(left), Ok(whole)) => {
                 let bare = |labels: &Labels| labels.filtered(|name| name != crate::model::METRIC_NAME);
                 let holding: BTreeSet<Labels> = whole.iter().map(|(labels, _)| bare(labels)).collect();
-                let mut rows: Vec<(bool, Labels, String)> = left
-                    .into_iter()
-                    .map(|(labels, value)| (holding.contains(&bare(&labels)), labels, value))
-                    .collect();
+                let mut rows: Vec<(bool, Labels, String)> =
+                    left.into_iter().map(|(labels, value)| (holding.contains(&bare(&labels)), labels, value)).collect();
                 rows.sort_by(|a, b| (!a.0, &a.1).cmp(&(!b.0, &b.1)));
                 answer["series_total"] = rows.len().into();
                 answer["holds_total"] = whole.len().into();
@@ -210,7 +208,8 @@ impl Rule {
     fn json(&self, clauses: Vec<Value>) -> Value {
         let why = &self.why;
         let event = why.event.as_ref().map(|event| {
-            let keys = event.keys.iter().map(|key| json!({"labels": map(&key.labels), "holds": key.holds, "text": key.text}));
+            let keys =
+                event.keys.iter().map(|key| json!({"labels": map(&key.labels), "holds": key.holds, "text": key.text}));
             json!({
                 "within_seconds": seconds(event.within_ms), "keys_total": event.keys_total, "paused": event.paused,
                 "keys": keys.collect::<Vec<Value>>(), "counters": event.counters,
@@ -245,7 +244,10 @@ fn alert_json(alert: &AlertWhy, routes: &[GroupWhy]) -> Value {
 }
 
 fn route_json(route: &GroupWhy) -> Value {
-    let in_the_way = route.in_the_way.iter().map(|way| json!({"by": way.by, "what": way.what, "until": way.until.map(Timestamp::rfc3339)}));
+    let in_the_way = route
+        .in_the_way
+        .iter()
+        .map(|way| json!({"by": way.by, "what": way.what, "until": way.until.map(Timestamp::rfc3339)}));
     let decision = |decision: &Decision| match decision {
         Decision::Send(reason) => json!({"send": reason}),
         Decision::Withhold(reason) => json!({"withhold": reason}),

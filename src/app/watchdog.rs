@@ -129,7 +129,11 @@ fn note(status: &Status, dog: &WatchdogConfig, round: Round) {
         "failed" => {
             status.failed += 1;
             if before != Some(false) {
-                tracing::warn!(error, "the watchdog's ping failed; it goes on every {}", crate::model::format_duration_ms(dog.every_ms));
+                tracing::warn!(
+                    error,
+                    "the watchdog's ping failed; it goes on every {}",
+                    crate::model::format_duration_ms(dog.every_ms)
+                );
             }
         }
         _ => {

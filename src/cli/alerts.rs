@@ -128,14 +128,17 @@ fn list(data: &Value, active_only: bool, now_ms: i64) -> String {
             let since = alert["activeAt"].as_str().unwrap_or("");
             let age = since.parse::<jiff::Timestamp>().ok().map(|at| now_ms - at.as_millisecond());
             let value = alert["value"].as_str().and_then(|value| value.parse::<f64>().ok());
-            let value = value.map_or_else(String::new, |value| format!(", value {}", crate::promql::format_value(value)));
+            let value =
+                value.map_or_else(String::new, |value| format!(", value {}", crate::promql::format_value(value)));
             let mut text = match alert["state"].as_str() {
                 Some("pending") => {
                     let left = rule["duration"].as_f64().zip(age).map(|(ms, age)| (ms * 1e3) as i64 - age);
                     let left = left.map_or_else(String::new, |left| format!(", fires in {}", span(left.max(0))));
                     format!("pending {labels}{left}{value}")
                 }
-                _ if alert["keepFiringSince"].is_string() => format!("firing {labels} (kept by keep_firing_for){value}"),
+                _ if alert["keepFiringSince"].is_string() => {
+                    format!("firing {labels} (kept by keep_firing_for){value}")
+                }
                 _ => format!("firing {labels}{value}"),
             };
             if let Some(age) = age {

@@ -160,7 +160,13 @@ impl Flapping {
 
     /// The alert as the message shows it: what is said of its flapping stands in the annotation `flapping` and begins the
     /// summary, so that every receiver and template shows it.
-    pub(super) fn annotated(&self, fingerprint: u64, alert: &Arc<Alert>, damping: Damping, policy: FlapPolicy) -> Arc<Alert> {
+    pub(super) fn annotated(
+        &self,
+        fingerprint: u64,
+        alert: &Arc<Alert>,
+        damping: Damping,
+        policy: FlapPolicy,
+    ) -> Arc<Alert> {
         let Some(flap) = self.tracks.get(&fingerprint).and_then(|track| track.flap.as_ref()) else {
             return alert.clone();
         };

@@ -194,7 +194,8 @@ impl Notifier {
         let failed = |error: postcard::Error| format!("the notification log cannot be read: {error}");
         let (saved, rest) = postcard::take_from_bytes::<Saved>(bytes).map_err(failed)?;
         // A state of before alerts were watched for flapping ends here.
-        self.flapping = if rest.is_empty() { Flapping::default() } else { postcard::from_bytes(rest).map_err(failed)? };
+        self.flapping =
+            if rest.is_empty() { Flapping::default() } else { postcard::from_bytes(rest).map_err(failed)? };
         self.groups = saved.groups.into_iter().collect();
         self.log = saved.log.into_iter().collect();
         // What the log says fires is known until the set or its absence says otherwise.

@@ -38,7 +38,8 @@ pub(super) struct WithheldNotes(Vec<WithheldNote>);
 impl WithheldNotes {
     /// Notes it, unless there was nothing to tell in the first place.
     pub(super) fn note(&mut self, group: &Group, integration: usize, reason: Withheld, now: Timestamp) {
-        if matches!(reason, Withheld::Unchanged | Withheld::NotDue) || group.members.is_empty() || self.0.len() >= NOTES {
+        if matches!(reason, Withheld::Unchanged | Withheld::NotDue) || group.members.is_empty() || self.0.len() >= NOTES
+        {
             return;
         }
         let mut rules: Vec<String> = Vec::new();

@@ -42,7 +42,9 @@ fn split(expr: &Expr, joined_by: &'static str, found: &mut Vec<Clause>) {
             operator: binary.op.text(),
             right: Some(binary.right.to_string()),
         }),
-        _ => found.push(Clause { joined_by, text: expr.to_string(), left: expr.to_string(), operator: "", right: None }),
+        _ => {
+            found.push(Clause { joined_by, text: expr.to_string(), left: expr.to_string(), operator: "", right: None })
+        }
     }
 }
 
@@ -70,6 +72,9 @@ mod tests {
         );
         check("a > bool 1", &[("", "a > bool 1", "", None)]);
         check("absent(up)", &[("", "absent(up)", "", None)]);
-        check("a > b or (c > 1 or d > 2)", &[("", "a", ">", Some("b")), ("or", "c", ">", Some("1")), ("or", "d", ">", Some("2"))]);
+        check(
+            "a > b or (c > 1 or d > 2)",
+            &[("", "a", ">", Some("b")), ("or", "c", ">", Some("1")), ("or", "d", ">", Some("2"))],
+        );
     }
 }

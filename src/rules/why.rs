@@ -156,7 +156,11 @@ fn common(
         last_error: None,
         state: states.values().map(|state| state.phase).max().unwrap_or(AlertPhase::Inactive),
         alerts_total: states.len(),
-        alerts: order.into_iter().take(ALERTS_SHOWN).map(|(labels, state)| alert(labels, state, timing, external, now)).collect(),
+        alerts: order
+            .into_iter()
+            .take(ALERTS_SHOWN)
+            .map(|(labels, state)| alert(labels, state, timing, external, now))
+            .collect(),
         labels: external.merged(&Labels::new(fixed.collect())),
     }
 }

@@ -79,7 +79,8 @@ fn a_checkpoint_and_its_lines_are_stored_together_and_each_line_once() {
     check(async {
         let folder = tempfile::tempdir().unwrap();
         let store = StateStore::open(folder.path(), false).unwrap();
-        let alert = HistoryEntry { at: at(10), kind: "alert".into(), key: "Low".into(), body: "{\"to\":\"firing\"}".into() };
+        let alert =
+            HistoryEntry { at: at(10), kind: "alert".into(), key: "Low".into(), body: "{\"to\":\"firing\"}".into() };
         let sent = HistoryEntry {
             at: at(11),
             kind: "notification".into(),

@@ -246,8 +246,7 @@ pub fn install() -> Result<&'static SelfMetrics, InstallError> {
         return Ok(installed);
     }
     let durations = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
-    let lives =
-        [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0];
+    let lives = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0];
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full(ALERT_TIME_TO_DETECT.to_owned()), &lives)?
         .set_buckets_for_metric(Matcher::Full(ALERT_TIME_TO_NOTIFY.to_owned()), &lives)?

@@ -141,7 +141,14 @@ pub(super) fn notification(entry: &Value, now_ms: i64) -> String {
 fn other(entry: &Value, now_ms: i64) -> String {
     let at = moment(&entry["at"], now_ms);
     let (name, from, to) = (&entry["check"], &entry["from"], &entry["to"]);
-    format!("{at}  {:<8} {}: from {} to {}: {}", "health", name.as_str().unwrap_or(""), spaced(from), spaced(to), spaced(&entry["reason"]))
+    format!(
+        "{at}  {:<8} {}: from {} to {}: {}",
+        "health",
+        name.as_str().unwrap_or(""),
+        spaced(from),
+        spaced(to),
+        spaced(&entry["reason"])
+    )
 }
 
 #[cfg(test)]

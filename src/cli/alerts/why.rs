@@ -52,11 +52,18 @@ pub(super) fn in_words(answer: &Value, now_ms: i64) -> String {
         let error = if error.is_empty() { String::new() } else { format!(", last error: {error}") };
         out.push_str(&format!(
             "  {} {} to {} ({} attempts{error})\n",
-            letter["id"], text(&letter["state"]), text(&letter["receiver"]), letter["attempts"],
+            letter["id"],
+            text(&letter["state"]),
+            text(&letter["receiver"]),
+            letter["attempts"],
         ));
     }
     let last: Vec<&Value> = each(&answer["last_notifications"]).collect();
-    out.push_str(if last.is_empty() { "nobody was told of it lately\n" } else { "last notifications, newest first:\n" });
+    out.push_str(if last.is_empty() {
+        "nobody was told of it lately\n"
+    } else {
+        "last notifications, newest first:\n"
+    });
     for line in last {
         out.push_str("  ");
         out.push_str(&super::history::notification(line, now_ms));
@@ -209,7 +216,8 @@ fn route_in_words(route: &Value, fires: bool, now_ms: i64, indent: &str, out: &m
         seconds(&route["repeat_interval_seconds"]),
     ));
     if route["told_at"].is_string() {
-        let knows = if route["receiver_knows"] == true { "it knows that this alert fires" } else { "not of this alert" };
+        let knows =
+            if route["receiver_knows"] == true { "it knows that this alert fires" } else { "not of this alert" };
         out.push_str(&format!("{indent}  last told {}: {knows}\n", distance(&route["told_at"], now_ms)));
     } else if fires {
         out.push_str(&format!("{indent}  not told yet\n"));
@@ -218,7 +226,12 @@ fn route_in_words(route: &Value, fires: bool, now_ms: i64, indent: &str, out: &m
         out.push_str(&format!("{indent}  looked at next {}\n", distance(&route["next_flush"], now_ms)));
     }
     for way in each(&route["in_the_way"]) {
-        let until = if way["until"].is_string() { format!(", until {}", moment(&way["until"], now_ms)) } else { String::new() };
-        out.push_str(&format!("{indent}  IN THE WAY ({}): {}{until}\n", text(&way["by"]).replace('_', " "), text(&way["what"])));
+        let until =
+            if way["until"].is_string() { format!(", until {}", moment(&way["until"], now_ms)) } else { String::new() };
+        out.push_str(&format!(
+            "{indent}  IN THE WAY ({}): {}{until}\n",
+            text(&way["by"]).replace('_', " "),
+            text(&way["what"])
+        ));
     }
 }

@@ -79,7 +79,8 @@ impl Notifier {
         let group = self.groups.get(id);
         let key = |index: usize| (receiver.name.clone(), index, group_key.clone());
         let fingerprint = labels.fingerprint();
-        let told = (0..receiver.integrations.len()).filter_map(|index| self.log.get(&key(index))).max_by_key(|told| told.at);
+        let told =
+            (0..receiver.integrations.len()).filter_map(|index| self.log.get(&key(index))).max_by_key(|told| told.at);
         let indexes = 0..receiver.integrations.len();
         let decisions: Vec<Decision> = indexes.filter_map(|index| self.decisions.get(&key(index)).copied()).collect();
         let flapping = self.routing.flapping.filter(|policy| timing.eager || policy.everywhere);

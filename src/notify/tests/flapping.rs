@@ -119,10 +119,7 @@ fn the_message_says_how_often_and_receivers_are_told_what_was_withheld() {
         "is flapping: 5 changes in 8s; further ones are withheld until it has been steady for 30s."
     );
     assert_eq!(annotation(4, "summary"), format!("{} A is wrong", annotation(4, "flapping")));
-    assert_eq!(
-        annotation(5, "flapping"),
-        "is steady again (firing) after 7 changes in 12s, 2 of them withheld."
-    );
+    assert_eq!(annotation(5, "flapping"), "is steady again (firing) after 7 changes in 12s, 2 of them withheld.");
     assert_eq!(annotation(0, "summary"), "A is wrong");
     assert_eq!(world.notifier.flapping_withheld(), 2);
     let notes = world.notifier.take_withheld();

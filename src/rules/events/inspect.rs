@@ -60,7 +60,8 @@ impl RuleState {
             if keys.len() >= KEYS_SHOWN && !holds {
                 continue;
             }
-            let labels = Labels::from_pairs(names.iter().map(|name| &**name).zip(key.values.iter().map(|value| &**value)));
+            let labels =
+                Labels::from_pairs(names.iter().map(|name| &**name).zip(key.values.iter().map(|value| &**value)));
             let text = in_words(&copy.progress, &self.rule.condition, verdict, clock, self.rule.within_us);
             keys.push(KeyWhy { labels, holds, text });
         }

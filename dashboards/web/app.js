@@ -3,6 +3,7 @@
 
 import { Chart, windowSince } from "./chart.js";
 import { age, bytes, clock, clockMillis, compact, share, span, value, whole } from "./format.js";
+import { showOutbox } from "./outbox.js";
 
 const EVERY_MS = 1000;
 const TIMEOUT_MS = 4000;
@@ -402,6 +403,7 @@ async function ask() {
     showLink("live", "Live", "good");
     $("gone").hidden = true;
     show(data);
+    await showOutbox({ $, make, setText, setBadge, keyed }, data);
     await readEvents();
   } catch (error) {
     const reason = error.name === "TimeoutError" ? `no answer within ${TIMEOUT_MS / 1000} s` : error instanceof TypeError ? "it cannot be reached" : error.message;

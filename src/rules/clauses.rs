@@ -30,10 +30,10 @@ pub fn clauses(expr: &Expr) -> Vec<Clause> {
 
 fn split(expr: &Expr, joined_by: &'static str, found: &mut Vec<Clause>) {
     match expr {
-        Expr::Paren(inner, _) | Expr::Invariant(inner) => return split(inner, joined_by, found),
+        Expr::Paren(inner, _) | Expr::Invariant(inner) => split(inner, joined_by, found),
         Expr::Binary(binary) if binary.op.is_set() && found.len() + 2 <= CLAUSES => {
             split(&binary.left, joined_by, found);
-            return split(&binary.right, binary.op.text(), found);
+            split(&binary.right, binary.op.text(), found);
         }
         Expr::Binary(binary) if binary.op.is_comparison() && !binary.return_bool => found.push(Clause {
             joined_by,

@@ -1,5 +1,6 @@
 //! Messages that do not get through: tried again, given up, listed, tried by hand, dropped; and nobody else waits for them.
 
+use crate::browser::Browser;
 use crate::harness::{Sidewatch, eventually, request, run};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -290,4 +291,34 @@ fn receivers_that_hang_fail_and_cut_delay_nobody_and_get_their_message_when_they
     };
     assert!(lane("cutting")["counters"]["retried"].as_u64().unwrap() >= 1, "{page}");
     assert_eq!(lane("good")["counters"]["retried"], 0);
+}
+
+#[test]
+fn the_page_lists_dead_letters_and_tries_them_again() {
+    let (dir, server) = (tempfile::tempdir().unwrap(), Fickle::start(Mood::Status(404)));
+    let sidewatch = start(dir.path(), &hook("desk", &server));
+    send(&sidewatch, "boom", "kettle");
+    send(&sidewatch, "bang", "kettle");
+    dead(&sidewatch, 2);
+    let mut browser = Browser::open(&format!("http://127.0.0.1:{}/", sidewatch.observe));
+    eventually("the page lists both", 30, || {
+        let text = browser.text();
+        (text.contains("Boom (firing) to desk") && text.contains("Bang (firing) to desk")).then_some(())
+    });
+    assert!(browser.text().contains("0 on their way, 2 given up"), "{}", browser.text());
+    server.set(Mood::Status(200));
+    // The first in the list is the newest.
+    browser.eval("document.querySelector('#outbox li:nth-child(1) button').click()");
+    server.took("Bang");
+    eventually("one is left", 30, || browser.text().contains("1 given up").then_some(()));
+    let drop = "document.querySelector('#outbox li:last-child button:last-child')";
+    browser.eval(&format!("{drop}.click()"));
+    assert_eq!(browser.eval(&format!("{drop}.textContent")), "Really drop?");
+    dead(&sidewatch, 1);
+    browser.eval(&format!("{drop}.click()"));
+    dead(&sidewatch, 0);
+    eventually("the card is gone", 30, || {
+        (browser.eval("document.querySelector('#outbox-card').hidden") == true).then_some(())
+    });
+    assert!(browser.errors.is_empty(), "{:?}", browser.errors);
 }

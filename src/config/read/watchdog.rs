@@ -51,3 +51,65 @@ pub(super) fn flapping(node: &Node, found: &mut Diagnostics) -> Option<FlappingC
         steady_ms: steady.map_or(300_000, |steady| steady.value),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::schema::SecretSource;
+    use crate::config::{Config, Overrides, load_text, show};
+
+    fn load(text: &str) -> (Option<Config>, String) {
+        let (config, found) = load_text("t.yaml", text, &Default::default(), &Overrides::default());
+        (config, found.to_string())
+    }
+
+    #[test]
+    fn the_watchdog_is_read_and_shown_without_its_address() {
+        let (config, found) = load("watchdog: {url: 'https://hc.example/ping/token', every: 30s, method: POST}\n");
+        assert_eq!(found, "");
+        let config = config.unwrap();
+        let dog = config.watchdog.clone().unwrap();
+        assert_eq!((dog.every_ms, dog.post), (30_000, true));
+        let shown = show(&config);
+        assert!(shown.contains("watchdog:\n  url: \"<secret>\"\n  every: 30s\n  method: POST\n"), "{shown}");
+        assert!(!shown.contains("token"));
+        let (config, _) = load("watchdog: {url_file: /run/secrets/dog}\n");
+        let dog = config.unwrap().watchdog.unwrap();
+        assert!(matches!(&dog.url, SecretSource::File(path) if path.value == "/run/secrets/dog"));
+        assert_eq!((dog.every_ms, dog.post), (EVERY_MS, false));
+    }
+
+    #[test]
+    fn flapping_is_a_mapping_or_a_switch_and_no_receiver() {
+        let check = |text: &str, expected: FlappingConfig| {
+            let (config, found) = load(&format!("notify: {{screen: terminal, flapping: {text}}}\n"));
+            assert_eq!(found, "", "{text}");
+            let config = config.unwrap();
+            assert_eq!((config.notify.flapping, config.notify.receivers.len()), (expected, 1), "{text}");
+            let (again, found) = load(&show(&config));
+            assert_eq!((again.unwrap().notify.flapping, found.as_str()), (expected, ""), "{text}");
+        };
+        let on = |changes, window_ms, steady_ms| FlappingConfig::On { changes, window_ms, steady_ms };
+        check("{changes: 4, window: 1m, steady: 30s}", on(4, 60_000, 30_000));
+        check("{}", on(6, 600_000, 300_000));
+        check("false", FlappingConfig::Off);
+        check("off", FlappingConfig::Off);
+        check("true", FlappingConfig::Default);
+    }
+
+    #[test]
+    fn mistakes_are_told_with_their_place() {
+        for (text, message) in [
+            ("watchdog: {every: 1m}\n", "t.yaml:1:11"),
+            ("watchdog: {url: 'ftp://x'}\n", "url: not an address that begins with http:// or https://"),
+            ("watchdog: {url: 'http://x', every: 10ms}\n", "every: it must be at least 1s"),
+            ("watchdog: {url: 'http://x', evry: 10s}\n", "did you mean \"every\"?"),
+            ("watchdog: {url: 'http://x', method: PUT}\n", "t.yaml:1:37"),
+            ("notify: {flapping: {changes: 1}}\n", "t.yaml:1:30"),
+            ("notify: {flapping: {windw: 1m}}\n", "did you mean \"window\"?"),
+        ] {
+            let (_, found) = load(text);
+            assert!(found.contains("error") && found.contains(message), "{text}: {found}");
+        }
+    }
+}

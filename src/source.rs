@@ -178,8 +178,8 @@ impl SourceContext {
                 return Ok(());
             }
             received.increment(count as u64);
-            lines.push(&block[..count]);
-            let (bytes, oversized) = lines.take();
+            let bytes = lines.push(&block[..count]);
+            let oversized = lines.take_oversized();
             if (!bytes.is_empty() || oversized > 0) && !self.deliver(bytes, Framing::Lines, oversized, None).await {
                 return Ok(());
             }
@@ -188,7 +188,7 @@ impl SourceContext {
 
     /// The end of a stream completes its last line.
     async fn finish_lines(&self, lines: &mut LineBuffer) {
-        let (bytes, oversized) = lines.finish();
+        let (bytes, oversized) = (lines.finish(), lines.take_oversized());
         if !bytes.is_empty() || oversized > 0 {
             self.deliver(bytes, Framing::Lines, oversized, None).await;
         }

@@ -86,6 +86,10 @@ pub fn json<T: Serialize>(status: StatusCode, body: &T) -> Response {
 
 /// The same from JSON text.
 pub fn json_text(status: StatusCode, text: impl Into<axum::body::Body>) -> Response {
-    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
-    (status, headers, text.into()).into_response()
+    let mut response = Response::new(text.into());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }

@@ -1,6 +1,6 @@
 //! `POST /events`: one event or many, in every form of CloudEvents' HTTP binding and as plain JSON or lines.
 
-use super::error::{ApiError, json};
+use super::error::{ApiError, json, json_text};
 use super::{Shared, origin};
 use crate::model::Refusal;
 use crate::source::decode::{Decoder, Framing};
@@ -9,9 +9,12 @@ use crate::telemetry::clock;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
+use std::borrow::Cow;
+use std::io::Read as _;
 use std::sync::Arc;
 
 /// A configured `http` source.
@@ -79,7 +82,12 @@ async fn take(backend: &Shared, name: Option<&str>, request: Request) -> Result<
     let push = backend.push.load_full();
     let source = push.source(name)?.clone();
     let framing = framing(request.headers(), source.decoder.cuts_lines())?;
-    let body = read_body(request, backend.limits().body_bytes).await?;
+    let limit_bytes = backend.limits().body_bytes;
+    let packed = is_gzip(request.headers())?;
+    let mut body = read_body(request, limit_bytes).await?;
+    if packed {
+        body = tokio::task::spawn_blocking(move || unpack(&body, limit_bytes)).await.map_err(decoding_failed)??;
+    }
     if body.is_empty() && !matches!(framing, Framing::CloudEventsBinary { .. }) {
         return Err(ApiError::bad_request(
             "the body is empty",
@@ -93,15 +101,17 @@ async fn take(backend: &Shared, name: Option<&str>, request: Request) -> Result<
     } else {
         let decoding =
             tokio::task::spawn_blocking(move || source.decoder.decode(body, framing, &plan, &source.name, arrived));
-        decoding.await.map_err(|error| {
-            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("decoding failed: {error}"), "please report this")
-        })?
+        decoding.await.map_err(decoding_failed)?
     };
     let (accepted, refused) = (batch.events.len(), batch.refused.clone());
     // A batch of refusals alone goes to the core as well: that is where they are counted.
     let queue_bytes = backend.sink.limits().bytes;
     backend.sink.try_send(Ingest::Batch(batch)).map_err(|full| not_taken(full, size > queue_bytes))?;
     Ok(answer(accepted, &refused))
+}
+
+fn decoding_failed(error: tokio::task::JoinError) -> ApiError {
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("decoding failed: {error}"), "please report this")
 }
 
 fn not_taken(full: Full, is_too_large: bool) -> ApiError {
@@ -121,6 +131,10 @@ fn not_taken(full: Full, is_too_large: bool) -> ApiError {
 
 fn answer(accepted: usize, refused: &[Refusal]) -> Response {
     let total = refused.len();
+    // One event a request is what most senders do: nothing needs to be printed for them.
+    if accepted == 1 && total == 0 {
+        return json_text(StatusCode::ACCEPTED, Bytes::from_static(br#"{"accepted":1,"refused":[]}"#));
+    }
     let shown = refused.iter().take(REFUSALS_SHOWN);
     let body = Answer {
         accepted,
@@ -130,6 +144,28 @@ fn answer(accepted: usize, refused: &[Refusal]) -> Response {
         hint: (total > 0).then_some("the others are accepted: mend and send only the refused ones again"),
     };
     json(if total == 0 { StatusCode::ACCEPTED } else { StatusCode::BAD_REQUEST }, &body)
+}
+
+/// Whether the body comes compressed.
+fn is_gzip(headers: &HeaderMap) -> Result<bool, ApiError> {
+    match headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
+        None | Some(b"identity") => Ok(false),
+        Some(b"gzip" | b"x-gzip") => Ok(true),
+        Some(_) => {
+            let hint = "send it plain or with Content-Encoding: gzip";
+            Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the content encoding is not understood", hint))
+        }
+    }
+}
+
+/// Unpacks all members of a gzip body (RFC 1952) as far as the limit allows.
+fn unpack(packed: &[u8], limit_bytes: usize) -> Result<Vec<u8>, ApiError> {
+    let mut body = Vec::new();
+    let most = (limit_bytes as u64).saturating_add(1);
+    flate2::read::MultiGzDecoder::new(packed).take(most).read_to_end(&mut body).map_err(|error| {
+        ApiError::bad_request(format!("the body could not be read: {error}"), "it ended early, or its gzip is broken")
+    })?;
+    if body.len() > limit_bytes { Err(ApiError::too_large(limit_bytes)) } else { Ok(body) }
 }
 
 /// Reads the body up to the limit. What is larger is read on for a while and thrown away.
@@ -145,12 +181,8 @@ async fn read_body(request: Request, limit_bytes: usize) -> Result<Vec<u8>, ApiE
     let mut chunks = Body::into_data_stream(request.into_body());
     let (mut body, mut size) = (Vec::with_capacity(announced.min(limit_bytes)), 0_usize);
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|error| {
-            ApiError::bad_request(
-                format!("the body could not be read: {error}"),
-                "it ended early, or its gzip is broken",
-            )
-        })?;
+        let chunk = chunk
+            .map_err(|error| ApiError::bad_request(format!("the body could not be read: {error}"), "it ended early"))?;
         size += chunk.len();
         if size <= limit_bytes {
             body.extend_from_slice(&chunk);
@@ -167,13 +199,13 @@ async fn read_body(request: Request, limit_bytes: usize) -> Result<Vec<u8>, ApiE
 /// How the body is divided into events: CloudEvents' HTTP binding 1.0.2, section 3 (batch, structured, binary), then JSON
 /// and lines. What curl sends without `-H` (a form) is read as plain JSON would be.
 fn framing(headers: &HeaderMap, cuts_lines: bool) -> Result<Framing, ApiError> {
-    if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-        let hint = "send it plain or with Content-Encoding: gzip";
-        return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the content encoding is not understood", hint));
-    }
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type = content_type.and_then(|value| value.split(';').next()).unwrap_or("").trim().to_ascii_lowercase();
-    match media_type.as_str() {
+    let media_type = content_type.and_then(|value| value.split(';').next()).unwrap_or("").trim();
+    let media_type: Cow<str> = match media_type.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => media_type.to_ascii_lowercase().into(),
+        false => media_type.into(),
+    };
+    match &*media_type {
         "application/cloudevents-batch+json" => return Ok(Framing::CloudEventsBatch),
         "application/cloudevents+json" => return Ok(Framing::CloudEvents),
         other if other.starts_with("application/cloudevents") => return Err(unsupported(other)),
@@ -188,7 +220,7 @@ fn framing(headers: &HeaderMap, cuts_lines: bool) -> Result<Framing, ApiError> {
         });
     }
     let plain = if cuts_lines { Framing::Lines } else { Framing::Auto };
-    match media_type.as_str() {
+    match &*media_type {
         "" | "text/plain" | "application/octet-stream" | "application/x-www-form-urlencoded" => Ok(plain),
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" | "application/x-jsonlines" => {
             Ok(Framing::Ndjson)
@@ -246,7 +278,14 @@ mod tests {
             assert_eq!(check(&[("content-type", content_type)], cuts_lines), expected, "{content_type}");
         }
         assert_eq!(check(&[], false), Ok(Framing::Auto));
-        assert_eq!(check(&[("content-type", "application/json"), ("content-encoding", "br")], false), unsupported);
+        let encoded = |encoding: &'static str| {
+            let headers = HeaderMap::from_iter([(header::CONTENT_ENCODING, HeaderValue::from_static(encoding))]);
+            is_gzip(&headers).map_err(|error| error.status)
+        };
+        assert_eq!(
+            (encoded("br"), encoded("gzip"), encoded("identity")),
+            (Err(StatusCode::UNSUPPORTED_MEDIA_TYPE), Ok(true), Ok(false))
+        );
     }
 
     #[test]
@@ -258,6 +297,21 @@ mod tests {
         // Structured mode wins over stray headers: the media type decides first.
         let headers = [("content-type", "application/cloudevents+json"), ("ce-type", "a")];
         assert_eq!(check(&headers, false), Ok(Framing::CloudEvents));
+    }
+
+    #[test]
+    fn a_compressed_body_is_held_to_the_limit_too() {
+        use std::io::Write;
+        let packed = |size: usize| {
+            let mut to = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            to.write_all(&vec![b' '; size]).unwrap();
+            to.finish().unwrap()
+        };
+        let unpacked = |packed: &[u8]| unpack(packed, 1_000).map(|body| body.len()).map_err(|error| error.status);
+        assert_eq!(unpacked(&packed(1_000)), Ok(1_000));
+        assert_eq!(unpacked(&[packed(400), packed(600)].concat()), Ok(1_000), "members follow one another");
+        assert_eq!(unpacked(&packed(1 << 20)), Err(StatusCode::PAYLOAD_TOO_LARGE));
+        assert_eq!(unpacked(&packed(10)[..20]), Err(StatusCode::BAD_REQUEST));
     }
 
     #[test]

@@ -11,7 +11,6 @@ use axum::http::Uri;
 use axum::routing::{MethodRouter, get, post, put};
 use http::{Method, StatusCode};
 use tower_http::compression::{CompressionLayer, CompressionLevel};
-use tower_http::decompression::RequestDecompressionLayer;
 
 /// Where a path is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,8 +100,6 @@ pub fn routers() -> (Router<Shared>, Router<Shared>) {
             }
         }
     }
-    // Only pushes may come compressed; the limit on a body is held after decompression.
-    let changes = changes.layer(RequestDecompressionLayer::new().pass_through_unaccepted(true));
     // Scrapes and pages are repeated: the fastest level. Answers to pushes are short and many, so they go without.
     let compressed = |router: Router<Shared>| router.layer(CompressionLayer::new().quality(CompressionLevel::Fastest));
     let finish = |router: Router<Shared>| router.fallback(unknown_path).method_not_allowed_fallback(wrong_method);

@@ -24,7 +24,7 @@ impl Demo {
             return Ok(());
         }
         // What a newcomer should see are the alerts, not the log.
-        start_logging(common, common.log.clone().or_else(|| Some("warn".into())))?;
+        start_logging(common.log.clone().or_else(|| Some("warn".into())))?;
         let env =
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         let (config, found) = load_text("demo.yaml", CONFIG, &env.collect(), &common.overrides());

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Watches until a signal ends it.
 pub fn run(common: &Common) -> Result<(), Failure> {
-    start_logging(common, common.log.clone())?;
+    start_logging(common.log.clone())?;
     let (file, overrides) = (common.config.clone(), common.overrides());
     let (config, found) = load_from_system(file.as_deref(), &overrides);
     let again = move || load_from_system(file.as_deref(), &overrides);
@@ -25,8 +25,7 @@ pub fn run(common: &Common) -> Result<(), Failure> {
 }
 
 /// Sets up the log.
-pub(super) fn start_logging(common: &Common, level: Option<String>) -> Result<(), Failure> {
-    let _ = common;
+pub(super) fn start_logging(level: Option<String>) -> Result<(), Failure> {
     init(&LogOptions { level, format: LogFormat::Auto }).map_err(|error| Failure::Configuration(error.to_string()))
 }
 

@@ -1,19 +1,7 @@
-//! Cutting a stream at line ends, with a limit on the length of a line.
+//! Blocks of bytes become whole lines; half a last line waits for its rest, within a limit.
 
 use super::decode::reason;
 use crate::model::Refusal;
-
-/// Collects bytes and gives whole lines. A line longer than the limit is skipped without being kept.
-#[derive(Debug)]
-pub(super) struct LineBuffer {
-    pending: Vec<u8>,
-    /// End of the last whole line in `pending`.
-    complete: usize,
-    limit_bytes: usize,
-    /// Inside a line that was too long: everything up to its end is dropped.
-    skipping: bool,
-    oversized: u32,
-}
 
 /// What is told of a line that was too long.
 pub(super) fn refusal(item: u32, limit_bytes: usize) -> Refusal {
@@ -21,57 +9,80 @@ pub(super) fn refusal(item: u32, limit_bytes: usize) -> Refusal {
     Refusal { item, reason: reason::TOO_LARGE, message }
 }
 
+/// Gathers lines. What it has handed out and what it still holds account for every byte it was given.
+#[derive(Debug)]
+pub(super) struct LineBuffer {
+    /// A line longer than this is not held: it is skipped to its end and counted there.
+    limit_bytes: usize,
+    partial: Vec<u8>,
+    /// Within a line that is too long.
+    skipping: bool,
+    /// Bytes since the last line's end, skipped ones included.
+    pending_bytes: u64,
+    oversized: u32,
+}
+
 impl LineBuffer {
-    pub fn new(limit_bytes: usize) -> Self {
-        Self { pending: Vec::new(), complete: 0, limit_bytes, skipping: false, oversized: 0 }
+    pub(super) fn new(limit_bytes: usize) -> Self {
+        Self { limit_bytes, partial: Vec::new(), skipping: false, pending_bytes: 0, oversized: 0 }
     }
 
-    /// Adds what was read.
-    pub fn push(&mut self, mut block: &[u8]) {
+    /// Takes a block and returns the lines that it completes, each with its newline; empty when it completes none.
+    ///
+    /// A complete line within the block may still be longer than the limit by as much as the block: decoding refuses it.
+    pub(super) fn push(&mut self, mut bytes: &[u8]) -> Vec<u8> {
         if self.skipping {
-            let Some(end) = memchr::memchr(b'\n', block) else { return };
-            block = &block[end + 1..];
-            self.skipping = false;
+            let Some(end) = memchr::memchr(b'\n', bytes) else {
+                self.pending_bytes += bytes.len() as u64;
+                return Vec::new();
+            };
+            bytes = &bytes[end + 1..];
+            self.end_skip();
         }
-        let start = self.pending.len();
-        self.pending.extend_from_slice(block);
-        if let Some(end) = memchr::memrchr(b'\n', block) {
-            self.complete = start + end + 1;
-        }
-        if self.pending.len() - self.complete > self.limit_bytes {
-            self.pending.truncate(self.complete);
-            self.skipping = true;
-            self.oversized += 1;
-        }
+        let Some(last) = memchr::memrchr(b'\n', bytes) else {
+            self.hold(bytes);
+            return Vec::new();
+        };
+        let mut lines = std::mem::take(&mut self.partial);
+        lines.extend_from_slice(&bytes[..=last]);
+        self.pending_bytes = 0;
+        self.hold(&bytes[last + 1..]);
+        lines
     }
 
-    /// The whole lines so far, and how many lines were too long since the last call.
-    pub fn take(&mut self) -> (Vec<u8>, u32) {
-        let rest = self.pending.split_off(self.complete);
-        self.complete = 0;
-        (std::mem::replace(&mut self.pending, rest), std::mem::take(&mut self.oversized))
+    /// The last line, which no newline ended; empty when there is none.
+    pub(super) fn finish(&mut self) -> Vec<u8> {
+        if self.skipping {
+            self.end_skip();
+        }
+        self.pending_bytes = 0;
+        std::mem::take(&mut self.partial)
     }
 
-    /// Everything, a last line without an end as well.
-    pub fn finish(&mut self) -> (Vec<u8>, u32) {
-        self.complete = self.pending.len();
+    /// Bytes since the end of the last line that was handed out or counted.
+    pub(super) fn pending_bytes(&self) -> u64 {
+        self.pending_bytes
+    }
+
+    /// How many lines were too long since this was last asked.
+    pub(super) fn take_oversized(&mut self) -> u32 {
+        std::mem::take(&mut self.oversized)
+    }
+
+    fn end_skip(&mut self) {
         self.skipping = false;
-        self.take()
+        self.pending_bytes = 0;
+        self.oversized += 1;
     }
 
-    /// Forgets a line that has begun.
-    pub fn clear(&mut self) {
-        *self = Self::new(self.limit_bytes);
-    }
-
-    /// Bytes of the line that has begun and not ended, when it is kept.
-    pub fn begun(&self) -> usize {
-        self.pending.len() - self.complete
-    }
-
-    /// Whether the line that has begun is too long and being dropped.
-    pub fn is_skipping(&self) -> bool {
-        self.skipping
+    fn hold(&mut self, bytes: &[u8]) {
+        self.pending_bytes += bytes.len() as u64;
+        if self.partial.len() + bytes.len() > self.limit_bytes {
+            self.partial = Vec::new();
+            self.skipping = true;
+        } else {
+            self.partial.extend_from_slice(bytes);
+        }
     }
 }
 
@@ -80,32 +91,44 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Feeds the pieces and returns what came out, a `|` after each piece, `!` for each line that was too long.
+    fn check(limit_bytes: usize, pieces: &[&str], expected: &str) {
+        let mut lines = LineBuffer::new(limit_bytes);
+        let mut out = String::new();
+        for piece in pieces {
+            out.push_str(&String::from_utf8(lines.push(piece.as_bytes())).unwrap());
+            out.push_str(&"!".repeat(lines.take_oversized() as usize));
+            out.push('|');
+        }
+        out.push_str(&String::from_utf8(lines.finish()).unwrap());
+        out.push_str(&"!".repeat(lines.take_oversized() as usize));
+        assert_eq!(out, expected);
+    }
+
     #[test]
-    fn a_line_that_is_too_long_is_counted_and_the_next_one_kept() {
-        let mut lines = LineBuffer::new(4);
-        lines.push(b"ab\ncdefgh");
-        assert_eq!(lines.take(), (b"ab\n".to_vec(), 1));
-        lines.push(b"ijk");
-        lines.push(b"l\nxy");
-        assert_eq!(lines.take(), (Vec::new(), 0));
-        assert_eq!(lines.finish(), (b"xy".to_vec(), 0));
+    fn halves_wait_for_their_rest_and_long_lines_are_skipped() {
+        check(9, &["a\nb", "c\n", "d"], "a\n|bc\n||d");
+        check(9, &["", "\n", "\n\n"], "|\n|\n\n|");
+        check(4, &["abc", "de", "fgh", "i\nj\n"], "|||j\n!|");
+        check(4, &["abcdefgh"], "|!");
+        check(4, &["a\nbcdefgh", "\nc"], "a\n|!|c");
+        check(0, &["\n", "a", "\n"], "\n||!|");
     }
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
         #[test]
-        fn however_it_is_cut_the_lines_are_the_same(text in "[ab\n]{0,60}", cuts in proptest::collection::vec(0_usize..60, 0..8)) {
-            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
+        fn no_byte_is_lost_whatever_the_blocks(text in "[ab\n]{0,60}", cuts in prop::collection::vec(0..60_usize, 0..8)) {
+            let mut cuts: Vec<usize> = cuts.into_iter().filter(|cut| *cut < text.len()).collect();
+            cuts.extend([0, text.len()]);
             cuts.sort_unstable();
-            let (mut lines, mut out, mut from) = (LineBuffer::new(1_000), Vec::new(), 0);
-            for cut in cuts.into_iter().chain([text.len()]) {
-                lines.push(&text.as_bytes()[from..cut]);
-                from = cut;
-                let (whole, _) = lines.take();
-                prop_assert!(whole.is_empty() || whole.ends_with(b"\n"));
-                out.extend(whole);
+            let (mut lines, mut out, mut given) = (LineBuffer::new(1_000), Vec::new(), 0);
+            for pair in cuts.windows(2) {
+                given += pair[1] - pair[0];
+                out.extend(lines.push(&text.as_bytes()[pair[0]..pair[1]]));
+                prop_assert_eq!(out.len() as u64 + lines.pending_bytes(), given as u64);
             }
-            out.extend(lines.finish().0);
+            out.extend(lines.finish());
             prop_assert_eq!(out, text.into_bytes());
         }
     }

@@ -3,6 +3,7 @@
 use super::{RETRY, SourceContext, SourceState};
 use crate::telemetry::{OnChange, self_metrics};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::io::AsyncRead;
@@ -13,6 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Open connections of one source; further ones are closed at once and counted.
 const CONNECTIONS: usize = 256;
+/// A TCP connection that says nothing for so long is asked whether it is still there.
+const IDLE: std::time::Duration = std::time::Duration::from_secs(60);
+/// Who may write to a unix socket: its user and group.
+const SOCKET_MODE: u32 = 0o660;
 
 trait Accept {
     type Stream: AsyncRead + Unpin + Send + 'static;
@@ -22,7 +27,11 @@ trait Accept {
 impl Accept for TcpListener {
     type Stream = tokio::net::TcpStream;
     async fn accept_one(&self) -> io::Result<Self::Stream> {
-        self.accept().await.map(|(stream, _)| stream)
+        let (stream, _) = self.accept().await?;
+        // A host that vanished never closes its connections: only asking finds out, and frees their places.
+        let probing = socket2::TcpKeepalive::new().with_time(IDLE).with_interval(IDLE);
+        socket2::SockRef::from(&stream).set_tcp_keepalive(&probing)?;
+        Ok(stream)
     }
 }
 
@@ -58,7 +67,9 @@ async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
             Err(error) => return Err(error),
         }
     }
-    UnixListener::bind(path)
+    let listener = UnixListener::bind(path)?;
+    tokio::fs::set_permissions(path, PermissionsExt::from_mode(SOCKET_MODE)).await?;
+    Ok(listener)
 }
 
 /// Binds and serves; whether it was ever bound.

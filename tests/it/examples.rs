@@ -1,9 +1,11 @@
 //! Every configuration that a reader may copy loads and builds, without a finding.
 
+use crate::harness::binary;
 use sidewatch::app::build;
 use sidewatch::config::{Overrides, load_text};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 fn check(name: &str, text: &str) {
     let (config, mut found) = load_text(name, text, &BTreeMap::new(), &Overrides::default());
@@ -72,5 +74,49 @@ fn every_yaml_file_of_the_repository_reads_alike_in_another_reader() {
         let theirs = documents.into_iter().next().map(|document| serde_yaml::Value::deserialize(document).unwrap());
         let ours = ours.as_ref().map(tree).unwrap_or_else(|| panic!("{}: {found}", file.display()));
         assert_eq!(Some(ours), theirs, "{}", file.display());
+    }
+}
+
+/// The words of a JSON array of strings, which is how Docker and Kubernetes spell a command.
+fn words(list: &str) -> Vec<String> {
+    serde_json::from_str(list.trim()).unwrap()
+}
+
+#[test]
+fn every_command_line_that_a_reader_may_copy_is_understood() {
+    let read = |file: &str| std::fs::read_to_string(root().join(file)).unwrap();
+    let mut commands: Vec<(&str, Vec<String>)> = Vec::new();
+    for (file, before) in [
+        ("deploy/Dockerfile", "CMD "),
+        ("deploy/compose.yaml", "    command: ["),
+        ("deploy/kubernetes/deployment.yaml", "          args: ["),
+    ] {
+        let text = read(file);
+        let line = text.lines().find(|line| line.starts_with(before)).unwrap_or_else(|| panic!("{file}"));
+        commands.push((file, words(&line[line.find('[').unwrap()..])));
+    }
+    let unit = read("deploy/sidewatch.service");
+    let readme = read("README.md");
+    let blocks = readme.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let lines = unit.lines().filter_map(|line| line.strip_prefix("Exec")?.split_once("=/usr/local/bin/sidewatch "));
+    let shell = blocks.flat_map(str::lines).filter_map(|line| Some(("README.md", line.strip_prefix("sidewatch ")?)));
+    for (file, line) in lines.map(|(_, line)| ("deploy/sidewatch.service", line)).chain(shell) {
+        let line = line.split(" #").next().unwrap();
+        // Enough of the shell's quoting for these files: a quoted part is one word.
+        let mut parts = Vec::new();
+        for (at, part) in line.split('\'').enumerate() {
+            if at % 2 == 1 {
+                parts.push(part.to_owned());
+            } else {
+                parts.extend(part.split_whitespace().map(str::to_owned));
+            }
+        }
+        commands.push((file, parts));
+    }
+    assert!(commands.len() >= 8, "{commands:?}");
+    for (file, arguments) in commands {
+        // Everything before --help is read first: an unknown option or command fails.
+        let output = Command::new(binary()).args(&arguments).arg("--help").output().unwrap();
+        assert!(output.status.success(), "{file}: {arguments:?}\n{}", String::from_utf8_lossy(&output.stderr));
     }
 }

@@ -160,27 +160,55 @@ fn prometheus_answers_are_shaped_as_prometheus_shapes_them() {
     assert_eq!(range["data"]["resultType"], "matrix", "{range}");
 }
 
-#[test]
-fn promtool_finds_nothing_wrong_with_the_metrics() {
+/// Events whose types need every escape that the text formats have.
+const HARD_TYPES: [&str; 5] = ["a", "b\\\\c", "d\\\"e", "f\\ng", "ünïcode {x=\\\"y\\\"}"];
+
+/// Pushes events of the hard types and returns what `/metrics` then says in the asked format.
+fn metrics_of_hard_types(accept: &str) -> String {
     let (_dir, sidewatch) = start("sources: {push: {http: {}}}\n");
-    for name in ["a", "b\\\\c", "d\\\"e", "f\\ng", "ünïcode {x=\\\"y\\\"}"] {
-        let body = format!(r#"{{"type":"{name}","id":"1","data":{{"duration_ms":3}}}}"#);
+    for name in HARD_TYPES {
+        let body = format!(
+            r#"{{"type":"{name}","id":"1","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","data":{{"duration_ms":3}}}}"#
+        );
         assert_eq!(sidewatch.post("/events", "application/json", body.as_bytes()).0, 202, "{body}");
     }
     eventually("five types", 10, || (sidewatch.value("count(events_total)") == Some(5.0)).then_some(()));
-    let (_, metrics) = sidewatch.get("/metrics");
-    let Ok(mut promtool) = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-    else {
-        assert!(!in_ci(), "promtool is missing");
+    let (status, metrics) = request(sidewatch.observe, "GET", "/metrics", &[("accept", accept)], b"");
+    assert_eq!(status, 200);
+    metrics
+}
+
+/// Gives the text to a program and holds it to saying nothing against it.
+fn judged(program: &str, arguments: &[&str], text: &str) {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let Ok(mut judge) = command.spawn() else {
+        assert!(!in_ci(), "{program} is missing");
         return;
     };
-    promtool.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
-    let output = promtool.wait_with_output().unwrap();
+    judge.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = judge.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.trim().is_empty(), "{said}\n{metrics}");
+    assert!(output.status.success() && said.trim().is_empty(), "{said}\n{text}");
+}
+
+#[test]
+fn promtool_finds_nothing_wrong_with_the_metrics() {
+    judged("promtool", &["check", "metrics"], &metrics_of_hard_types("text/plain"));
+}
+
+#[test]
+fn the_openmetrics_reader_of_another_project_reads_the_metrics() {
+    const READ: &str = "
+import sys
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
+text = sys.stdin.buffer.read().decode()
+families = {family.name: family for family in parse(text)}
+types = {sample.labels['type'] for sample in families['events'].samples if sample.name == 'events_total'}
+assert types == {'a', 'b\\\\c', 'd\"e', 'f\\ng', 'ünïcode {x=\"y\"}'}, types
+buckets = [sample for sample in families['event_duration_seconds'].samples if sample.exemplar]
+assert buckets and all(sample.exemplar.labels for sample in buckets), 'no exemplars'
+";
+    let python = std::env::var("SIDEWATCH_PYTHON").unwrap_or_else(|_| "python3".into());
+    judged(&python, &["-c", READ], &metrics_of_hard_types("application/openmetrics-text; version=1.0.0"));
 }

@@ -20,6 +20,7 @@ mod golden_path;
 mod harness;
 mod history;
 mod http;
+mod kills;
 mod ranks;
 mod reload;
 mod simulation;

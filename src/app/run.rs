@@ -269,7 +269,8 @@ pub async fn run(
             }
         });
     }
-    supervisor.spawn(Stage::Sources, "upkeep", |cancel| upkeep::run(own, handle, cancel));
+    let messages = deliveries.clone();
+    supervisor.spawn(Stage::Sources, "upkeep", |cancel| upkeep::run(own, handle, messages, cancel));
     reloader.start_sources(&parts, config.limits.event_bytes, &positions).await;
     if reloader.can_reload() {
         let reloader = reloader.clone();

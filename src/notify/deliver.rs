@@ -2,7 +2,9 @@
 
 use super::courier::Courier;
 use super::notification::Notification;
-use super::outbox::{LaneId, Letter, Next, Outbox, OutboxStatus, Outcome, Record, Requeued, notify_seconds};
+use super::outbox::{
+    LaneId, LaneStatus, Letter, Next, Outbox, OutboxStatus, Outcome, Record, Requeued, notify_seconds,
+};
 use super::routing::Routing;
 use crate::model::Timestamp;
 use crate::telemetry::self_metrics;
@@ -117,6 +119,16 @@ impl Deliveries {
     /// Waits until the outbox has changed since the last call.
     pub async fn changed(&self) {
         self.shared.changed.notified().await;
+    }
+
+    /// The receivers' queues, without what is in them.
+    pub fn lanes(&self) -> Vec<LaneStatus> {
+        self.shared.outbox().lane_statuses()
+    }
+
+    /// Records that were dropped before they were written.
+    pub fn records_dropped(&self) -> u64 {
+        self.shared.outbox().records_dropped()
     }
 
     /// Everything that waits, is being sent or was given up.

@@ -468,8 +468,8 @@ impl Outbox {
         self.lanes.entry(lane_id).or_default();
     }
 
-    /// Everything the API shows.
-    pub fn status(&self) -> OutboxStatus {
+    /// The lanes, without what is in them.
+    pub fn lane_statuses(&self) -> Vec<LaneStatus> {
         let lane_status = |((receiver, integration), lane): (&LaneId, &Lane)| LaneStatus {
             receiver: receiver.clone(),
             integration: *integration,
@@ -480,10 +480,15 @@ impl Outbox {
             breaker: lane.breaker.state(),
             counters: lane.counters,
         };
+        self.lanes.iter().map(lane_status).collect()
+    }
+
+    /// Everything the API shows.
+    pub fn status(&self) -> OutboxStatus {
         OutboxStatus {
             pending: self.len(),
             limit_messages: self.limit_messages,
-            lanes: self.lanes.iter().map(lane_status).collect(),
+            lanes: self.lane_statuses(),
             receiver_gone: self.receiver_gone,
             dead_letters_forgotten: self.records.forgotten,
             dead_letters: self.dead.iter().cloned().collect(),

@@ -6,7 +6,7 @@ use crate::model::Timestamp;
 use serde::Serialize;
 use std::sync::Arc;
 
-/// Notes that may wait to be taken; beyond it the oldest are dropped. They are taken each time the core has run.
+/// Notes that may wait to be taken; what comes beyond it is only counted. They are taken each time the core has run.
 const NOTES: usize = 10_000;
 /// Rules that one note names.
 const RULES_NAMED: usize = 20;
@@ -33,13 +33,20 @@ pub struct WithheldNote {
 
 /// The notes since they were last taken.
 #[derive(Debug, Default)]
-pub(super) struct WithheldNotes(Vec<WithheldNote>);
+pub(super) struct WithheldNotes {
+    notes: Vec<WithheldNote>,
+    /// Notes that found no room.
+    pub(super) dropped: u64,
+}
 
 impl WithheldNotes {
     /// Notes it, unless there was nothing to tell in the first place.
     pub(super) fn note(&mut self, group: &Group, integration: usize, reason: Withheld, now: Timestamp) {
-        if matches!(reason, Withheld::Unchanged | Withheld::NotDue) || group.members.is_empty() || self.0.len() >= NOTES
-        {
+        if matches!(reason, Withheld::Unchanged | Withheld::NotDue) || group.members.is_empty() {
+            return;
+        }
+        if self.notes.len() >= NOTES {
+            self.dropped += 1;
             return;
         }
         let mut rules: Vec<String> = Vec::new();
@@ -48,7 +55,7 @@ impl WithheldNotes {
                 rules.push(alert.name().to_owned());
             }
         }
-        self.0.push(WithheldNote {
+        self.notes.push(WithheldNote {
             at: now,
             receiver: group.receiver.clone(),
             integration,
@@ -60,6 +67,6 @@ impl WithheldNotes {
     }
 
     pub(super) fn take(&mut self) -> Vec<WithheldNote> {
-        std::mem::take(&mut self.0)
+        std::mem::take(&mut self.notes)
     }
 }

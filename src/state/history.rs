@@ -2,6 +2,7 @@
 
 use super::{HistoryEntry, HistoryQuery, Retention};
 use crate::model::Timestamp;
+use crate::telemetry::self_metrics;
 use rusqlite::{Connection, Result, Transaction, params};
 
 /// Appends and prunes. Age is counted from the newest line's own time, for this room has no clock.
@@ -21,9 +22,12 @@ pub(super) fn append(transaction: &Transaction<'_>, entries: &[HistoryEntry], re
     let oldest = newest.saturating_sub(retention.age_ms.saturating_mul(1_000));
     transaction.prepare_cached("DELETE FROM history WHERE at_us < ?1")?.execute([oldest])?;
     // Numbers only grow, so that the newest so many are those above the highest number less so many.
-    transaction
+    let crowded_out = transaction
         .prepare_cached("DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?1")?
         .execute([i64::try_from(retention.rows).unwrap_or(i64::MAX)])?;
+    if crowded_out > 0 {
+        self_metrics::history_lost("crowded_out").increment(crowded_out as u64);
+    }
     Ok(())
 }
 

@@ -56,6 +56,8 @@ names! {
     ALERT_TIME_TO_NOTIFY = "sidewatch_alert_time_to_notify_seconds", Histogram, Seconds, "Time from an alert's firing to the delivery of the message that tells of it, by rule; the slowest alert of a message counts.";
     ALERT_TIME_TO_RESOLVE = "sidewatch_alert_time_to_resolve_seconds", Histogram, Seconds, "Time from an alert's firing to its end, by rule.";
     WATCHDOG_PINGS = "sidewatch_watchdog_pings_total", Counter, Count, "Pings of the watchdog, by result: sent, failed, or withheld because rules were not evaluated in time.";
+    DEAD_LETTERS = "sidewatch_notification_dead_letters_total", Counter, Count, "Messages given up: refused for good, not delivered for a day, or crowded out.";
+    NOTIFICATIONS_PENDING = "sidewatch_notifications_pending", Gauge, Count, "Messages that wait for a receiver or are being sent.";
     NOTIFICATIONS_WITHHELD = "sidewatch_notifications_withheld_total", Counter, Count, "News that was not sent, by reason; for flapping each change counts.";
     HISTORY_LOST = "sidewatch_history_lost_total", Counter, Count, "Lines of the history that could not be kept, by reason.";
     CORE_BATCH_SECONDS = "sidewatch_core_batch_seconds", Histogram, Seconds, "Time that the core takes for one batch.";
@@ -198,6 +200,16 @@ pub fn alert_time_to_resolve(rule: &str) -> Histogram {
 /// Counter of pings of the watchdog; `result` is `sent`, `failed` or `withheld`.
 pub fn watchdog_pings(result: &'static str) -> Counter {
     metrics::counter!(WATCHDOG_PINGS, "result" => result)
+}
+
+/// Counter of messages given up.
+pub fn notification_dead_letters(receiver: &str, integration: usize) -> Counter {
+    metrics::counter!(DEAD_LETTERS, "receiver" => receiver.to_owned(), "integration" => integration.to_string())
+}
+
+/// Gauge of messages on their way.
+pub fn notifications_pending(receiver: &str, integration: usize) -> Gauge {
+    metrics::gauge!(NOTIFICATIONS_PENDING, "receiver" => receiver.to_owned(), "integration" => integration.to_string())
 }
 
 /// Counter of news that was not sent.

@@ -252,3 +252,33 @@ fn the_watchdog_is_pinged_and_its_loss_is_said_once() {
     std::fs::write(dir.path().join("sidewatch.yaml"), "sources: {push: {http: {}}}\nbundled_rules: false\n").unwrap();
     eventually("it is off", 20, || status().is_null().then_some(()));
 }
+
+#[test]
+fn a_storm_of_ten_thousand_alerts_is_told_in_few_messages_of_bounded_size() {
+    let (dir, hook) = (tempfile::tempdir().unwrap(), Receiver::start(200));
+    let configuration = format!(
+        "sources: {{push: {{http: {{}}}}}}\nbundled_rules: false\nstate: state\n\
+         alerts:\n  Storm: {{event: {{match: storm, count: '>= 1', within: 1h, by: subject}}}}\n\
+         notify:\n  hook: {{webhook: {{url: 'http://127.0.0.1:{}/'}}}}\n",
+        hook.port
+    );
+    let sidewatch = start(dir.path(), &configuration);
+    let events: String =
+        (0..10_000).map(|at| format!("{{\"type\":\"storm\",\"target\":\"s{at}\",\"payload\":{{}}}}\n")).collect();
+    let (status, answer) = sidewatch.post("/events", "application/x-ndjson", events.as_bytes());
+    assert_eq!(status, 202, "{answer}");
+    let told = |body: &str| {
+        let message: Value = serde_json::from_str(body).unwrap();
+        message["alerts"].as_array().unwrap().len() as u64 + message["truncatedAlerts"].as_u64().unwrap()
+    };
+    eventually("all of them are told", 60, || hook.bodies().iter().any(|body| told(body) == 10_000).then_some(()));
+    let bodies = hook.bodies();
+    assert!(bodies.len() <= 10, "{} messages", bodies.len());
+    assert!(bodies.iter().all(|body| body.len() < 1 << 20), "{:?}", bodies.iter().map(String::len).collect::<Vec<_>>());
+    // Each change is in the history, and sidewatch is as quick as ever.
+    eventually("the history has all", 60, || {
+        let figures = sidewatch.json("/api/history?rule=Storm&kind=alert&limit=1")["rules"][0].clone();
+        (figures["fired"] == 10_000).then_some(())
+    });
+    assert_eq!(sidewatch.get("/readyz").0, 200);
+}

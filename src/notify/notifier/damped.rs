@@ -15,6 +15,11 @@ impl Notifier {
         self.withheld.take()
     }
 
+    /// Notes of what was withheld that found no room.
+    pub fn withheld_notes_dropped(&self) -> u64 {
+        self.withheld.dropped
+    }
+
     /// Changes of alerts that were withheld because they flap, since the state began.
     pub fn flapping_withheld(&self) -> u64 {
         self.flapping.withheld()

@@ -181,6 +181,11 @@ impl Outbox {
         (self.records.made, self.records.waiting.iter().map(|(_, record)| record.clone()).collect())
     }
 
+    /// Records that were dropped before they were written, because there were too many.
+    pub fn records_dropped(&self) -> u64 {
+        self.records.dropped
+    }
+
     /// Forgets the records up to this number.
     pub fn records_written(&mut self, number: u64) {
         while self.records.waiting.front().is_some_and(|(made, _)| *made <= number) {

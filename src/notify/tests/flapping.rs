@@ -1,4 +1,4 @@
-//! Flapping alerts and storms, in virtual time.
+//! Flapping alerts, storms, and what is withheld, in virtual time.
 
 use super::timeline::{World, check};
 use super::*;
@@ -127,6 +127,35 @@ fn the_message_says_how_often_and_receivers_are_told_what_was_withheld() {
     assert_eq!(reasons, [Withheld::Flapping]);
     assert_eq!((&*notes[0].receiver, &*notes[0].rules[0]), ("terminal", "A"));
     assert!(texts::subject(&world.sent[4]).starts_with("[FLAPPING] A"), "{}", texts::subject(&world.sent[4]));
+}
+
+#[test]
+fn what_is_withheld_is_noted_once_with_its_reason() {
+    const FILE: &str = "{route: {receiver: r, group_wait: 0s, group_interval: 1s, group_by: [alertname], routes: [
+        {receiver: r, group_wait: 0s, group_interval: 1s, matchers: ['alertname=\"Night\"'], mute_time_intervals: [always]}]},
+        time_intervals: [{name: always, time_intervals: [{times: [{start_time: '00:00', end_time: '24:00'}]}]}],
+        inhibit_rules: [{source_matchers: ['alertname=\"Big\"'], target_matchers: ['alertname=\"Small\"']}],
+        receivers: [{name: r, webhook_configs: [{url: 'http://x', send_resolved: false}]}]}";
+    let mut world = World::new(alertmanager(FILE));
+    world.play("1s fire Big\n2s fire Small\n3s fire Night\n10s hold\n11s fire Late\n12s wait\n13s ready\n20s end Big\n30s wait");
+    let notes: Vec<(Withheld, String)> =
+        world.notifier.take_withheld().into_iter().map(|note| (note.reason, note.rules[0].clone())).collect();
+    use Withheld::{Inhibited, OutsideActiveTime, ResolvedNotWanted, WaitingForFirstEvaluation};
+    let expected = [
+        (Inhibited, "Small"),
+        (OutsideActiveTime, "Night"),
+        // Nothing at all is sent now; then the old reasons hold again.
+        (WaitingForFirstEvaluation, "Late"),
+        (WaitingForFirstEvaluation, "Small"),
+        (WaitingForFirstEvaluation, "Night"),
+        (Inhibited, "Small"),
+        (OutsideActiveTime, "Night"),
+        (ResolvedNotWanted, "Big"),
+    ];
+    assert_eq!(notes, expected.map(|(reason, rule)| (reason, rule.to_owned())));
+    let sent: Vec<&str> = world.sent.iter().map(|sent| sent.alerts[0].name()).collect();
+    assert_eq!(sent, ["Big", "Late", "Small"], "and told when nothing is in the way any more");
+    assert!(world.notifier.take_withheld().is_empty());
 }
 
 #[test]

@@ -10,6 +10,7 @@
 mod checkpoint;
 mod parts;
 mod recent;
+mod scrape;
 
 pub use checkpoint::{RestoreError, Restored};
 pub use parts::{Parts, SourcePart};
@@ -23,7 +24,9 @@ use crate::promql::Options;
 use crate::rules::{self, Effects, Rules, SourceHealth};
 use crate::series::{Metadata, SampleValue, Selection, Storage, Store, View};
 use crate::source::SourceState;
+use crate::source::scrape::ScrapeBatch;
 use recent::Recent;
+use scrape::{SCRAPE, Scrapes};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +38,15 @@ pub enum Input {
     Events(EventBatch),
     /// Samples with times of their own (self-metrics read back, scrapes, remote write).
     Samples(Vec<InputSample>),
+    /// What one scrape of a target found.
+    Scrape(Box<ScrapeBatch>),
+    /// Which targets a source scrapes from now on.
+    ScrapeTargets {
+        /// The source's name.
+        source: Arc<str>,
+        /// Their keys.
+        targets: Vec<Arc<str>>,
+    },
     /// What an HTTP probe of a health check found.
     Probe {
         /// The check's name.
@@ -161,6 +173,7 @@ pub struct Engine {
     positions: BTreeMap<Arc<str>, Vec<u8>>,
     changes: Vec<Change>,
     base_labels: Labels,
+    scrapes: Scrapes,
 }
 
 impl Engine {
@@ -184,6 +197,7 @@ impl Engine {
             positions: BTreeMap::new(),
             changes: Vec::new(),
             base_labels: parts.base_labels.clone(),
+            scrapes: Scrapes::new(),
         }
     }
 
@@ -205,6 +219,8 @@ impl Engine {
                         let _ = self.store.append(&sample.labels, sample.t_ms, SampleValue::Float(sample.value), 0);
                     }
                 }
+                Input::Scrape(batch) => self.scrape(&batch),
+                Input::ScrapeTargets { source, targets } => self.scrape_targets(now, &source, &targets),
                 Input::Probe { check, outcome } => self.checks.probe_result(now, &check, outcome),
                 Input::Source { name, state } => self.source(now, &name, state, &mut effects),
             }
@@ -217,7 +233,7 @@ impl Engine {
         let batch = &batch;
         self.mappings.apply(batch, &mut self.store, now);
         self.recent.observe(now, batch);
-        self.rules.observe(now, batch, effects);
+        self.rules.observe(now, batch, &self.store, effects);
         self.checks.observe(now, batch);
         if let Some(source) = self.sources.get_mut(&batch.source) {
             source.events += batch.events.len() as u64;
@@ -233,8 +249,13 @@ impl Engine {
             SourceState::CatchingUp { .. } => SourceHealth::CatchingUp,
             SourceState::Starting | SourceState::Connected | SourceState::Ended => SourceHealth::Live,
         };
-        self.rules.source_state(now, name, health, effects);
-        self.checks.source_state(now, name, &state);
+        if self.sources.get(name).is_some_and(|status| status.kind == SCRAPE) {
+            // It brings no events: conditions on their silence go on while it is deaf.
+            self.rules.deaf(now, name, health, effects);
+        } else {
+            self.rules.source_state(now, name, health, effects);
+            self.checks.source_state(now, name, &state);
+        }
         if let Some(status) = self.sources.get_mut(name) {
             if std::mem::discriminant(&status.state) != std::mem::discriminant(&state) {
                 status.since = now;
@@ -269,7 +290,7 @@ impl Engine {
             self.store.tick(now);
         }
         let mut effects = Effects::default();
-        self.rules.tick(now, &mut effects);
+        self.rules.tick(now, &self.store, &mut effects);
         self.checks.tick(now);
         self.settle(now, effects);
     }
@@ -334,8 +355,10 @@ impl Engine {
         self.plan = parts.plan.clone();
         let old = std::mem::replace(&mut self.sources, parts.source_statuses(now));
         for (name, status) in old {
-            if let Some(kept) = self.sources.get_mut(&name) {
-                *kept = status;
+            match self.sources.get_mut(&name) {
+                Some(kept) => *kept = SourceStatus { kind: kept.kind, ..status },
+                // What is configured no more is not missed.
+                None => self.source(now, &name, SourceState::Ended, &mut effects),
             }
         }
         self.settle(now, effects);

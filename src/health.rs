@@ -2,7 +2,8 @@
 //!
 //! Three kinds: an event that must keep coming (heartbeat), a PromQL expression that must stay empty, an HTTP endpoint
 //! that must answer. The shell evaluates and probes; what it finds comes back as an input. Deaf is not silent: while a
-//! source is lost or catching up, a heartbeat is unknown, not failed. Downtime of sidewatch itself counts for nothing.
+//! source that it was heard from (or that `source:` names) is lost or catching up, a heartbeat is unknown, not failed; one
+//! that was heard from nowhere yet may be waiting for any source. Downtime of sidewatch itself counts for nothing.
 
 use crate::config::schema::{HealthConfig, HealthKind, Named};
 use crate::config::{Diagnostics, Spanned};
@@ -12,7 +13,7 @@ use crate::promql::{Options, Query, Value};
 use crate::series::Storage;
 use crate::source::SourceState;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What a check, or all of them together, says.
@@ -100,9 +101,12 @@ pub struct ProbeSpec {
     pub every_ms: i64,
 }
 
+/// Sources that a heartbeat remembers having been heard from.
+const MAX_SOURCES: usize = 64;
+
 #[derive(Clone, Debug)]
 enum Kind {
-    Event { select: Arc<Select>, within_ms: i64 },
+    Event { select: Arc<Select>, within_ms: i64, sources: Vec<String> },
     Expr { query: Arc<Query>, text: String },
     Http(ProbeSpec),
 }
@@ -120,6 +124,8 @@ struct Check {
     /// A heartbeat: last heard, or when it began to be listened for.
     heard: Timestamp,
     ever_heard: bool,
+    /// The sources that it was heard from.
+    from: BTreeSet<Arc<str>>,
     /// An expression: when it is evaluated next, and whether it is being evaluated.
     next_ms: i64,
     in_flight: bool,
@@ -139,7 +145,7 @@ pub struct Checks {
 #[derive(Serialize, Deserialize)]
 struct Saved {
     at: Timestamp,
-    checks: Vec<(String, Status, String, Option<Timestamp>, Timestamp, bool)>,
+    checks: Vec<(String, Status, String, Option<Timestamp>, Timestamp, bool, BTreeSet<Arc<str>>)>,
 }
 
 /// Evaluates a check's expression: `Some` value when its condition holds (a result that is not empty, a scalar that is
@@ -160,6 +166,17 @@ pub fn evaluate(
             crate::promql::SampleValue::Histogram(histogram) => histogram.count,
         })),
         _ => Err("the expression gives neither a vector nor a scalar".into()),
+    }
+}
+
+impl Check {
+    /// Whether the loss of a source makes the silence of this check mean nothing.
+    fn depends_on(&self, source: &Arc<str>) -> bool {
+        match &self.kind {
+            Kind::Event { sources, .. } if !sources.is_empty() => sources.iter().any(|known| **known == **source),
+            Kind::Event { .. } => self.from.is_empty() || self.from.contains(source),
+            Kind::Expr { .. } | Kind::Http(_) => false,
+        }
     }
 }
 
@@ -187,13 +204,20 @@ impl Checks {
     pub fn observe(&mut self, now: Timestamp, batch: &EventBatch) {
         self.now = now;
         for at in 0..self.checks.len() {
-            let Kind::Event { select, .. } = &self.checks[at].kind else { continue };
+            let Kind::Event { select, sources, .. } = &self.checks[at].kind else { continue };
+            if !sources.is_empty() && !sources.iter().any(|source| **source == *batch.source) {
+                continue;
+            }
             let select = select.clone();
             let heard = batch.events.iter().enumerate().any(|(row, event)| {
                 select.matches_type(batch.text(event.event_type)) && select.matches_fields(batch, row, event)
             });
             if heard {
-                (self.checks[at].heard, self.checks[at].ever_heard) = (now, true);
+                let check = &mut self.checks[at];
+                (check.heard, check.ever_heard) = (now, true);
+                if !check.from.contains(&batch.source) && check.from.len() < MAX_SOURCES {
+                    check.from.insert(batch.source.clone());
+                }
                 self.judge_heartbeat(at);
             }
         }
@@ -238,7 +262,7 @@ impl Checks {
             _ => {
                 if self.deaf.remove(source).is_some() {
                     // What was not heard was not silent, and not well either: the time begins anew, unknown until heard.
-                    for check in &mut self.checks {
+                    for check in self.checks.iter_mut().filter(|check| check.depends_on(source)) {
                         (check.heard, check.ever_heard) = (now, false);
                     }
                 }
@@ -259,8 +283,9 @@ impl Checks {
 
     fn judge_heartbeat(&mut self, at: usize) {
         let check = &self.checks[at];
-        let Kind::Event { select, within_ms } = &check.kind else { return };
-        if let Some(reason) = self.deaf.values().next() {
+        let Kind::Event { select, within_ms, .. } = &check.kind else { return };
+        let deaf = self.deaf.iter().find(|(source, _)| check.depends_on(source));
+        if let Some((_, reason)) = deaf {
             self.set(at, Status::Unknown, reason.clone());
             return;
         }
@@ -375,7 +400,8 @@ impl Checks {
     /// What the checks remember.
     pub fn snapshot(&self) -> Vec<u8> {
         let one = |check: &Check| {
-            (check.name.clone(), check.status, check.reason.clone(), check.since, check.heard, check.ever_heard)
+            let (name, reason, from) = (check.name.clone(), check.reason.clone(), check.from.clone());
+            (name, check.status, reason, check.since, check.heard, check.ever_heard, from)
         };
         postcard::to_stdvec(&Saved { at: self.now, checks: self.checks.iter().map(one).collect() }).unwrap_or_default()
     }
@@ -387,10 +413,11 @@ impl Checks {
     pub fn restore(&mut self, bytes: &[u8], now: Timestamp) -> Result<(), String> {
         let saved: Saved = postcard::from_bytes(bytes).map_err(|error| error.to_string())?;
         let down_us = now.micros_since(saved.at).max(0);
-        for (name, status, reason, since, heard, ever_heard) in saved.checks {
+        for (name, status, reason, since, heard, ever_heard, from) in saved.checks {
             if let Some(check) = self.checks.iter_mut().find(|check| check.name == name) {
                 (check.status, check.reason, check.since) = (status, reason, since);
                 (check.heard, check.ever_heard) = (heard.plus_micros(down_us), ever_heard);
+                check.from = from;
             }
         }
         self.now = now;
@@ -414,9 +441,11 @@ fn compile_one(
 ) -> Option<Check> {
     let mut reason = String::from("not evaluated yet");
     let kind = match &config.kind {
-        HealthKind::Event { selector, within_ms } => {
+        HealthKind::Event { selector, within_ms, sources } => {
             reason = format!("not heard yet, expected every {}", format_duration_ms(*within_ms));
-            Kind::Event { select: Arc::new(Select::compile(selector, plan, found)?), within_ms: *within_ms }
+            let select = Arc::new(Select::compile(selector, plan, found)?);
+            let sources = sources.iter().map(|source| source.value.clone()).collect();
+            Kind::Event { select, within_ms: *within_ms, sources }
         }
         HealthKind::Expr { expr } => match Query::parse(&expr.value) {
             Ok(query) => Kind::Expr { text: query.expr().to_string(), query: Arc::new(query) },
@@ -448,6 +477,7 @@ fn compile_one(
         since: None,
         heard: Timestamp::EPOCH,
         ever_heard: false,
+        from: BTreeSet::new(),
         next_ms: 0,
         in_flight: false,
     })

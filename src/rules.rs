@@ -6,7 +6,7 @@
 //!
 //! - [`alert_state`]: one alert's life as a pure function (Prometheus's `AlertingRule.Eval`).
 //! - [`file`], [`short`]: the two ways to write rules; both compile to the same types ([`rule`]).
-//! - [`events`]: count, absent, sequence on events.
+//! - [`events`]: count, absent, sequence, rate_change, first_seen, gap on events. [`slo`]: objectives and their budgets.
 //! - [`schedule`]: slots, reactive evaluation, budget. [`eval`]: one group at one moment.
 //! - [`describe`], [`why`]: what the API says. [`snapshot`]: what the checkpoint keeps. [`unit_test`]: promtool's test files.
 //!
@@ -25,6 +25,7 @@ pub mod file;
 pub mod rule;
 pub mod schedule;
 pub mod short;
+pub mod slo;
 pub mod snapshot;
 pub mod unit_test;
 pub mod why;

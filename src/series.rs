@@ -19,10 +19,12 @@ pub mod histogram;
 mod index;
 mod number;
 mod openmetrics;
+mod protobuf;
 mod received;
 mod registry;
 mod ring;
 mod sampling;
+mod scraped;
 mod stats;
 mod store;
 pub mod text;
@@ -40,8 +42,10 @@ pub use data::{
     FloatPoint, HistogramPoint, MatchOp, Matcher, STALE_NAN_BITS, Selection, SeriesData, Storage, is_stale,
 };
 pub use histogram::{FloatHistogram, ResetHint, Span};
+pub use protobuf::write_text_as_protobuf;
 pub use registry::{DeclareError, Dropped, Handle, HistogramOptions, Limit, MetricId, MetricKind};
 pub use ring::Rings;
+pub use scraped::ScrapedSeries;
 pub use stats::{MetricStats, Refusal, StoreStats};
 pub use store::{Store, StoreOptions};
 pub use update::{ExemplarRef, Observed};

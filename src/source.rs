@@ -9,8 +9,10 @@ pub mod demo;
 mod file;
 mod lines;
 mod memory;
+pub mod scrape;
 mod sink;
 mod socket;
+pub(crate) mod wire;
 
 pub use memory::MemorySource;
 pub use sink::{Full, Ingest, IngestQueue, IngestSink, QueueLimits, queue};
@@ -83,6 +85,7 @@ pub fn kind(transport: &Transport) -> &'static str {
         Transport::File { .. } => "file",
         Transport::Unix { .. } => "unix",
         Transport::Tcp { .. } => "tcp",
+        Transport::Scrape(_) => "scrape",
         Transport::Memory => "memory",
         Transport::Demo => "demo",
         Transport::None => "none",
@@ -116,6 +119,7 @@ impl SourceContext {
             Transport::Unix { path } => socket::run_unix(&self, &self.path(&path.value), &cancel).await,
             Transport::Tcp { listen } => socket::run_tcp(&self, &listen.value, &cancel).await,
             Transport::Stdin => self.run_stdin(&cancel).await,
+            Transport::Scrape(config) => scrape::run(&self, &config, &cancel).await,
             Transport::Demo => demo::run(&self, &cancel).await,
             // Pushed to from outside: the listener and the embedding program are what connects.
             Transport::Http | Transport::Memory | Transport::None => self.report(SourceState::Connected).await,

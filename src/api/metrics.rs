@@ -1,8 +1,10 @@
-//! `GET /metrics`: the series that sidewatch counts and its own metrics, as Prometheus text or OpenMetrics.
+//! `GET /metrics`: the series that sidewatch counts and its own metrics, as Prometheus text, OpenMetrics or protobuf.
 
 use super::Shared;
 use super::error::ApiError;
 use super::negotiate::{Offer, best};
+use crate::engine::Core;
+use crate::series::{text, write_text_as_protobuf};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, header};
@@ -11,13 +13,21 @@ const TEXT: Offer = Offer { media_type: "text/plain", parameters: &[("version", 
 const TEXT_UTF8: Offer = Offer { media_type: "text/plain", parameters: &[("version", "1.0.0")] };
 const OPEN_METRICS: Offer = Offer { media_type: "application/openmetrics-text", parameters: &[("version", "1.0.0")] };
 
+const PROTOBUF: Offer = Offer {
+    media_type: "application/vnd.google.protobuf",
+    parameters: &[("proto", "io.prometheus.client.MetricFamily"), ("encoding", "delimited")],
+};
+
 /// What can be had, the preferred first: plain text is what a person with a browser or curl wants to see.
-const OFFERS: [Offer; 3] = [TEXT, OPEN_METRICS, TEXT_UTF8];
-const TYPES: [&str; 3] = [
+const OFFERS: [Offer; 4] = [TEXT, OPEN_METRICS, TEXT_UTF8, PROTOBUF];
+const TYPES: [&str; 4] = [
     "text/plain; version=0.0.4; charset=utf-8",
     "application/openmetrics-text; version=1.0.0; charset=utf-8",
     "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8",
+    "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited",
 ];
+/// Which of them is not text.
+const AS_PROTOBUF: usize = 3;
 
 /// `GET /metrics`. Like Prometheus's client libraries it answers with text when nothing that was asked for can be had.
 ///
@@ -28,6 +38,18 @@ pub async fn metrics(State(backend): State<Shared>, headers: HeaderMap) -> Resul
     let chosen = best(accept, &OFFERS).unwrap_or(0);
     let own = (backend.surroundings.self_metrics)();
     let capacity = backend.metrics_bytes();
+    let head = [(header::CONTENT_TYPE, TYPES[chosen]), (header::CACHE_CONTROL, "no-store")];
+    if chosen == AS_PROTOBUF {
+        let write = move |core: &mut Core, _| {
+            let mut out = Vec::with_capacity(capacity + 4_096);
+            core.engine.store().write_protobuf(&mut out);
+            out
+        };
+        let mut out = backend.core.call(write).await?;
+        backend.note_metrics_bytes(out.len());
+        write_text_as_protobuf(&text::parse(&own), &mut out);
+        return Ok((head, out).into_response());
+    }
     let mut text = backend
         .core
         .call(move |core, _| {
@@ -48,7 +70,7 @@ pub async fn metrics(State(backend): State<Shared>, headers: HeaderMap) -> Resul
     if chosen == 1 {
         text.push_str("# EOF\n");
     }
-    Ok(([(header::CONTENT_TYPE, TYPES[chosen]), (header::CACHE_CONTROL, "no-store")], text).into_response())
+    Ok((head, text).into_response())
 }
 
 /// The text format 0.0.4 as OpenMetrics 1.0: counters' families are named without `_total` (section 5.1.3 of the
@@ -96,7 +118,11 @@ mod tests {
                             text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
         let prometheus_3_text =
             "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.2";
-        for (accept, expected) in [("*/*", 0), (prometheus_2, 1), (prometheus_3_text, 2), ("text/html,*/*;q=0.8", 0)] {
+        let native = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited,\
+                      application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        for (accept, expected) in
+            [("*/*", 0), (native, 3), (prometheus_2, 1), (prometheus_3_text, 2), ("text/html,*/*;q=0.8", 0)]
+        {
             assert_eq!(best(Some(accept), &OFFERS), Some(expected), "{accept}");
         }
     }

@@ -55,6 +55,10 @@ async fn run_core(mut core: Core, mut jobs: tokio::sync::mpsc::Receiver<CoreJob<
                         Ingest::State { source, state } => {
                             core.engine.observe(clock::now(), [Input::Source { name: source, state }]);
                         }
+                        Ingest::Scrape(batch) => core.engine.observe(clock::now(), [Input::Scrape(batch)]),
+                        Ingest::ScrapeTargets { source, targets } => {
+                            core.engine.observe(clock::now(), [Input::ScrapeTargets { source, targets }]);
+                        }
                     }
                 }
             }

@@ -3,7 +3,7 @@
 use crate::config::schema::SourceConfig;
 use crate::engine::SourcePart;
 use crate::model::FieldPlan;
-use crate::source::{IngestSink, SourceContext};
+use crate::source::{Ingest, IngestSink, SourceContext};
 use crate::supervise::{Stage, Supervisor, TaskHandle};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -49,6 +49,10 @@ impl Sources {
                 && !task.stop(END).await
             {
                 tracing::warn!(source = %name, "the source did not end in time");
+            }
+            if !parts.iter().any(|part| part.name == name && part.kind == "scrape") {
+                // Behind everything that its task has sent: its series end. An error means that the core has ended.
+                let _ = self.sink.send(Ingest::ScrapeTargets { source: name, targets: Vec::new() }).await;
             }
         }
         for part in parts {

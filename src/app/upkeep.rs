@@ -67,6 +67,9 @@ fn figures(core: &mut Core, hits: u64) -> u64 {
     self_metrics::alerts_firing().set(firing as f64);
     let store = core.engine.store();
     self_metrics::series().set(store.live_series() as f64);
+    for (reason, count) in store.refusals().filter(|(_, count)| *count > 0) {
+        self_metrics::samples_refused(reason).absolute(count);
+    }
     let now = store.limit_hits();
     if now != hits {
         // Only then: these statistics go through all series.
@@ -84,6 +87,16 @@ fn figures(core: &mut Core, hits: u64) -> u64 {
     self_metrics::rule_evaluations("all", "reactive").absolute(counters.reactive);
     for (group, count) in &counters.failures {
         self_metrics::rule_evaluation_failures(group).absolute(*count);
+    }
+    let rules = core.engine.rules();
+    let events = rules.event_counters().into_iter().flat_map(|(alert, counters)| {
+        counters.by_reason().into_iter().map(move |(reason, count)| (alert.clone(), reason, count))
+    });
+    let slos = rules.slo_counters().into_iter().flat_map(|(alert, counters)| {
+        counters.by_reason().into_iter().map(move |(reason, count)| (alert.clone(), reason, count))
+    });
+    for (alert, reason, count) in events.chain(slos).filter(|(_, _, count)| *count > 0) {
+        self_metrics::event_condition_unused(&alert, reason).absolute(count);
     }
     now
 }

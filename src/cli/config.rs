@@ -2,6 +2,7 @@
 
 use super::{Common, Failure};
 use crate::app::Parts;
+use crate::rules::slo;
 use clap::Subcommand;
 use std::fmt::Write;
 
@@ -9,7 +10,14 @@ use std::fmt::Write;
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// The configuration with all layers applied, secrets hidden, and what the short forms become: PromQL and routes.
-    Show,
+    Show {
+        /// Instead: the objectives (`slo:`) as a Prometheus rule file.
+        #[arg(long)]
+        slo_rules: bool,
+        /// Instead: tests of that file, for `sidewatch test rules` and promtool.
+        #[arg(long, conflicts_with = "slo_rules")]
+        slo_tests: bool,
+    },
     /// The JSON Schema of sidewatch.yaml, for editors.
     Schema,
 }
@@ -19,7 +27,13 @@ impl ConfigCommand {
     pub fn run(&self, common: &Common) -> Result<(), Failure> {
         match self {
             Self::Schema => println!("{}", crate::config::json_schema()),
-            Self::Show => {
+            Self::Show { slo_rules: true, .. } => {
+                print!("{}", slo::rules_yaml(&super::check::load(common)?.1.rule_set))
+            }
+            Self::Show { slo_tests: true, .. } => {
+                print!("{}", slo::tests_yaml(&super::check::load(common)?.1.rule_set))
+            }
+            Self::Show { .. } => {
                 let (config, parts) = super::check::load(common)?;
                 print!("{}{}", crate::config::show(&config), compiled(&parts));
             }
@@ -40,6 +54,9 @@ fn compiled(parts: &Parts) -> String {
     }
     for rule in &parts.rule_set.events {
         let _ = writeln!(text, "#   on events: {}: {}", rule.name, rule.text);
+    }
+    for slo in &parts.rule_set.slos {
+        let _ = writeln!(text, "#   objective: {}: {}", slo.name, slo.text);
     }
     text.push_str("# Routes:\n");
     for line in parts.routing.describe() {

@@ -1,6 +1,8 @@
 //! The JSON Schema (2020-12) of sidewatch.yaml, for editors. Each mapping that the reader knows is a definition with the
 //! reader's name for it; a test holds the keys of both against each other.
 
+mod scrape;
+
 use serde_json::{Map, Value, json};
 
 /// The schema as text.
@@ -148,8 +150,14 @@ fn definitions() -> Map<String, Value> {
         ),
         limits(),
     ];
-    let all =
-        definitions.into_iter().chain(sources()).chain(metrics()).chain(health()).chain(alerts()).chain(receivers());
+    let all = definitions
+        .into_iter()
+        .chain(sources())
+        .chain(scrape::definitions())
+        .chain(metrics())
+        .chain(health())
+        .chain(alerts())
+        .chain(receivers());
     all.map(|schema| (schema["title"].as_str().unwrap_or_default().replace(' ', "_"), schema)).collect()
 }
 
@@ -189,6 +197,7 @@ fn sources() -> Vec<Value> {
                 ("file", either(&[text(""), reference("file source")], "A file that grows.")),
                 ("unix", either(&[text(""), reference("unix source")], "A unix stream socket.")),
                 ("tcp", either(&[text(""), reference("tcp source")], "A TCP listener.")),
+                ("scrape", either(&[text(""), reference("scrape source")], "Metrics fetched over HTTP.")),
                 ("memory", none.clone()),
                 ("demo", none.clone()),
                 ("none", none),
@@ -294,9 +303,14 @@ fn metrics() -> Vec<Value> {
     ]
 }
 
+fn source() -> (&'static str, Value) {
+    ("source", one_or_list(&text(""), "Configured sources: their events count, and only their loss pauses this."))
+}
+
 fn health() -> Vec<Value> {
     let mut heartbeat = selection();
     heartbeat.push(("within", time("The longest silence.")));
+    heartbeat.push(source());
     vec![
         object(
             "health check",
@@ -324,15 +338,48 @@ fn health() -> Vec<Value> {
 fn alerts() -> Vec<Value> {
     let threshold = || json!({"type": ["string", "number"], "description": "5%, 500ms, 10."});
     let path = text("A path or a label.");
+    let part = |description: &str| {
+        let description =
+            format!("{description} Events (a pattern, {{match, where}}) or counters (a selector, {{series}}).");
+        either(&[selector(), reference("slo series")], &description)
+    };
     let mut event = selection();
     event.extend([
         ("count", json!({"type": ["string", "integer"], "description": "\">= 5\""})),
         ("absent", selector()),
+        (
+            "rate_change",
+            either(
+                &[selector()],
+                "Far more or fewer of these events in a window than in the windows before. Ends when a whole window lies within \
+                 the threshold again; a change that stays becomes the baseline after half of its time.",
+            ),
+        ),
+        ("baseline", time("rate_change: how far back the windows reach (20 windows).")),
+        ("direction", one_of(&["up", "down", "both"], "rate_change: which changes count (both).")),
+        ("threshold", number("rate_change: robust deviations from the median of the baseline (3.5).")),
+        ("min_samples", integer("rate_change: windows heard in full before anything is concluded (8).")),
+        (
+            "floor",
+            json!({"type": ["string", "number"], "description": "rate_change: the least deviation assumed: a share of the median (10%) or events of a window."}),
+        ),
+        ("lateness", time("rate_change: how long a window waits for late events (a tenth of it, at most 5s).")),
+        ("first_seen", text("The path of a value that was never seen within `for`. Ends `within` (15m) after it was seen.")),
+        ("for", time("first_seen: how long a value is remembered (7d).")),
+        ("learn", time("first_seen: after the first event, values are only remembered for so long (1h).")),
+        (
+            "gap",
+            text(
+                "The path of a number that should grow by one. Fires when numbers left out do not come `within` (30s); ends when all \
+                 of them came after all, when the number starts anew, or after an hour.",
+            ),
+        ),
         ("keys", one_or_list(&text(""), "Keys that must be heard from.")),
         ("sequence", json!({"type": "array", "minItems": 2, "items": selector()})),
         ("missing", one_of(&["last"], "Fires when the last step did not come.")),
         ("by", one_or_list(&path, "Each value is a case of its own.")),
         ("within", time("The window.")),
+        source(),
     ]);
     vec![
         object(
@@ -341,6 +388,7 @@ fn alerts() -> Vec<Value> {
                 ("metric", text("A metric against a threshold.")),
                 ("event", reference("event condition")),
                 ("expr", text("PromQL.")),
+                ("slo", reference("slo")),
                 ("of", text("The metric that it is a share of.")),
                 ("stat", text("rate, increase, last, avg, min, max, sum, p50, p90, p99, ...")),
                 ("over", time("The window.")),
@@ -360,6 +408,18 @@ fn alerts() -> Vec<Value> {
             ],
         ),
         object("event condition", &event),
+        object(
+            "slo",
+            &[
+                ("good", part("What is good.")),
+                ("error", part("What is bad, in place of good.")),
+                ("total", part("All of it.")),
+                ("target", json!({"type": ["string", "number"], "description": "99.9% or 0.999."})),
+                ("window", time("The time that the error budget is for (30d).")),
+                source(),
+            ],
+        ),
+        object("slo series", &[("series", text("A PromQL selector of counters."))]),
     ]
 }
 
@@ -409,7 +469,7 @@ mod tests {
 
     #[test]
     fn schema_and_reader_know_the_same_keys() {
-        let extra = "sources: {a: {unix: {path: x}}, b: {stdin: {}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}}\nwatchdog: {url: 'http://x/'}\nnotify: {flapping: {changes: 4}}\n";
+        let extra = "sources: {a: {unix: {path: x}}, b: {stdin: {}}, c: {scrape: {url: 'http://h/m', basic_auth: {username: u, password: p}, tls_config: {}, metric_relabel_configs: [{action: labeldrop, regex: x}]}}, d: {scrape: {targets: h:1, authorization: {credentials: c}}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}, B: {event: {rate_change: a, within: 1m}}, C: {event: {first_seen: data.a}}, D: {event: {gap: data.a}}, E: {slo: {good: {series: a_total}, total: b_total, target: 99%}}}\nwatchdog: {url: 'http://x/'}\nnotify: {flapping: {changes: 4}}\n";
         for text in [include_str!("../../deploy/sidewatch.yaml"), extra] {
             let (config, found) = load_text("t.yaml", text, &Default::default(), &Overrides::default());
             assert!(config.is_some() && !found.has_errors(), "{found}");

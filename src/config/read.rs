@@ -1,10 +1,13 @@
 //! The tree of sidewatch.yaml into the types of `schema`, every mistake found.
 
 mod alerts;
+mod conditions;
 mod events;
 mod health;
 mod metrics;
 mod notify;
+mod scrape;
+mod slo;
 mod sources;
 mod watchdog;
 
@@ -19,7 +22,7 @@ pub use alerts::read as read_alerts;
 pub(super) use notify::HIDDEN;
 
 /// Top-level keys that are designed but not in this build.
-const PLANNED: [&str; 5] = ["auth", "tls", "journal", "slo", "membership"];
+const PLANNED: [&str; 4] = ["auth", "tls", "journal", "membership"];
 
 /// What holds where the file says nothing; see [`Defaults::of`].
 pub(super) struct Defaults {
@@ -73,6 +76,10 @@ pub(super) fn config(
     for key in PLANNED {
         map.refuse(key, &format!("{key} is not in this build"));
     }
+    map.refuse(
+        "slo",
+        "an objective is an alert: alerts: {NAME: {slo: {good: ..., total: ..., target: 99.9%, window: 30d}}}",
+    );
     let profile = map.one_of("profile", &PROFILES).map(|profile| profile.value).unwrap_or_default();
     let defaults = Defaults::of(profile);
     let service = service(&mut map, default_instance);
@@ -119,6 +126,7 @@ pub(super) fn config(
         files,
     };
     receivers_exist(&config, tree, found);
+    conditions::sources_exist(&config, tree, found);
     Some(config)
 }
 

@@ -3,6 +3,14 @@
 //! Every value that a later check may complain about keeps its place ([`Spanned`]). The rooms that give a part its
 //! meaning compile it into types of their own (mapping, rules, health, notify, source).
 
+mod conditions;
+mod scrape;
+
+pub use conditions::{
+    Comparison, Direction, EventCondition, EventConditionKind, Floor, RateChange, SloConfig, SloSeries,
+};
+pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
+
 use super::{Span, Spanned};
 use crate::model::FieldPath;
 use crate::secret::Secret;
@@ -181,6 +189,8 @@ pub enum Transport {
         /// Address to bind.
         listen: Spanned<String>,
     },
+    /// `scrape: URL` or `scrape: {...}`: metrics that are fetched, not events.
+    Scrape(Box<ScrapeConfig>),
     /// `memory: {}`: programs that embed the library push batches themselves.
     Memory,
     /// `demo: {}`: a shop's event stream with faults, made up as it goes.
@@ -387,6 +397,8 @@ pub enum HealthKind {
         selector: EventSelector,
         /// `within:` in milliseconds.
         within_ms: i64,
+        /// `source:`: the configured sources that it comes from; empty for those that it was heard from.
+        sources: Vec<Spanned<String>>,
     },
     /// PromQL: fails while the result is not empty (a comparison), or a scalar is not 0.
     Expr {
@@ -411,7 +423,7 @@ pub enum HealthKind {
 /// One entry of `alerts:`, the short form.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AlertConfig {
-    /// Exactly one of metric, event, expr.
+    /// Exactly one of metric, event, expr, slo.
     pub kind: AlertKind,
     /// `for:` in milliseconds (0).
     pub for_ms: i64,
@@ -457,6 +469,8 @@ pub enum AlertKind {
     Event(EventCondition),
     /// PromQL.
     Expr(Spanned<String>),
+    /// A service level objective.
+    Slo(SloConfig),
 }
 
 /// How a value is held against a threshold.
@@ -467,60 +481,6 @@ pub enum ThresholdOp {
     Below,
     AtLeast,
     AtMost,
-}
-
-/// `event:` of an alert.
-#[derive(Clone, Debug, PartialEq)]
-pub struct EventCondition {
-    /// Which condition.
-    pub kind: EventConditionKind,
-    /// `by:`: each value of these is a case of its own.
-    pub by: Vec<Spanned<FieldPath>>,
-    /// `within:` in milliseconds.
-    pub within_ms: i64,
-    /// The place of the mapping.
-    pub span: Span,
-}
-
-/// The event conditions of this build.
-#[derive(Clone, Debug, PartialEq)]
-pub enum EventConditionKind {
-    /// `match` + `count: ">= 5"`.
-    Count {
-        /// Which events.
-        selector: EventSelector,
-        /// One of `>= > <= < == !=`.
-        comparison: Comparison,
-        /// The number compared with.
-        count: u64,
-    },
-    /// `absent:`: none came for `within`, for each key seen (and each of `keys`).
-    Absent {
-        /// Which events.
-        selector: EventSelector,
-        /// `keys:`: keys that must be heard from even if never seen (for one `by` path).
-        keys: Vec<String>,
-    },
-    /// `sequence: [a, b]`: with `missing: last`, fires when a came and b did not within the time; without, when all
-    /// came in order.
-    Sequence {
-        /// The steps in order; at least two.
-        steps: Vec<EventSelector>,
-        /// `missing: last`.
-        missing_last: bool,
-    },
-}
-
-/// A comparison of a count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the operators >= > <= < == !=")]
-pub enum Comparison {
-    AtLeast,
-    MoreThan,
-    AtMost,
-    LessThan,
-    Equal,
-    NotEqual,
 }
 
 /// `notify:`: receivers of the short form, the first is the default; `alertmanager: FILE` beside or instead.

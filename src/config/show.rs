@@ -1,5 +1,8 @@
 //! The effective configuration as YAML that `load` reads back.
 
+mod conditions;
+mod scrape;
+
 use super::expand::escape;
 use super::read::{HIDDEN, PROFILES};
 use super::schema::*;
@@ -74,6 +77,20 @@ pub fn show(config: &Config) -> String {
     map.add("limits", limits(&config.limits));
     let mut out = String::new();
     block(&map.0, 0, &mut out);
+    out
+}
+
+/// A condition as it was configured, every key written out: two that are written alike mean the same.
+pub fn show_condition(condition: &EventCondition) -> String {
+    let mut out = String::new();
+    flow(&conditions::event(condition), &mut out);
+    out
+}
+
+/// An objective, likewise.
+pub fn show_slo(slo: &SloConfig) -> String {
+    let mut out = String::new();
+    flow(&conditions::slo(slo), &mut out);
     out
 }
 
@@ -166,6 +183,7 @@ fn source(source: &SourceConfig) -> Yaml {
         }
         Transport::Unix { path } => ("unix", fields([("path", text(&path.value))])),
         Transport::Tcp { listen } => ("tcp", fields([("listen", text(&listen.value))])),
+        Transport::Scrape(config) => ("scrape", scrape::scrape(config)),
         Transport::Memory => ("memory", Map(Vec::new())),
         Transport::Demo => ("demo", Map(Vec::new())),
         Transport::None => ("none", Map(Vec::new())),
@@ -302,10 +320,11 @@ fn label(label: &LabelConfig) -> Yaml {
 fn health(check: &HealthConfig) -> Yaml {
     let mut map = Fields::default();
     match &check.kind {
-        HealthKind::Event { selector, within_ms } => {
+        HealthKind::Event { selector, within_ms, sources } => {
             let mut inner = Fields::default();
             select(&mut inner, selector);
             inner.raw("within", duration(*within_ms));
+            inner.list("source", sources.iter().map(|source| text(&source.value)).collect());
             map.add("event", Map(inner.0));
         }
         HealthKind::Expr { expr } => map.add("expr", text(&expr.value)),
@@ -347,7 +366,8 @@ fn alert(alert: &AlertConfig) -> Yaml {
             };
             map.text(op, Some(&threshold.value));
         }
-        AlertKind::Event(condition) => map.add("event", event(condition)),
+        AlertKind::Event(condition) => map.add("event", conditions::event(condition)),
+        AlertKind::Slo(slo) => map.add("slo", conditions::slo(slo)),
         AlertKind::Expr(expr) => map.text("expr", Some(&expr.value)),
     }
     map.raw("for", duration(alert.for_ms));
@@ -359,37 +379,6 @@ fn alert(alert: &AlertConfig) -> Yaml {
     if !alert.notify.is_empty() {
         map.add("notify", texts(&alert.notify));
     }
-    Map(map.0)
-}
-
-fn event(condition: &EventCondition) -> Yaml {
-    let mut map = Fields::default();
-    match &condition.kind {
-        EventConditionKind::Count { selector, comparison, count } => {
-            select(&mut map, selector);
-            let operator = match comparison {
-                Comparison::AtLeast => ">=",
-                Comparison::MoreThan => ">",
-                Comparison::AtMost => "<=",
-                Comparison::LessThan => "<",
-                Comparison::Equal => "==",
-                Comparison::NotEqual => "!=",
-            };
-            map.add("count", Text(format!("{operator} {count}")));
-        }
-        EventConditionKind::Absent { selector: absent, keys } => {
-            map.add("absent", selector(absent));
-            map.list("keys", keys.iter().map(|key| text(key)).collect());
-        }
-        EventConditionKind::Sequence { steps, missing_last } => {
-            map.add("sequence", Seq(steps.iter().map(selector).collect()));
-            if *missing_last {
-                map.raw("missing", "last");
-            }
-        }
-    }
-    map.list("by", paths(&condition.by));
-    map.raw("within", duration(condition.within_ms));
     Map(map.0)
 }
 

@@ -191,7 +191,7 @@ health:
   beat: {event: {match: beat, within: 30}}
 alerts:
   A: {metric: m, expr: up, above: 5}
-  B: {event: {rate_change: x, within: 1m}}
+  B: {event: {rate_change: x, within: 1m, count: 3}}
   C: {metric: m, above: 1, notify: oncal}
   E: {metric: m}
   D: {expr: up, for: 5 minutes, above: 5}
@@ -229,7 +229,7 @@ const EXPECTED: &str = r#"1:11: error: service: unknown key "nam"
   hint: write "127.0.0.1:9180", or "0.0.0.0:9180" to listen on every interface
 2:33: error: ingest: "127.0.0.1:99999" is not HOST:PORT
   hint: addresses look like "127.0.0.1:9180" or "[::]:9180"
-4:9: error: nats sources are not in this build; it has http, stdin, file, unix, tcp, memory, demo and none
+4:9: error: nats sources are not in this build; it has http, stdin, file, unix, tcp, scrape, memory, demo and none
 5:15: error: file source: the key "path" is missing
 5:16: error: file source: unknown key "pth"
   hint: did you mean "path"?
@@ -252,8 +252,8 @@ const EXPECTED: &str = r#"1:11: error: service: unknown key "nam"
   hint: did you mean "gt"?
 14:39: error: within: a duration needs a unit
   hint: write 30s or 30ms
-16:18: error: alert: exactly one of metric, event or expr is needed, found metric and expr
-17:15: error: rate_change conditions are not in this build; it has count, absent and sequence
+16:18: error: alert: exactly one of metric, event, expr or slo is needed, found metric and expr
+17:43: error: count goes with match, not with rate_change
 18:36: error: there is no receiver "oncal" under notify
   hint: did you mean "oncall"?
 19:6: error: alert: exactly one of above, below, at_least or at_most is needed, found none

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The envelope's layout; a blob of another version is refused.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Why a checkpoint cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -70,6 +70,8 @@ pub(super) struct Outcome {
     pub transitions: Vec<Transition>,
     pub samples: Vec<RecordedSample>,
     pub error: Option<String>,
+    /// What goes to an objective.
+    pub fed: Vec<(Labels, f64)>,
 }
 
 impl EvalJob {
@@ -105,9 +107,10 @@ impl EvalJob {
         let mut results = Vec::with_capacity(self.rules.len());
         for job in &self.rules {
             let rule = &self.group.rules[job.index];
-            let outcome = match &rule.alerting {
-                Some(alerting) => self.alert(rule, alerting, job, &overlay, options),
-                None => self.record(rule, job, &overlay, options),
+            let outcome = match (&rule.alerting, rule.feeds) {
+                (Some(alerting), _) => self.alert(rule, alerting, job, &overlay, options),
+                (None, Some(_)) => self.feed(rule, &overlay, options),
+                (None, None) => self.record(rule, job, &overlay, options),
             };
             if let Ok(outcome) = &outcome {
                 overlay.add(&outcome.samples);
@@ -158,7 +161,20 @@ impl EvalJob {
             transitions,
             samples: series,
             error: error.map(|error| error.to_string()),
+            fed: Vec::new(),
         })
+    }
+
+    fn feed(&self, rule: &Rule, storage: &dyn Storage, options: &Options<'_>) -> Result<Outcome, String> {
+        let vector = rule.expression.samples(self.read_at_ms(), storage, options)?;
+        let fed = vector.into_iter().map(|(labels, value)| {
+            let value = match &value {
+                promql::SampleValue::Float(value) => *value,
+                promql::SampleValue::Histogram(histogram) => histogram.count,
+            };
+            (labels, value)
+        });
+        Ok(Outcome { fed: fed.collect(), ..Outcome::default() })
     }
 
     fn record(

@@ -1,4 +1,4 @@
-//! Conditions on events: count, absent, sequence. No PromQL, no polling: an event that makes a condition true raises its
+//! Conditions on events: count, absent, sequence, rate_change, first_seen, gap. No PromQL, no polling: an event that makes a condition true raises its
 //! alert at once.
 //!
 //! Time is the events' own. Each rule has a clock that follows the newest event it has seen and runs on at real speed
@@ -11,24 +11,38 @@
 //! - `count: ">= n"`: when fewer than n matching events lie within the last `within`;
 //! - `absent`: with the next matching event of the key, or after 24 h of silence, when the key is forgotten;
 //! - `sequence` with `missing: last`: when the missing event comes after all, or after an hour;
-//! - `sequence`: `within` after it was complete.
+//! - `sequence`: `within` after it was complete;
+//! - `rate_change`: when a whole window lies within the threshold again; a change that stays becomes what is usual once it
+//!   fills half of the baseline;
+//! - `first_seen`: `within` after the value was seen;
+//! - `gap`: when everything missing came after all, when the number began anew, or an hour after it was missed.
 //!
 //! Annotations and labels may read the event at hand, that is the latest one that counted for the key:
-//! `{{ $event.data.amount }}`, `{{ $event.payload.amount }}`, `{{ $event.subject }}`. `$labels` are those of `by`.
+//! `{{ $event.data.amount }}`, `{{ $event.payload.amount }}`, `{{ $event.subject }}`; below `$event.first` stands the first
+//! one of the key, below `$event.condition` what the condition found (`rate_change`: count, expected, deviations; `gap`:
+//! first, last; `sequence`: seconds). `$labels` are those of `by`; `query` reads the series as they are then.
 
+mod clock;
+mod count;
+mod first_seen;
+mod gap;
 mod inspect;
 mod keys;
+mod rate_change;
 mod running;
+mod sequence;
 mod state;
 
+pub(super) use clock::{Clock, Place};
 pub use inspect::{EventWhy, KeyWhy};
+pub use rate_change::RateSettings;
 pub(super) use state::EventChanges;
 pub use state::{EventCounters, EventRules, EventRulesSnapshot};
 
 use super::alert_state::Timing;
 use super::rule::TemplatedLabels;
 use crate::config::Diagnostics;
-use crate::config::schema::{Comparison, EventCondition, EventConditionKind};
+use crate::config::schema::{Comparison, Direction, EventCondition, EventConditionKind};
 use crate::mapping::select::{FieldSource, Select};
 use crate::model::{Event, EventBatch, Field, FieldPath, FieldPlanBuilder};
 use crate::template::Value;
@@ -53,12 +67,25 @@ pub struct EventRule {
     pub annotations: TemplatedLabels,
     /// `for` and `keep_firing_for`.
     pub timing: Timing,
-    /// Fields of the event that annotations read.
-    pub captured: Vec<(Vec<String>, FieldSource)>,
+    /// The configured sources that count; empty for all.
+    pub sources: Vec<Arc<str>>,
+    /// Fields of the events that annotations read.
+    pub captured: Vec<Capture>,
     /// The condition in words, for the API.
     pub text: String,
-    /// As configured: state is carried over on reload when it is unchanged.
-    pub config: EventCondition,
+    /// As configured, every key written out: what is remembered carries over while it is unchanged.
+    pub identity: String,
+}
+
+/// A field that annotations read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Capture {
+    /// The names below `$event`.
+    pub path: Vec<String>,
+    /// Where the value comes from.
+    pub from: FieldSource,
+    /// Of the key's first event instead of its latest.
+    pub first: bool,
 }
 
 /// What is looked for.
@@ -87,13 +114,40 @@ pub enum Condition {
         /// It fires when the last one is missing.
         missing_last: bool,
     },
+    /// Far more or far fewer than in the windows before.
+    RateChange {
+        /// Which events.
+        select: Select,
+        /// What is unusual.
+        rate: RateSettings,
+    },
+    /// A value that was never seen; it is the last one of `by`.
+    FirstSeen {
+        /// Which events.
+        select: Select,
+        /// How long a value is remembered, in microseconds.
+        memory_us: i64,
+        /// How long values are only learnt, in microseconds.
+        learn_us: i64,
+    },
+    /// Numbers are missing.
+    Gap {
+        /// Which events.
+        select: Select,
+        /// The number.
+        number: FieldSource,
+    },
 }
 
 impl Condition {
     /// The selectors in order of their steps.
     pub fn selects(&self) -> &[Select] {
         match self {
-            Self::Count { select, .. } | Self::Absent { select, .. } => std::slice::from_ref(select),
+            Self::Count { select, .. }
+            | Self::Absent { select, .. }
+            | Self::RateChange { select, .. }
+            | Self::FirstSeen { select, .. }
+            | Self::Gap { select, .. } => std::slice::from_ref(select),
             Self::Sequence { steps, .. } => steps,
         }
     }
@@ -102,8 +156,20 @@ impl Condition {
     pub fn needs_silence(&self) -> bool {
         match self {
             Self::Count { comparison, .. } => !matches!(comparison, Comparison::AtLeast | Comparison::MoreThan),
-            Self::Absent { .. } => true,
+            Self::Absent { .. } | Self::RateChange { .. } | Self::Gap { .. } => true,
             Self::Sequence { missing_last, .. } => *missing_last,
+            Self::FirstSeen { .. } => false,
+        }
+    }
+
+    /// How much older than the clock an event may be to count, in microseconds.
+    fn reach_us(&self, within_us: i64) -> i64 {
+        match self {
+            Self::Count { .. } | Self::Absent { .. } | Self::Sequence { .. } => within_us,
+            Self::RateChange { rate, .. } => rate.reach_us(),
+            Self::FirstSeen { memory_us, .. } => *memory_us,
+            // The number says what is old.
+            Self::Gap { .. } => i64::MAX,
         }
     }
 }
@@ -147,8 +213,8 @@ impl Captured {
     }
 }
 
-/// The `$event` of templates, from what was captured.
-pub(super) fn event_value(rule: &EventRule, captured: &[Captured]) -> Value {
+/// The `$event` of templates, from what was captured and what the condition found.
+pub(super) fn event_value(rule: &EventRule, captured: &[Captured], facts: &[(&str, f64)]) -> Value {
     fn insert(tree: &mut Tree, path: &[String], value: Value) {
         match path {
             [] => {}
@@ -163,11 +229,19 @@ pub(super) fn event_value(rule: &EventRule, captured: &[Captured]) -> Value {
         }
     }
     let mut tree = Tree::new();
-    for ((path, _), value) in rule.captured.iter().zip(captured) {
-        insert(&mut tree, path, value.value());
+    for (name, value) in facts {
+        insert(&mut tree, &[CONDITION.to_owned(), (*name).to_owned()], Value::Float(*value));
+    }
+    for (capture, value) in rule.captured.iter().zip(captured) {
+        insert(&mut tree, &capture.path, value.value());
     }
     map_of(tree)
 }
+
+/// What the condition found, in `$event`.
+const CONDITION: &str = "condition";
+/// The first event of the key, in `$event`.
+const FIRST: &str = "first";
 
 type Tree = std::collections::BTreeMap<String, Branch>;
 
@@ -214,6 +288,16 @@ pub(super) fn compile(
             None => found.error(&path.span, "more than 65535 different fields are asked for"),
         }
     }
+    if let EventConditionKind::FirstSeen { path, .. } = &config.kind {
+        let name: Arc<str> = path.value.last_name().into();
+        match FieldSource::new(&path.value, plan) {
+            Some(_) if by.iter().any(|(known, _)| *known == name) => {
+                found.error(&path.span, format!("`by` and `first_seen` both make the label {name:?}"));
+            }
+            Some(source) => by.push((name, source)),
+            None => found.error(&path.span, "more than 65535 different fields are asked for"),
+        }
+    }
     let (condition, text) = match &config.kind {
         EventConditionKind::Count { selector, comparison, count } => {
             let select = Select::compile(selector, plan, found)?;
@@ -242,6 +326,38 @@ pub(super) fn compile(
             let text = format!("sequence({}){missing}", names.join(" -> "));
             (Condition::Sequence { steps: compiled, missing_last: *missing_last }, text)
         }
+        EventConditionKind::RateChange(rate) => {
+            let select = Select::compile(&rate.selector, plan, found)?;
+            let settings = RateSettings::new(rate, config.within_ms.saturating_mul(1_000));
+            let direction = match rate.direction {
+                Direction::Up => " up",
+                Direction::Down => " down",
+                Direction::Both => "",
+            };
+            let baseline = crate::model::format_duration_ms(rate.baseline_ms);
+            let text = format!(
+                "rate_change({}){direction} by more than {} deviations of {baseline}",
+                select.text(),
+                rate.threshold
+            );
+            (Condition::RateChange { select, rate: settings }, text)
+        }
+        EventConditionKind::FirstSeen { selector, path, memory_ms, learn_ms } => {
+            let select = Select::compile(selector, plan, found)?;
+            let memory = crate::model::format_duration_ms(*memory_ms);
+            let text = format!("first_seen({} of {}) for {memory}", path.value, select.text());
+            let (memory_us, learn_us) = (memory_ms.saturating_mul(1_000), learn_ms.saturating_mul(1_000));
+            (Condition::FirstSeen { select, memory_us, learn_us }, text)
+        }
+        EventConditionKind::Gap { selector, path } => {
+            let select = Select::compile(selector, plan, found)?;
+            let Some(number) = FieldSource::new(&path.value, plan) else {
+                found.error(&path.span, "more than 65535 different fields are asked for");
+                return None;
+            };
+            let text = format!("gap({} of {})", path.value, select.text());
+            (Condition::Gap { select, number }, text)
+        }
     };
     if config.within_ms <= 0 {
         found.error(&config.span, "`within` is longer than nothing, for example 30s");
@@ -252,14 +368,19 @@ pub(super) fn compile(
         let names: Vec<&str> = by.iter().map(|(name, _)| &**name).collect();
         text.push_str(&format!(" by ({})", names.join(", ")));
     }
-    let mut captured: Vec<(Vec<String>, FieldSource)> = Vec::new();
+    let mut captured: Vec<Capture> = Vec::new();
     for template in alert.annotations.iter().chain(&alert.labels).map(|(_, template)| template) {
         for path in template.event_paths() {
-            let parsed = FieldPath::parse(&path.join(".")).ok();
-            if let Some(source) = parsed.and_then(|parsed| FieldSource::new(&parsed, plan))
-                && !captured.iter().any(|(known, _)| known == path)
+            let (first, field) = match path.as_slice() {
+                [name, ..] if name == CONDITION => continue,
+                [name, rest @ ..] if name == FIRST && !rest.is_empty() => (true, rest),
+                all => (false, all),
+            };
+            let parsed = FieldPath::parse(&field.join(".")).ok();
+            if let Some(from) = parsed.and_then(|parsed| FieldSource::new(&parsed, plan))
+                && !captured.iter().any(|known| known.path == *path)
             {
-                captured.push((path.clone(), source));
+                captured.push(Capture { path: path.clone(), from, first });
             }
         }
     }
@@ -272,9 +393,10 @@ pub(super) fn compile(
         labels: alert.labels,
         annotations: alert.annotations,
         timing: alert.timing,
+        sources: config.sources.iter().map(|source| source.value.as_str().into()).collect(),
         captured,
         text,
-        config: config.clone(),
+        identity: crate::config::show_condition(config),
     })
 }
 

@@ -47,6 +47,11 @@ impl Expression {
         self.query.expr()
     }
 
+    /// Whether it is nothing but a selector, without modifiers.
+    pub fn is_selector(&self) -> bool {
+        crate::promql::parse_metric_selector(&self.text).is_ok()
+    }
+
     /// The metrics that it reads by name; for the parts of a histogram, the histogram's name too. Selectors without a
     /// fixed name are not among them: they are evaluated at the interval.
     pub fn metric_names(&self) -> Vec<String> {

@@ -193,6 +193,7 @@ impl RuleConfig {
                 expression: expression?,
                 labels,
                 alerting: None,
+                feeds: None,
             });
         }
         let labels = templates(&labels, found);
@@ -202,6 +203,7 @@ impl RuleConfig {
             expression: expression?,
             labels,
             alerting: Some(Alerting { timing: self.timing, annotations }),
+            feeds: None,
         })
     }
 }

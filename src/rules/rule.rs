@@ -3,6 +3,7 @@
 use super::alert_state::Timing;
 use super::events::EventRule;
 use super::expression::Expression;
+use super::slo::Slo;
 use crate::model::{Label, Labels};
 use crate::template::{AlertData, Functions, Template, Value};
 use std::sync::Arc;
@@ -36,6 +37,17 @@ pub struct Rule {
     pub labels: TemplatedLabels,
     /// What only alerts have.
     pub alerting: Option<Alerting>,
+    /// It records nothing itself: what it finds goes to an objective.
+    pub feeds: Option<Feed>,
+}
+
+/// Where the counters that a rule reads go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Feed {
+    /// The objective, by its place in the set.
+    pub slo: usize,
+    /// They are of `total`, not of `good` or `error`.
+    pub total: bool,
 }
 
 /// What only alerts have.
@@ -101,6 +113,8 @@ pub struct RuleSet {
     pub groups: Vec<Arc<Group>>,
     /// Event conditions.
     pub events: Vec<Arc<EventRule>>,
+    /// Service level objectives.
+    pub slos: Vec<Arc<Slo>>,
     /// Where short-form alerts go.
     pub routes: Vec<ShortRoute>,
     /// What all rules share.

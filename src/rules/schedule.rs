@@ -8,7 +8,9 @@ use super::alert_state::{
 use super::eval::{EvalJob, EvalKind, EvalResult, Ticket};
 use super::events::{EventChanges, EventRules};
 use super::rule::RuleSet;
+use super::slo::Objectives;
 use crate::model::{Alert, EventBatch, Labels, Timestamp};
+use crate::series::Storage;
 use ahash::RandomState;
 pub(super) use group::{GroupState, RuleState, publish};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -86,6 +88,7 @@ pub struct Rules {
     pub(super) set: RuleSet,
     pub(super) groups: Vec<GroupState>,
     pub(super) events: EventRules,
+    pub(super) slos: Objectives,
     pub(super) sources: BTreeMap<Arc<str>, SourceHealth>,
     pub(super) deaf: AlertStates,
     deaf_series_ms: i64,
@@ -104,6 +107,7 @@ impl Rules {
     pub fn new(set: RuleSet, now: Timestamp) -> Self {
         let mut rules = Self {
             events: EventRules::new(&set.events, set.settings.clone(), now),
+            slos: Objectives::new(&set.slos, set.settings.pattern_keys, now),
             groups: Vec::new(),
             sources: BTreeMap::new(),
             deaf: AlertStates::new(),
@@ -145,21 +149,23 @@ impl Rules {
         &self.set
     }
 
-    /// Takes a batch of events: event conditions become true at once.
-    pub fn observe(&mut self, now: Timestamp, batch: &EventBatch, out: &mut Effects) {
+    /// Takes a batch of events: event conditions become true at once. `storage` is what `query` in their texts reads.
+    pub fn observe(&mut self, now: Timestamp, batch: &EventBatch, storage: &dyn Storage, out: &mut Effects) {
+        self.slos.observe(now, batch);
         if self.events.is_empty() {
             return;
         }
         let mut changes = EventChanges::default();
-        self.events.observe(now, batch, &mut changes);
+        self.events.observe(now, batch, storage, &mut changes);
         self.take_event_changes(changes, out);
     }
 
     /// Lets time pass for event conditions and resolved alerts. Call it when [`Self::next_due`] is reached.
-    pub fn tick(&mut self, now: Timestamp, out: &mut Effects) {
+    pub fn tick(&mut self, now: Timestamp, storage: &dyn Storage, out: &mut Effects) {
         let mut changes = EventChanges::default();
-        self.events.tick(now, &mut changes);
+        self.events.tick(now, storage, &mut changes);
         self.take_event_changes(changes, out);
+        self.slos.tick(now, &mut out.samples);
         if now.millis() >= self.deaf_series_ms {
             self.deaf_series_ms = now.millis() + SERIES_EVERY_MS;
             for (labels, alert) in &self.deaf {
@@ -188,6 +194,12 @@ impl Rules {
     /// `SidewatchDeaf` fires for it.
     pub fn source_state(&mut self, now: Timestamp, source: &Arc<str>, health: SourceHealth, out: &mut Effects) {
         self.events.source_state(now, source, &health);
+        self.slos.source_state(now, source, &health);
+        self.deaf(now, source, health, out);
+    }
+
+    /// Raises or ends SidewatchDeaf of a source. By itself for a source that brings no events: no condition waits for it.
+    pub fn deaf(&mut self, now: Timestamp, source: &Arc<str>, health: SourceHealth, out: &mut Effects) {
         let labels = Labels::from_pairs([("alertname", DEAF_ALERT), ("source", source), ("severity", "warning")]);
         let case = match &health {
             SourceHealth::Live => None,
@@ -310,7 +322,7 @@ impl Rules {
         let groups = self.groups.iter().filter(|group| !group.in_flight);
         let groups = groups.map(|group| Timestamp::from_millis(group.next_slot_ms.min(group.wake_ms)));
         let deaf = (!self.deaf.is_empty()).then(|| Timestamp::from_millis(self.deaf_series_ms));
-        groups.chain(self.events.next_due()).chain(deaf).min()
+        groups.chain(self.events.next_due()).chain(self.slos.next_due()).chain(deaf).min()
     }
 
     fn refill_budget(&mut self, now: Timestamp) {
@@ -351,8 +363,11 @@ impl Rules {
             state.evaluated_at = Some(Timestamp::from_millis(result.at_ms));
             state.took = share;
             let error = match one.outcome {
-                Ok(outcome) => {
-                    if rule.alerting.is_none() {
+                Ok(mut outcome) => {
+                    if let Some(feed) = rule.feeds {
+                        let at = Timestamp::from_millis(result.at_ms);
+                        self.slos.feed(feed.slo, feed.total, at, std::mem::take(&mut outcome.fed));
+                    } else if rule.alerting.is_none() {
                         recorded.insert(rule.name.clone());
                     }
                     let (changed, error) = state.take(outcome, &rule, &group.group, &settings, out);
@@ -431,6 +446,11 @@ impl Rules {
         self.events.iter().map(|(rule, _, counters)| (rule.name.clone(), counters)).collect()
     }
 
+    /// What objectives count of what they could not use.
+    pub fn slo_counters(&self) -> Vec<(Arc<str>, super::slo::SloCounters)> {
+        self.slos.counters().map(|(name, counters)| (name.clone(), counters)).collect()
+    }
+
     /// The health of each source, as it was last said.
     pub fn sources(&self) -> &BTreeMap<Arc<str>, SourceHealth> {
         &self.sources
@@ -442,6 +462,11 @@ impl Rules {
         let old_groups = std::mem::take(&mut self.groups);
         let events = EventRules::new(&set.events, set.settings.clone(), now);
         let old_events = std::mem::replace(&mut self.events, events);
+        let slos = Objectives::new(&set.slos, set.settings.pattern_keys, now);
+        let old_slos = std::mem::replace(&mut self.slos, slos);
+        self.slos.set_deaf(old_events.deaf().clone(), now);
+        old_slos.end(&self.slos, now, &mut out.samples);
+        self.slos.restore(old_slos.snapshot(), now, 0);
         self.generation += 1;
         self.dirty = true;
         self.set = set;
@@ -450,7 +475,7 @@ impl Rules {
         self.events.set_deaf(old_events.deaf().clone(), now);
         for (rule, alerts, _) in old_events.iter() {
             let kept = |other: &Arc<super::events::EventRule>| {
-                rule.name == other.name && rule.file == other.file && rule.text == other.text
+                rule.name == other.name && rule.file == other.file && rule.identity == other.identity
             };
             if !self.set.events.iter().any(kept) {
                 group::end_alerts(alerts, &rule.file, EVENT_GROUP, now, out);

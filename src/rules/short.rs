@@ -8,6 +8,7 @@ use super::alert_state::Timing;
 use super::events::{self, EventAlert};
 use super::file::{is_metric_name, templates};
 use super::rule::{Alerting, Group, Rule, RuleSet, ShortRoute, TemplatedLabels};
+use super::slo::{self, SloAlert};
 use crate::config::schema::{AlertConfig, AlertKind, Named, Pattern, ThresholdOp};
 use crate::config::{Diagnostics, Spanned};
 use crate::model::{FieldPath, FieldPlanBuilder, format_duration_ms};
@@ -45,13 +46,14 @@ impl Compiler<'_> {
         set: &mut RuleSet,
         found: &mut Diagnostics,
     ) {
-        let mut rules = Vec::new();
+        let (mut rules, mut objectives) = (Vec::new(), Vec::new());
         for alert in alerts {
             let config = &alert.value;
             let timing = Timing { for_ms: config.for_ms, keep_firing_for_ms: config.keep_firing_for_ms };
             let written = self.expression(alert, found);
             let texts = match (&config.kind, &written) {
                 (AlertKind::Event(_), _) => event_texts(alert),
+                (AlertKind::Slo(slo), _) => slo::texts(&alert.name.value, slo),
                 (_, Some(written)) => written.texts.clone(),
                 _ => Vec::new(),
             };
@@ -61,6 +63,14 @@ impl Compiler<'_> {
             if let AlertKind::Event(condition) = &config.kind {
                 let event = EventAlert { name, file: file.clone(), labels, annotations, timing };
                 set.events.extend(events::compile(event, condition, self.plan, found).map(Arc::new));
+            } else if let AlertKind::Slo(config) = &config.kind {
+                let objective = SloAlert { name, file: file.clone(), labels, annotations, timing };
+                let counted = |name: &str| (self.metric_type)(name).is_some();
+                let compiled = slo::compile(&objective, config, set.slos.len(), &counted, self.plan, found);
+                if let Some((slo, rules)) = compiled {
+                    set.slos.push(Arc::new(slo));
+                    objectives.extend(rules.into_iter().map(Arc::new));
+                }
             } else if let Some(written) = written {
                 let span = &written.expr.span;
                 let expression = match super::expression::Expression::parse(&written.expr.value) {
@@ -73,14 +83,17 @@ impl Compiler<'_> {
                     }
                 };
                 let alerting = Some(Alerting { timing, annotations });
-                rules.push(Arc::new(Rule { name, expression, labels, alerting }));
+                rules.push(Arc::new(Rule { name, expression, labels, alerting, feeds: None }));
             }
             let route = ShortRoute { alertname: alert.name.value.clone(), receivers: config.notify.clone() };
             set.routes.push(route);
         }
-        if !rules.is_empty() {
+        for (group, rules) in [(SHORT_GROUP, rules), (slo::SLO_GROUP, objectives)] {
+            if rules.is_empty() {
+                continue;
+            }
             set.groups.push(Arc::new(Group {
-                name: SHORT_GROUP.into(),
+                name: group.into(),
                 file: file.clone(),
                 interval_ms: self.interval_ms.max(10),
                 limit: 0,
@@ -93,7 +106,7 @@ impl Compiler<'_> {
     /// The PromQL of an alert on a metric or an expression.
     fn expression(&self, alert: &Named<AlertConfig>, found: &mut Diagnostics) -> Option<Written> {
         match &alert.value.kind {
-            AlertKind::Event(_) => None,
+            AlertKind::Event(_) | AlertKind::Slo(_) => None,
             AlertKind::Expr(expr) => {
                 let since = since(alert.value.for_ms);
                 let texts = vec![
@@ -494,6 +507,36 @@ fn event_texts(alert: &Named<AlertConfig>) -> Vec<(&'static str, String)> {
         if names.is_empty() { "any event".to_owned() } else { escaped(&names.join(" or ")) }
     };
     let (summary, description) = match &condition.kind {
+        Kind::RateChange(rate) => (
+            format!("Rate of {} is {{{{ printf \"%+.1f\" $value }}}} deviations off{which}", of(&rate.selector)),
+            format!(
+                "{{{{ $event.condition.count }}}} {} came in {within}{which}; usual are {{{{ $event.condition.expected }}}} (the \
+                 median of the last {}).",
+                of(&rate.selector),
+                format_duration_ms(rate.baseline_ms)
+            ),
+        ),
+        Kind::FirstSeen { selector, path, memory_ms, .. } => {
+            let name = path.value.last_name();
+            (
+                format!("{name} {{{{ $labels.{name} }}}} was never seen before{which}"),
+                format!(
+                    "{} with {name} {{{{ $labels.{name} }}}}{which}: no event of the last {} had that.",
+                    of(selector),
+                    format_duration_ms(*memory_ms)
+                ),
+            )
+        }
+        Kind::Gap { selector, path } => {
+            let name = path.value.last_name();
+            (
+                format!("{{{{ $value }}}} missing in {name} of {}{which}", of(selector)),
+                format!(
+                    "{{{{ $value }}}} numbers between {{{{ $event.condition.first }}}} and {{{{ $event.condition.last }}}} of \
+                     {name} did not come within {within}{which}."
+                ),
+            )
+        }
         Kind::Count { selector, .. } => (
             format!("{{{{ $value }}}} x {} within {within}{which}", of(selector)),
             format!("{} came {{{{ $value }}}} times within {within}{which}.", of(selector)),

@@ -4,13 +4,14 @@
 use super::alert_state::{AlertPhase, AlertState};
 use super::events::EventRulesSnapshot;
 use super::schedule::Rules;
+use super::slo::ObjectivesSnapshot;
 use crate::model::{Labels, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The layout of the snapshot; another one is refused.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Snapshot {
@@ -18,6 +19,7 @@ struct Snapshot {
     taken_at: Timestamp,
     groups: Vec<GroupSnapshot>,
     events: EventRulesSnapshot,
+    slos: ObjectivesSnapshot,
     deaf: Vec<(Labels, AlertState)>,
 }
 
@@ -69,6 +71,7 @@ impl Rules {
             taken_at: now,
             groups: groups.collect(),
             events: self.events.snapshot(),
+            slos: self.slos.snapshot(),
             deaf: self.deaf.iter().map(|(labels, alert)| (labels.clone(), alert.clone())).collect(),
         };
         // Only writing into a full memory could fail, and that ends the process anyway.
@@ -123,6 +126,7 @@ impl Rules {
         }
         self.deaf = snapshot.deaf.into_iter().map(shifted).collect();
         self.events.restore(snapshot.events, now, lost_us);
+        self.slos.restore(snapshot.slos, now, lost_us);
         self.mark_dirty();
         Ok(())
     }

@@ -216,7 +216,7 @@ impl<'a> World<'a> {
                 batch.refused.iter().map(|refusal| format!("event at {}ms: {}", event.at_ms, refusal.message));
             self.failures.extend(refused);
             let mut out = Effects::default();
-            self.rules.observe(at, &batch, &mut out);
+            self.rules.observe(at, &batch, &self.storage, &mut out);
             self.record(out);
         }
         let now = Timestamp::from_millis(self.case.start_ms + tick_ms);
@@ -238,7 +238,7 @@ impl<'a> World<'a> {
     fn pass_time(&mut self, until: Timestamp) {
         while let Some(due) = self.rules.events.next_due().filter(|due| *due <= until) {
             let mut out = Effects::default();
-            self.rules.tick(due, &mut out);
+            self.rules.tick(due, &self.storage, &mut out);
             self.record(out);
         }
     }

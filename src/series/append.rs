@@ -48,15 +48,35 @@ impl Store {
     }
 
     fn try_append(&mut self, labels: &Labels, t_ms: i64, value: &SampleValue, start_ms: i64) -> Result<(), Refusal> {
-        let oldest = self.ticks.last().map_or(i64::MIN, |last| last - self.options.rings.coarse_span_ms);
-        if t_ms < oldest {
+        // Before a series is made for it.
+        if t_ms < self.oldest_ms() {
             return Err(Refusal::TooOld);
         }
-        let (hash, window) = (self.hash_labels(labels), self.options.rings);
-        let slot = match self.find_labels(hash, labels) {
-            Some(slot) => slot,
-            None => self.new_received(labels, hash)?,
-        };
+        let slot = self.received_slot(labels)?;
+        self.append_slot(slot, t_ms, value, start_ms)
+    }
+
+    /// The slot of a received series, made when it is new.
+    pub(super) fn received_slot(&mut self, labels: &Labels) -> Result<u32, Refusal> {
+        let hash = self.hash_labels(labels);
+        match self.find_labels(hash, labels) {
+            Some(slot) => Ok(slot),
+            None => self.new_received(labels, hash),
+        }
+    }
+
+    /// Appends to a received series whose slot is known.
+    pub(super) fn append_slot(
+        &mut self,
+        slot: u32,
+        t_ms: i64,
+        value: &SampleValue,
+        start_ms: i64,
+    ) -> Result<(), Refusal> {
+        let window = self.options.rings;
+        if t_ms < self.oldest_ms() {
+            return Err(Refusal::TooOld);
+        }
         let Some(Entry { body: Body::Received(rings), metric, .. }) = self.entries[slot as usize].as_deref_mut() else {
             return Err(Refusal::SelfCounted);
         };
@@ -83,6 +103,11 @@ impl Store {
             self.mark_unsaved(slot);
         }
         Ok(())
+    }
+
+    /// Samples before this are not taken.
+    fn oldest_ms(&self) -> i64 {
+        self.ticks.last().map_or(i64::MIN, |last| last - self.options.rings.coarse_span_ms)
     }
 
     fn new_received(&mut self, labels: &Labels, hash: u64) -> Result<u32, Refusal> {

@@ -116,6 +116,11 @@ pub struct StoreStats {
 }
 
 impl Store {
+    /// Refused values and samples by reason, those that never occurred as 0.
+    pub fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        Refusal::ALL.into_iter().map(|refusal| (refusal.as_str(), self.counts.refused[refusal as usize]))
+    }
+
     /// Live self-counted series.
     pub fn live_series(&self) -> usize {
         self.live

@@ -4,6 +4,7 @@ mod checkpoint;
 mod exposition;
 mod reading;
 mod registry;
+mod scraped;
 
 use super::*;
 use crate::config::schema::Limits;

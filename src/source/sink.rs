@@ -1,6 +1,7 @@
 //! The bounded queue between sources and core: so many inputs, so many bytes.
 
 use super::SourceState;
+use super::scrape::ScrapeBatch;
 use crate::model::{EventBatch, Field};
 use crate::telemetry::self_metrics;
 use metrics::{Counter, Gauge};
@@ -21,6 +22,15 @@ pub enum Ingest {
         /// Its state now.
         state: SourceState,
     },
+    /// What one scrape found.
+    Scrape(Box<ScrapeBatch>),
+    /// Which targets a source scrapes from now on; the series of others end.
+    ScrapeTargets {
+        /// The source's name.
+        source: Arc<str>,
+        /// Their keys.
+        targets: Vec<Arc<str>>,
+    },
 }
 
 impl Ingest {
@@ -30,7 +40,8 @@ impl Ingest {
             Self::Batch(batch) => {
                 batch.buffer.len() + batch.arena.len() + (batch.fields.len() + batch.lists.len()) * size_of::<Field>()
             }
-            Self::State { .. } => 0,
+            Self::Scrape(batch) => batch.size(),
+            Self::State { .. } | Self::ScrapeTargets { .. } => 0,
         }
     }
 }

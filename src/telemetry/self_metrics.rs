@@ -39,18 +39,21 @@ names! {
     SOURCE_RECEIVED_BYTES = "sidewatch_source_received_bytes_total", Counter, Bytes, "Bytes received from the source.";
     SOURCE_CONNECTIONS = "sidewatch_source_connections", Gauge, Count, "Open connections of a listening source.";
     SOURCE_CONNECTIONS_REFUSED = "sidewatch_source_connections_refused_total", Counter, Count, "Connections that were closed at once, by reason.";
+    SCRAPES_FAILED = "sidewatch_scrapes_failed_total", Counter, Count, "Scrapes that failed, by source and reason.";
     SOURCE_FILE_RESETS = "sidewatch_source_file_resets_total", Counter, Count, "Times that a followed file was rotated, truncated or could not be found again, by reason.";
     NOTIFICATIONS_SENT = "sidewatch_notifications_sent_total", Counter, Count, "Messages that a receiver has accepted.";
     NOTIFICATIONS_FAILED = "sidewatch_notifications_failed_total", Counter, Count, "Attempts to send a message that failed, by reason.";
     ALERTS_FIRING = "sidewatch_alerts_firing", Gauge, Count, "Alerts that fire.";
     RULE_EVALUATIONS = "sidewatch_rule_evaluations_total", Counter, Count, "Evaluations of rules, by group and by what set them off.";
     RULE_EVALUATION_FAILURES = "sidewatch_rule_evaluation_failures_total", Counter, Count, "Evaluations of rules that failed, by group.";
+    EVENT_CONDITION_UNUSED = "sidewatch_event_condition_unused_total", Counter, Count, "Events and keys that a condition on events or an objective could not use as they came, by alert and reason.";
     CHECKPOINT_FAILURES = "sidewatch_checkpoint_failures_total", Counter, Count, "Checkpoints that could not be written.";
     CHECKPOINT_SECONDS = "sidewatch_checkpoint_seconds", Histogram, Seconds, "Time to write a checkpoint.";
     CONFIG_LAST_RELOAD_SUCCESSFUL = "sidewatch_config_last_reload_successful", Gauge, Count, "1 when the last attempt to read the configuration succeeded, else 0.";
     CONFIG_RELOADS = "sidewatch_config_reloads_total", Counter, Count, "Attempts to reload the configuration, by result.";
     SERIES = "sidewatch_series", Gauge, Count, "Live series.";
     SERIES_LIMITED = "sidewatch_series_limited_total", Counter, Count, "Updates that met a limit on series, by metric.";
+    SAMPLES_REFUSED = "sidewatch_samples_refused_total", Counter, Count, "Values and samples that the series store refused, by reason.";
     NOTIFICATION_LATENCY_SECONDS = "sidewatch_notification_latency_seconds", Histogram, Seconds, "Time from the decision to notify to the receiver's answer.";
     ALERT_TIME_TO_DETECT = "sidewatch_alert_time_to_detect_seconds", Histogram, Seconds, "Time from the moment the condition began to hold (of the event, for conditions on events) to the alert's firing, by rule.";
     ALERT_TIME_TO_NOTIFY = "sidewatch_alert_time_to_notify_seconds", Histogram, Seconds, "Time from an alert's firing to the delivery of the message that tells of it, by rule; the slowest alert of a message counts.";
@@ -113,9 +116,19 @@ pub fn source_connections_refused(source: &Arc<str>, reason: &'static str) -> Co
     metrics::counter!(SOURCE_CONNECTIONS_REFUSED, "source" => Arc::clone(source), "reason" => reason)
 }
 
+/// Counter of failed scrapes.
+pub fn scrapes_failed(source: &Arc<str>, reason: &'static str) -> Counter {
+    metrics::counter!(SCRAPES_FAILED, "source" => Arc::clone(source), "reason" => reason)
+}
+
 /// Counter of rotations, truncations and lost files.
 pub fn source_file_resets(source: &Arc<str>, reason: &'static str) -> Counter {
     metrics::counter!(SOURCE_FILE_RESETS, "source" => Arc::clone(source), "reason" => reason)
+}
+
+/// Counter of what a condition on events could not use.
+pub fn event_condition_unused(alert: &Arc<str>, reason: &'static str) -> Counter {
+    metrics::counter!(EVENT_CONDITION_UNUSED, "alert" => Arc::clone(alert), "reason" => reason)
 }
 
 /// Counter of messages accepted by a receiver.
@@ -175,6 +188,11 @@ pub fn series() -> Gauge {
 /// Counter of updates that met a limit.
 pub fn series_limited(metric: &str) -> Counter {
     metrics::counter!(SERIES_LIMITED, "metric" => metric.to_owned())
+}
+
+/// Counter of samples that were refused.
+pub fn samples_refused(reason: &'static str) -> Counter {
+    metrics::counter!(SAMPLES_REFUSED, "reason" => reason)
 }
 
 /// Histogram of the time from an alert's decision to its delivery, in seconds.

@@ -1,6 +1,6 @@
 //! The benches: each figure beside its peer in the same run. `cargo bench`, or `tests/run --bench`.
 //!
-//! `decode`, `rules` and `exposition` are micro-benches (divan); `http` starts a server of ours and a bare one in turn and
+//! `decode`, `rules`, `exposition` and `scrape` are micro-benches (divan); `http` starts a server of ours and a bare one in turn and
 //! counts the server's CPU time, because that is what a sidecar takes from the service beside it.
 
 #![allow(
@@ -11,14 +11,20 @@
     reason = "a test says what is wrong by failing"
 )]
 
+mod alerting;
 mod decode;
 mod exposition;
+#[path = "../it/harness.rs"]
+#[allow(dead_code, reason = "a bench needs a part of it")]
+mod harness;
 mod http;
 mod rules;
+mod scrape;
 
 fn main() {
     if !http::is_peer() {
         divan::main();
+        alerting::run();
     }
     http::run();
 }

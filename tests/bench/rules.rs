@@ -54,3 +54,12 @@ fn round(bencher: Bencher<'_, '_>) {
         assert!(evaluated > 0, "the rules are due");
     });
 }
+
+#[divan::bench(name = "1,000 rules read from YAML and compiled", sample_count = 30)]
+fn compile(bencher: Bencher<'_, '_>) {
+    let mut alerts = String::from("alerts:\n");
+    for at in 0..1_000 {
+        writeln!(alerts, "  A{at}: {{expr: 'sum by (route) (rate(http_requests_total{{route=\"/api/r{at}\"}}[1m])) > {at}', for: 10s, severity: page, annotations: {{summary: '{{{{ $labels.route }}}} is at {{{{ $value | humanize }}}}'}}}}").unwrap();
+    }
+    bencher.counter(ItemsCount::new(1_000_usize)).bench_local(|| parts(&alerts));
+}

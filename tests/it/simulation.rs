@@ -33,6 +33,9 @@ const CONFIGURATIONS: [&str; 2] = [
      \x20 Burst: {event: {match: payment.failed, count: '>= 6', within: 5s, by: data.region}}\n\
      \x20 Stuck: {event: {sequence: [order.placed, 'payment.*'], by: correlation, within: 4s, missing: last}}\n\
      \x20 Silent: {event: {absent: beat, by: data.worker, within: 8s}}\n\
+     \x20 Hole: {event: {gap: data.n, match: beat, by: data.worker, within: 5s}}\n\
+     \x20 Slump: {event: {rate_change: beat, by: data.worker, within: 5s, baseline: 60s, direction: down, threshold: 4, floor: 1, lateness: 5s}}\n\
+     \x20 NewItem: {event: {first_seen: subject, match: stock, learn: 30s, for: 1h, within: 10s}}\n\
      notify: {one: {webhook: {url: 'http://127.0.0.1:1/a'}}, two: {webhook: {url: 'http://127.0.0.1:1/b'}},\n\
      \x20 flapping: {changes: 4, window: 60s, steady: 20s}}\n",
     "bundled_rules: false\n\
@@ -45,6 +48,9 @@ const CONFIGURATIONS: [&str; 2] = [
      \x20 VeryLow: {metric: stock, by: item, below: 5, for: 3s, keep_firing_for: 2s, notify: two}\n\
      \x20 Stuck: {event: {sequence: [order.placed, 'payment.*'], by: correlation, within: 4s, missing: last}}\n\
      \x20 Silent: {event: {absent: beat, by: data.worker, within: 8s}}\n\
+     \x20 Hole: {event: {gap: data.n, match: beat, by: data.worker, within: 5s}}\n\
+     \x20 Slump: {event: {rate_change: beat, by: data.worker, within: 5s, baseline: 60s, direction: down, threshold: 4, floor: 1, lateness: 5s}}\n\
+     \x20 Orders: {slo: {error: payment.failed, total: ['order.*', 'payment.*'], target: 99%, window: 1h}}\n\
      \x20 ManyOrders: {expr: 'sum(rate(orders_total[10s])) > 30'}\n\
      notify: {one: {webhook: {url: 'http://127.0.0.1:1/a'}}, two: {webhook: {url: 'http://127.0.0.1:1/b'}},\n\
      \x20 flapping: false}\n",
@@ -114,6 +120,7 @@ struct World {
     log: Vec<String>,
     handed: usize,
     next_beat_ms: i64,
+    beats: u64,
     number: u64,
     model: Model,
     stored: Vec<Vec<u8>>,
@@ -150,6 +157,7 @@ impl World {
             log: Vec::new(),
             handed: 0,
             next_beat_ms: START_MS,
+            beats: 0,
             number: 0,
             model: Model::default(),
             stored: Vec::new(),
@@ -202,8 +210,9 @@ impl World {
     fn live(&mut self, quiet: bool) {
         while self.next_beat_ms <= self.now_ms {
             self.next_beat_ms += 1_000;
+            self.beats += 1;
             for worker in WORKERS {
-                self.write("beat", &format!(r#""payload":{{"worker":"{worker}"}}"#));
+                self.write("beat", &format!(r#""payload":{{"worker":"{worker}","n":{}}}"#, self.beats));
             }
         }
         if quiet {
@@ -326,9 +335,9 @@ impl World {
         for alert in &notification.alerts {
             let (status, at_ms) = (alert.status(), self.now_ms);
             let _ = write!(line, " {:?} {}", status, alert.labels);
-            if alert.name() == "Silent" {
+            if ["Silent", "Hole", "Slump"].contains(&alert.name()) {
                 self.trace.push(line.clone());
-                self.fail("an alert about silence although every worker was heard whenever anybody listened");
+                self.fail("an alert about what is missing although everything was heard whenever anybody listened");
             }
             self.told.insert((receiver.to_owned(), alert.labels.clone()), Told { status, at_ms });
         }

@@ -43,8 +43,9 @@ fn heartbeat(node: &Node, found: &mut Diagnostics) -> Option<HealthKind> {
     let selector = events::selector(&mut map);
     let within = map.required_duration_ms("within");
     positive("within", within.as_ref().map(|within| (within.value, &within.span)), map.found());
+    let sources = map.strings("source");
     map.finish();
-    Some(HealthKind::Event { selector, within_ms: within?.value })
+    Some(HealthKind::Event { selector, within_ms: within?.value, sources })
 }
 
 /// `http: URL` or the mapping.

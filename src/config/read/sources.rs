@@ -6,9 +6,9 @@ use crate::config::yaml::{Kind, Node};
 use crate::config::{Diagnostics, Spanned};
 use crate::model::Attribute;
 
-const TRANSPORTS: [&str; 8] = ["http", "stdin", "file", "unix", "tcp", "memory", "demo", "none"];
+const TRANSPORTS: [&str; 9] = ["http", "stdin", "file", "unix", "tcp", "scrape", "memory", "demo", "none"];
 /// Transports that are designed but not in this build, with the schemes of their addresses.
-const PLANNED: [(&str, &[&str]); 11] = [
+const PLANNED: [(&str, &[&str]); 10] = [
     ("nats", &["nats", "tls"]),
     ("redis", &["redis", "rediss"]),
     ("kafka", &["kafka"]),
@@ -18,7 +18,6 @@ const PLANNED: [(&str, &[&str]); 11] = [
     ("docker", &["docker"]),
     ("udp", &["udp"]),
     ("statsd", &["statsd"]),
-    ("scrape", &["https"]),
     ("otlp", &["otlp"]),
 ];
 
@@ -83,6 +82,7 @@ fn transport(kind: &'static str, node: &Node, found: &mut Diagnostics) -> Option
     match kind {
         "file" if short => Some(Transport::File { path: reader::string(node, "file", found)?, from_end: false }),
         "unix" if short => Some(Transport::Unix { path: reader::string(node, "unix", found)? }),
+        "scrape" => super::scrape::read(node, found),
         "tcp" if short => Some(Transport::Tcp { listen: super::address(node, "tcp", found)? }),
         "file" => {
             let mut map = MapReader::new(node, "file source", found)?;
@@ -131,12 +131,20 @@ fn transport_of_address(address: &Spanned<String>, found: &mut Diagnostics) -> O
         "http" if rest.is_empty() => Some(Transport::Http),
         "http" => {
             let message = "an http source takes no address: events are pushed to listen.ingest";
-            found.error_hint(&address.span, message, "write {http: {}}; scraping is not in this build");
+            found.error_hint(
+                &address.span,
+                message,
+                format!("write {{http: {{}}}}, or {{scrape: {:?}}} to fetch metrics from there", address.value),
+            );
             None
         }
         "stdin" | "memory" | "demo" | "none" if !rest.is_empty() => {
             found.error(&address.span, format!("{scheme}: nothing may follow, found {rest:?}"));
             None
+        }
+        "scrape" | "https" if !rest.is_empty() => {
+            let url = address.value.strip_prefix("scrape:").unwrap_or(&address.value).to_owned();
+            super::scrape::of_url(&Spanned::new(url, address.span.clone()), found)
         }
         "stdin" => Some(Transport::Stdin),
         "memory" => Some(Transport::Memory),

@@ -84,25 +84,32 @@ fn in_words(progress: &Progress, condition: &Condition, verdict: Verdict, clock:
         (Progress::Absent { last, .. }, _) => {
             format!("last heard {} ago, fires after {within}", ago(clock, *last))
         }
-        (Progress::Sequence { next, latest, early, complete, .. }, Condition::Sequence { steps, missing_last }) => {
+        (Progress::Sequence(seen), Condition::Sequence { steps, missing_last }) => {
             let name = |at: usize| steps.get(at).map_or("?", Select::text);
-            if *complete {
-                return format!("complete, {} ago", ago(clock, *latest));
+            let newest = seen.newest().map_or_else(|| "never".to_owned(), |at| format!("{} ago", ago(clock, at)));
+            match seen.missing() {
+                None => format!("every step came, the latest {newest}"),
+                Some(0) => format!("{} is missing, another step came {newest}", name(0)),
+                Some(at) => {
+                    let fires = *missing_last && at + 1 == steps.len();
+                    let fires = if fires { format!(", fires {within} after that") } else { String::new() };
+                    format!("{} came, the latest step {newest}, {} is missing{fires}", name(at - 1), name(at))
+                }
             }
-            let mut text = match next {
-                0 => "no step came yet".to_owned(),
-                next => format!("{} came {} ago", name(next - 1), ago(clock, *latest)),
-            };
-            text.push_str(&format!(", {} is missing", name(*next)));
-            if early.is_some() {
-                text.push_str(&format!(" ({} came already)", name(steps.len() - 1)));
-            }
-            if *missing_last && *next + 1 == steps.len() {
-                text.push_str(&format!(", fires {within} after it"));
-            }
-            text
         }
-        #[allow(unreachable_patterns, reason = "conditions that say nothing about themselves")]
+        (Progress::Gap(numbers), _) => match numbers.range() {
+            Some((first, last)) if first == last => format!("number {first} is missing"),
+            Some((first, last)) => format!("numbers between {first} and {last} are missing"),
+            None => "no number is missing".into(),
+        },
+        (Progress::Rate(windows), _) => match windows.found() {
+            Some(change) => format!(
+                "{} in a window of {within} where {} are usual ({:.1} robust deviations)",
+                change.count, change.expected, change.deviations
+            ),
+            None => "as usual".into(),
+        },
+        (Progress::FirstSeen { at }, _) => format!("first seen {} ago", ago(clock, *at)),
         _ => match verdict {
             Verdict::Holds(value) => format!("holds with {value}"),
             Verdict::Not | Verdict::Forget => "does not hold".into(),

@@ -1,9 +1,12 @@
 //! What one condition remembers of one key: pure steps on the events' own time.
 
+use super::count::Times;
+use super::gap::{self, Numbers};
+use super::rate_change::Windows;
+use super::sequence::Steps;
 use super::{Captured, Condition, EventRule};
 use crate::config::schema::Comparison;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
 
 /// A key that fell silent is forgotten after this long, and the alert about it ends.
 pub(super) const FORGET_US: i64 = 24 * 3_600_000_000;
@@ -16,7 +19,7 @@ pub(super) struct KeyState {
     /// The values of `by`.
     pub values: Vec<Box<str>>,
     pub progress: Progress,
-    /// Fields of the latest event, where templates ask for them.
+    /// Fields of the events, where templates ask for them.
     pub captured: Vec<Captured>,
     /// When to look again.
     pub deadline: i64,
@@ -29,11 +32,28 @@ pub(super) struct KeyState {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Progress {
     /// The newest times of events, in order; since when the key is known.
-    Count { times: VecDeque<i64>, since: i64 },
+    Count { times: Times, since: i64 },
     /// The newest event; expected keys are never forgotten.
     Absent { last: i64, expected: bool },
-    /// The step that is waited for, when the first and the latest step came, and when the last step came early.
-    Sequence { next: usize, first: i64, latest: i64, early: Option<i64>, complete: bool },
+    /// The times of the steps.
+    Sequence(Steps),
+    /// The events of each window.
+    Rate(Windows),
+    /// When the value was first seen.
+    FirstSeen { at: i64 },
+    /// The numbers that are missing.
+    Gap(Numbers),
+}
+
+/// An event as a key sees it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    /// Which step of the condition it is.
+    pub step: usize,
+    /// Its moment on the rule's clock.
+    pub at: i64,
+    /// The number of a `gap`.
+    pub number: Option<i64>,
 }
 
 /// What a look at a key says.
@@ -50,50 +70,30 @@ pub(super) enum Verdict {
 impl KeyState {
     pub fn new(rule: &EventRule, values: Vec<Box<str>>, at: i64, expected: bool) -> Self {
         let progress = match &rule.condition {
-            Condition::Count { .. } => Progress::Count { times: VecDeque::new(), since: at },
+            Condition::Count { .. } => Progress::Count { times: Times::default(), since: at },
             Condition::Absent { .. } => Progress::Absent { last: at, expected },
-            Condition::Sequence { .. } => {
-                Progress::Sequence { next: 0, first: at, latest: at, early: None, complete: false }
-            }
+            Condition::Sequence { steps, .. } => Progress::Sequence(Steps::new(steps.len())),
+            Condition::RateChange { rate, .. } => Progress::Rate(Windows::new(at, rate)),
+            Condition::FirstSeen { .. } => Progress::FirstSeen { at },
+            Condition::Gap { .. } => Progress::Gap(Numbers::new(at)),
         };
         Self { values, progress, captured: Vec::new(), deadline: i64::MAX, holds: false, refreshed: i64::MIN }
     }
 
-    /// Takes an event of a step.
-    pub fn event(&mut self, rule: &EventRule, step: usize, at: i64) {
+    /// Takes an event of a step; what its number is, for a `gap`.
+    pub fn event(&mut self, rule: &EventRule, seen: Seen) -> Option<gap::Step> {
+        let Seen { step, at, number } = seen;
         match (&mut self.progress, &rule.condition) {
-            (Progress::Count { times, .. }, Condition::Count { count, .. }) => {
-                let position = times.partition_point(|time| *time <= at);
-                times.insert(position, at);
-                // More than decides is kept for the value in messages, but not without bound.
-                let keep = usize::try_from(*count).unwrap_or(usize::MAX).saturating_mul(2).clamp(64, 4_096);
-                if times.len() > keep {
-                    times.pop_front();
-                }
-            }
+            (Progress::Count { times, .. }, _) => times.add(at, rule.within_us),
+            (Progress::Rate(windows), Condition::RateChange { rate, .. }) => windows.event(at, rate),
+            (Progress::Gap(numbers), _) => return number.map(|number| numbers.take(number, at)),
             (Progress::Absent { last, .. }, _) => *last = (*last).max(at),
-            (
-                Progress::Sequence { next, first, latest, early, complete },
-                Condition::Sequence { steps, missing_last },
-            ) => {
-                let last_step = steps.len() - 1;
-                if *missing_last && step == last_step && *next < last_step {
-                    // The last step overtook the ones before it.
-                    *early = Some(at);
-                    *latest = (*latest).max(at);
-                } else if step == 0 && *next == 0 {
-                    (*next, *first, *latest) = (1, at, at);
-                } else if step == *next && *next > 0 && at >= *first {
-                    *next += 1;
-                    *latest = at;
-                }
-                if *next == last_step && early.is_some() {
-                    *next = steps.len();
-                }
-                *complete = *next == steps.len();
+            (Progress::Sequence(steps), Condition::Sequence { missing_last, .. }) => {
+                steps.event(step, at, rule.within_us, *missing_last);
             }
             _ => {}
         }
+        None
     }
 
     /// Judges the key at a moment of the rule's clock and sets the next deadline.
@@ -101,30 +101,27 @@ impl KeyState {
         let within = rule.within_us;
         match (&mut self.progress, &rule.condition) {
             (Progress::Count { times, since }, Condition::Count { comparison, count, .. }) => {
-                while times.front().is_some_and(|time| *time <= clock - within) {
-                    times.pop_front();
-                }
-                let seen = times.len() as u64;
+                times.forget(clock - within);
+                let seen = times.len();
                 if !matches!(comparison, Comparison::AtLeast | Comparison::MoreThan) {
                     // Few events mean something only after a whole window of listening.
                     let heard_enough = clock - *since >= within;
-                    let newest = times.back().copied().unwrap_or(*since);
+                    let newest = times.newest().unwrap_or(*since);
                     let idle_end = newest.saturating_add(FORGET_US);
-                    self.deadline = times.front().map_or(idle_end, |time| time + within);
+                    self.deadline = times.oldest().map_or(idle_end, |time| time + within);
                     if !heard_enough {
                         self.deadline = self.deadline.min(*since + within);
                     }
-                    if times.is_empty() && clock >= idle_end && !self.values.is_empty() {
+                    if seen == 0 && clock >= idle_end && !self.values.is_empty() {
                         return Verdict::Forget;
                     }
                     let holds = heard_enough && compare(*comparison, seen, *count);
                     return if holds { Verdict::Holds(seen as f64) } else { Verdict::Not };
                 }
-                let Some(newest) = times.back().copied() else { return Verdict::Forget };
+                let Some(newest) = times.newest() else { return Verdict::Forget };
                 if compare(*comparison, seen, *count) {
                     let needed = count.saturating_add(u64::from(*comparison == Comparison::MoreThan)).max(1);
-                    let at = times.len().saturating_sub(usize::try_from(needed).unwrap_or(usize::MAX));
-                    self.deadline = times.get(at).copied().unwrap_or(newest) + within;
+                    self.deadline = times.nth_newest(needed).unwrap_or(newest) + within;
                     return Verdict::Holds(seen as f64);
                 }
                 self.deadline = newest + within;
@@ -142,56 +139,110 @@ impl KeyState {
                 self.deadline = if *expected { i64::MAX } else { *last + FORGET_US.max(within.saturating_mul(2)) };
                 Verdict::Holds(silent as f64 / 1e6)
             }
-            (
-                Progress::Sequence { next, first, latest, early, complete },
-                Condition::Sequence { steps, missing_last },
-            ) => {
-                let last_step = steps.len() - 1;
-                if *missing_last {
-                    if *complete {
-                        return Verdict::Forget;
-                    }
-                    if *next < last_step {
-                        // Still on its way to the last but one step, or only the last one was seen.
-                        let until = early.unwrap_or(*first).max(*first) + within;
-                        self.deadline = until;
-                        return if clock >= until { Verdict::Forget } else { Verdict::Not };
-                    }
-                    let due = *latest + within;
-                    if clock < due {
-                        self.deadline = due;
-                        return Verdict::Not;
-                    }
-                    if clock >= due + MISSING_ENDS_US {
-                        return Verdict::Forget;
-                    }
-                    self.deadline = due + MISSING_ENDS_US;
-                    return Verdict::Holds((clock - *latest) as f64 / 1e6);
+            (Progress::Sequence(steps), Condition::Sequence { missing_last, .. }) => {
+                let newest = steps.newest().unwrap_or(clock);
+                let Some((first, latest)) = steps.found() else {
+                    // Still on its way, or only the last step was seen.
+                    self.deadline = newest + within;
+                    return if clock >= self.deadline { Verdict::Forget } else { Verdict::Not };
+                };
+                let due = latest + within;
+                if !*missing_last {
+                    self.deadline = due;
+                    return if clock >= due { Verdict::Forget } else { Verdict::Holds((latest - first) as f64 / 1e6) };
                 }
-                let until = if *complete { *latest } else { *first } + within;
-                if clock >= until || (*complete && *latest - *first > within) || *next == 0 {
+                if steps.is_complete() || clock >= due + MISSING_ENDS_US {
                     return Verdict::Forget;
                 }
-                self.deadline = until;
-                if *complete { Verdict::Holds((*latest - *first) as f64 / 1e6) } else { Verdict::Not }
+                if clock < due {
+                    self.deadline = due;
+                    return Verdict::Not;
+                }
+                self.deadline = due + MISSING_ENDS_US;
+                Verdict::Holds((clock - latest) as f64 / 1e6)
+            }
+            (Progress::Rate(windows), Condition::RateChange { rate, .. }) => {
+                let (found, next) = windows.judge(clock, rate);
+                self.deadline = next;
+                match found {
+                    Some(change) => Verdict::Holds(change.deviations),
+                    None if windows.is_empty() => Verdict::Forget,
+                    None => Verdict::Not,
+                }
+            }
+            (Progress::FirstSeen { at }, _) => {
+                self.deadline = *at + within;
+                if clock < self.deadline { Verdict::Holds(1.0) } else { Verdict::Forget }
+            }
+            (Progress::Gap(numbers), _) => {
+                let (missing, next) = numbers.judge(clock, within);
+                self.deadline = next;
+                match missing {
+                    0 if numbers.is_idle(clock) => Verdict::Forget,
+                    0 => Verdict::Not,
+                    missing => Verdict::Holds(missing as f64),
+                }
             }
             _ => Verdict::Forget,
         }
     }
 
+    /// What templates find in `$event.condition`.
+    pub fn facts(&self) -> Vec<(&'static str, f64)> {
+        match &self.progress {
+            Progress::Rate(windows) => windows.found().map_or_else(Vec::new, |change| {
+                vec![("count", change.count), ("expected", change.expected), ("deviations", change.deviations)]
+            }),
+            Progress::Gap(numbers) => numbers
+                .range()
+                .map_or_else(Vec::new, |(first, last)| vec![("first", first as f64), ("last", last as f64)]),
+            Progress::Sequence(steps) => {
+                steps.found().map_or_else(Vec::new, |(first, latest)| vec![("seconds", (latest - first) as f64 / 1e6)])
+            }
+            Progress::Count { times, .. } => vec![("count", times.len() as f64)],
+            Progress::Absent { .. } | Progress::FirstSeen { .. } => Vec::new(),
+        }
+    }
+
+    /// Whether it can make room for another key without losing an alert.
+    pub fn can_go(&self) -> bool {
+        match &self.progress {
+            Progress::Gap(numbers) => numbers.is_whole(),
+            Progress::Rate(windows) => windows.found().is_none(),
+            _ => true,
+        }
+    }
+
+    /// Says that nobody listened between two moments.
+    pub fn unheard(&mut self, rule: &EventRule, from: i64, to: i64) {
+        if let (Progress::Rate(windows), Condition::RateChange { rate, .. }) = (&mut self.progress, &rule.condition) {
+            windows.unheard(from, to, rate);
+        }
+    }
+
+    /// Says that events were lost on their way to us.
+    pub fn missed(&mut self) {
+        if let Progress::Gap(numbers) = &mut self.progress {
+            numbers.allow_jump();
+        }
+    }
+
     /// Moves everything in time, when the rule's clock is set anew.
-    pub fn shift(&mut self, by: i64) {
+    pub fn shift(&mut self, rule: &EventRule, by: i64) {
         match &mut self.progress {
             Progress::Count { times, since } => {
-                times.iter_mut().for_each(|time| *time += by);
+                times.shift(by);
                 *since += by;
             }
-            Progress::Absent { last, .. } => *last += by,
-            Progress::Sequence { first, latest, early, .. } => {
-                *first += by;
-                *latest += by;
-                *early = early.map(|early| early + by);
+            Progress::Rate(windows) => {
+                if let Condition::RateChange { rate, .. } = &rule.condition {
+                    windows.shift(by, rate);
+                }
             }
+            Progress::FirstSeen { at } => *at += by,
+            Progress::Gap(numbers) => numbers.shift(by),
+            Progress::Absent { last, .. } => *last += by,
+            Progress::Sequence(steps) => steps.shift(by),
         }
         self.deadline = self.deadline.saturating_add(by);
     }

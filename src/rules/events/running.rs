@@ -1,50 +1,30 @@
 //! One event condition at run time: its clock, its keys, its alerts.
 
-use super::keys::{KeyState, Verdict};
-use super::state::EventChanges;
+use super::clock::{Clock, Place};
+use super::first_seen::{self, Memory, Sight};
+use super::gap;
+use super::keys::{KeyState, Seen, Verdict};
+use super::state::{Around, EventChanges};
 use super::{Captured, Condition, EventCounters, EventRule, event_value};
 use crate::config::schema::Comparison;
-use crate::model::{EventBatch, Labels, Timestamp};
+use crate::mapping::select::FieldSource;
+use crate::model::{Event, EventBatch, Labels, Timestamp};
 use crate::rules::alert_state::{
     AlertPhase, AlertState, AlertStates, Present, RESOLVED_RETENTION_MS, Scope, advance, write_series,
 };
-use crate::rules::rule::{Settings, alert_data, expand};
+use crate::rules::rule::{alert_data, expand};
 use crate::template::{Dialect, Functions};
 use ahash::RandomState;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-/// Event times further from arrival than this make a stream historical: it is judged by its own time.
-const HISTORICAL_US: i64 = 600_000_000;
 /// While an alert fires, its texts follow the events at most this often.
 const REFRESH_US: i64 = 1_000_000;
+/// Keys that are looked at to find one that can make room.
+const EVICT_AMONG: usize = 64;
 /// Sources that a rule remembers having heard from.
 const MAX_SOURCES: usize = 64;
-
-/// The clock of a rule: event time that runs on between events.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Clock {
-    /// A moment of event time, in microseconds.
-    base: i64,
-    /// When that was.
-    at: Timestamp,
-    /// An event has set it.
-    set: bool,
-    /// It stands still: a source is deaf.
-    paused: bool,
-}
-
-impl Clock {
-    fn read(&self, now: Timestamp) -> i64 {
-        if self.paused { self.base } else { self.base.saturating_add(now.micros_since(self.at).max(0)) }
-    }
-
-    /// When the clock will read `moment`.
-    fn when(&self, moment: i64) -> Option<Timestamp> {
-        (!self.paused && moment != i64::MAX).then(|| self.at.plus_micros(moment.saturating_sub(self.base).max(0)))
-    }
-}
 
 pub(super) struct RuleState {
     pub rule: Arc<EventRule>,
@@ -56,6 +36,10 @@ pub(super) struct RuleState {
     pub active: BTreeMap<u32, Labels>,
     pub alerts: AlertStates,
     heard: BTreeSet<Arc<str>>,
+    /// The values of a `first_seen`.
+    memory: Memory,
+    /// Since this moment of the clock nobody listened, and no event has come after that yet.
+    unheard_since: Option<i64>,
     pub counters: EventCounters,
     /// When `for` or `keep_firing_for` of some alert is over.
     timer: Option<Timestamp>,
@@ -63,10 +47,9 @@ pub(super) struct RuleState {
 
 impl RuleState {
     pub fn new(rule: Arc<EventRule>, now: Timestamp) -> Self {
-        let clock = Clock { base: now.micros(), at: now, set: false, paused: false };
         let mut state = Self {
             rule: rule.clone(),
-            clock,
+            clock: Clock::new(now),
             slots: HashMap::with_hasher(RandomState::with_seeds(5, 6, 7, 8)),
             keys: Vec::new(),
             free: Vec::new(),
@@ -74,6 +57,8 @@ impl RuleState {
             active: BTreeMap::new(),
             alerts: AlertStates::new(),
             heard: BTreeSet::new(),
+            memory: Memory::default(),
+            unheard_since: None,
             counters: EventCounters::default(),
             timer: None,
         };
@@ -100,7 +85,7 @@ impl RuleState {
     }
 
     fn insert(&mut self, mut key: KeyState) -> u32 {
-        let clock = self.clock.base;
+        let clock = self.clock.base();
         key.judge(&self.rule, clock);
         let deadline = key.deadline;
         let name: Box<str> = key.values.join("\u{1f}").into();
@@ -136,16 +121,43 @@ impl RuleState {
         if !self.rule.condition.needs_silence() {
             return;
         }
-        // A rule that has heard nothing yet may be waiting for any source.
-        let paused = if self.heard.is_empty() {
-            !deaf.is_empty()
-        } else {
-            self.heard.iter().any(|source| deaf.contains(source))
-        };
-        if paused != self.clock.paused {
-            self.clock.base = self.clock.read(now);
-            self.clock.at = now;
-            self.clock.paused = paused;
+        let paused = deaf.iter().any(|source| self.depends_on(source));
+        if self.clock.pause(now, paused) && paused {
+            self.nobody_listens();
+        }
+    }
+
+    /// Whether the loss of a source makes silence mean nothing. A rule that has heard nothing yet may be waiting for any.
+    fn depends_on(&self, source: &Arc<str>) -> bool {
+        match (self.rule.sources.is_empty(), self.heard.is_empty()) {
+            (false, _) => self.rule.sources.contains(source),
+            (true, true) => true,
+            (true, false) => self.heard.contains(source),
+        }
+    }
+
+    /// Whether events of a source count.
+    pub fn listens_to(&self, source: &Arc<str>) -> bool {
+        self.rule.sources.is_empty() || self.rule.sources.contains(source)
+    }
+
+    /// A source hears again, and what it missed does not come.
+    pub fn missed(&mut self, source: &Arc<str>) {
+        if self.depends_on(source) {
+            self.keys.iter_mut().flatten().for_each(KeyState::missed);
+        }
+    }
+
+    /// From this moment of the clock until the next event, nothing that was not heard was silent.
+    fn nobody_listens(&mut self) {
+        let from = *self.unheard_since.get_or_insert(self.clock.base());
+        self.mark_unheard(from, from);
+    }
+
+    fn mark_unheard(&mut self, from: i64, to: i64) {
+        if matches!(self.rule.condition, Condition::RateChange { .. }) {
+            let rule = self.rule.clone();
+            self.keys.iter_mut().flatten().for_each(|key| key.unheard(&rule, from, to));
         }
     }
 
@@ -157,7 +169,7 @@ impl RuleState {
         row: usize,
         step: usize,
         index: usize,
-        settings: &Settings,
+        around: &Around<'_>,
         scratch: &mut String,
         out: &mut EventChanges,
     ) {
@@ -167,13 +179,25 @@ impl RuleState {
         if !self.heard.contains(&batch.source) && self.heard.len() < MAX_SOURCES {
             self.heard.insert(batch.source.clone());
         }
-        let historical = arrived.micros_since(time) > HISTORICAL_US;
         // What is missing may come however late (the machine slept, the transport was slow): it still came.
         let closes = match &self.rule.condition {
             Condition::Sequence { steps, missing_last } => *missing_last && step + 1 == steps.len(),
             _ => false,
         };
-        let on_clock = self.set_clock(now, time.micros(), historical);
+        let reach_us = self.rule.condition.reach_us(self.rule.within_us);
+        let on_clock = match self.clock.follow(now, time, arrived, reach_us) {
+            Place::On(at) => Some(at),
+            Place::Moved(at, by) => {
+                self.shift_keys(by);
+                Some(at)
+            }
+            Place::Late => None,
+        };
+        if !self.clock.paused
+            && let Some(from) = self.unheard_since.take()
+        {
+            self.mark_unheard(from, self.clock.base().max(from));
+        }
         if on_clock.is_none() && !closes {
             self.counters.late += 1;
             return;
@@ -194,6 +218,31 @@ impl RuleState {
             self.counters.without_key += 1;
             return;
         }
+        let number = match &self.rule.condition {
+            Condition::Gap { number, .. } => {
+                let read = whole_number(*number, batch, row, event);
+                if read.is_none() {
+                    self.counters.without_number += 1;
+                    return;
+                }
+                read
+            }
+            Condition::FirstSeen { memory_us, learn_us, .. } => {
+                // Without the value that is looked for there is nothing to see; it is the last one of the key.
+                if scratch.is_empty() || scratch.ends_with('\u{1f}') {
+                    self.counters.without_key += 1;
+                    return;
+                }
+                let (hash, limit) = (first_seen::hash(scratch), around.settings.pattern_keys);
+                let (sight, evicted) = self.memory.take(hash, at, *memory_us, *learn_us, limit);
+                self.counters.keys_evicted += evicted;
+                if sight != Sight::New && !self.slots.contains_key(scratch.as_str()) {
+                    return;
+                }
+                None
+            }
+            _ => None,
+        };
         let slot = match self.slots.get(scratch.as_str()) {
             Some(slot) => *slot,
             None if on_clock.is_none() => {
@@ -201,13 +250,8 @@ impl RuleState {
                 return;
             }
             None => {
-                let starts = match &self.rule.condition {
-                    Condition::Sequence { steps, missing_last } => {
-                        step == 0 || (*missing_last && step + 1 == steps.len())
-                    }
-                    _ => true,
-                };
-                if !starts || !self.make_room(now, index, settings, out) {
+                // Any step may be the first to arrive.
+                if !self.make_room(now, index, around, out) {
                     return;
                 }
                 let values = if self.rule.by.is_empty() {
@@ -220,66 +264,58 @@ impl RuleState {
         };
         let rule = self.rule.clone();
         if let Some(key) = &mut self.keys[slot as usize] {
-            key.event(&rule, step, at);
-            if !rule.captured.is_empty() {
-                key.captured =
-                    rule.captured.iter().map(|(_, source)| Captured::of(*source, batch, row, event)).collect();
+            match key.event(&rule, Seen { step, at, number }) {
+                Some(gap::Step::Duplicate) => self.counters.duplicates += 1,
+                Some(gap::Step::Reset) => self.counters.resets += 1,
+                Some(gap::Step::Next | gap::Step::Hole | gap::Step::Filled) | None => {}
+            }
+            let known = key.captured.len() == rule.captured.len();
+            if !known {
+                key.captured = vec![Captured::Missing; rule.captured.len()];
+            }
+            for (capture, place) in rule.captured.iter().zip(&mut key.captured) {
+                if !(known && capture.first) {
+                    *place = Captured::of(capture.from, batch, row, event);
+                }
             }
         }
-        self.look(slot, now, index, settings, out);
-    }
-
-    /// Follows the newest event; the event's moment on the clock, `None` when it is too late to matter.
-    fn set_clock(&mut self, now: Timestamp, at: i64, historical: bool) -> Option<i64> {
-        let clock = self.clock.read(now);
-        if !self.clock.set {
-            // The first event says what time it is in this stream; what was expected until now moves along.
-            self.shift_keys(at - clock);
-            self.clock = Clock { base: at, at: now, set: true, paused: self.clock.paused };
-            return Some(at);
-        }
-        if at > clock {
-            self.clock.base = at;
-            self.clock.at = now;
-            return Some(at);
-        }
-        if at > clock - self.rule.within_us {
-            return Some(at);
-        }
-        let clock_is_historical = now.micros() - clock > HISTORICAL_US;
-        if historical && clock_is_historical {
-            // Old events begin again, for example the same file once more.
-            self.clock.base = at;
-            self.clock.at = now;
-            self.shift_keys(at - clock);
-            return Some(at);
-        }
-        None
+        self.look(slot, now, index, around, out);
     }
 
     fn shift_keys(&mut self, by: i64) {
         if by == 0 {
             return;
         }
+        self.memory.shift(by);
+        self.unheard_since = self.unheard_since.map(|at| at + by);
         self.deadlines.clear();
+        let rule = self.rule.clone();
         for (slot, key) in self.keys.iter_mut().enumerate() {
             if let Some(key) = key {
-                key.shift(by);
+                key.shift(&rule, by);
                 self.deadlines.insert((key.deadline, slot as u32));
             }
         }
     }
 
     /// Room for one more key: `count` forgets the key whose window ends first, the others refuse the new one.
-    fn make_room(&mut self, now: Timestamp, index: usize, settings: &Settings, out: &mut EventChanges) -> bool {
-        if self.slots.len() < settings.pattern_keys.max(1) {
+    fn make_room(&mut self, now: Timestamp, index: usize, around: &Around<'_>, out: &mut EventChanges) -> bool {
+        if self.slots.len() < around.settings.pattern_keys.max(1) {
             return true;
         }
-        if self.rule.condition.needs_silence() {
+        let oldest = match &self.rule.condition {
+            // A key that was dropped would only be new again.
+            Condition::Gap { .. } | Condition::RateChange { .. } => {
+                let mut first = self.deadlines.iter().take(EVICT_AMONG).map(|(_, slot)| *slot);
+                first.find(|slot| self.keys[*slot as usize].as_ref().is_some_and(KeyState::can_go))
+            }
+            condition if condition.needs_silence() => None,
+            _ => self.deadlines.first().map(|(_, slot)| *slot),
+        };
+        let Some(slot) = oldest else {
             self.counters.keys_refused += 1;
             return false;
-        }
-        let Some((_, slot)) = self.deadlines.first().copied() else { return false };
+        };
         self.counters.keys_evicted += 1;
         self.end(slot, now, index, out);
         self.remove(slot);
@@ -287,7 +323,7 @@ impl RuleState {
     }
 
     /// Judges a key now and lets its alert follow.
-    fn look(&mut self, slot: u32, now: Timestamp, index: usize, settings: &Settings, out: &mut EventChanges) {
+    fn look(&mut self, slot: u32, now: Timestamp, index: usize, around: &Around<'_>, out: &mut EventChanges) {
         let clock = self.clock.read(now);
         let rule = self.rule.clone();
         let Some(key) = &mut self.keys[slot as usize] else { return };
@@ -301,8 +337,8 @@ impl RuleState {
                     return;
                 }
                 key.refreshed = clock;
-                let case = present(&rule, key, value, now, settings);
-                self.raise(slot, case, now, index, settings, out);
+                let case = present(&rule, key, value, now, around);
+                self.raise(slot, case, now, index, around, out);
             }
             Verdict::Not if held => self.end(slot, now, index, out),
             Verdict::Not => {}
@@ -319,14 +355,14 @@ impl RuleState {
         case: Present,
         now: Timestamp,
         index: usize,
-        settings: &Settings,
+        around: &Around<'_>,
         out: &mut EventChanges,
     ) {
         let labels = case.labels.clone();
         if self.active.get(&slot).is_some_and(|known| *known != labels) {
             self.end(slot, now, index, out);
         }
-        if !self.alerts.contains_key(&labels) && self.alerts.len() >= settings.alerts_per_rule.max(1) {
+        if !self.alerts.contains_key(&labels) && self.alerts.len() >= around.settings.alerts_per_rule.max(1) {
             self.counters.keys_refused += 1;
             return;
         }
@@ -351,26 +387,32 @@ impl RuleState {
             Some(next) => self.alerts.insert(labels.clone(), next),
             None => self.alerts.remove(labels),
         };
-        self.set_timer();
+        // At the latest when this one is due; going through all of them at each step of a storm would be quadratic.
+        let due = self.alerts.get(labels).and_then(|state| self.due(state));
+        self.timer = self.timer.into_iter().chain(due).min();
     }
 
-    fn set_timer(&mut self) {
+    /// When `for` or `keep_firing_for` of an alert is over, or when it is forgotten.
+    fn due(&self, state: &AlertState) -> Option<Timestamp> {
         let timing = self.rule.timing;
-        let due = |state: &AlertState| match state.phase {
+        match state.phase {
             AlertPhase::Pending => Some(state.active_at.plus_millis(timing.for_ms)),
             AlertPhase::Firing => state.keep_firing_since.map(|since| since.plus_millis(timing.keep_firing_for_ms)),
             AlertPhase::Inactive => state.resolved_at.map(|at| at.plus_millis(RESOLVED_RETENTION_MS + 1)),
-        };
-        self.timer = self.alerts.values().filter_map(due).min();
+        }
     }
 
-    pub fn tick(&mut self, now: Timestamp, index: usize, settings: &Settings, out: &mut EventChanges) {
+    fn set_timer(&mut self) {
+        self.timer = self.alerts.values().filter_map(|state| self.due(state)).min();
+    }
+
+    pub fn tick(&mut self, now: Timestamp, index: usize, around: &Around<'_>, out: &mut EventChanges) {
         let clock = self.clock.read(now);
         while let Some((deadline, slot)) = self.deadlines.first().copied()
             && deadline <= clock
             && !self.clock.paused
         {
-            self.look(slot, now, index, settings, out);
+            self.look(slot, now, index, around, out);
             if self.deadlines.first() == Some(&(deadline, slot)) {
                 // The verdict did not move the deadline; look again in a second at the earliest.
                 self.deadlines.remove(&(deadline, slot));
@@ -381,12 +423,12 @@ impl RuleState {
             }
         }
         if self.timer.is_some_and(|timer| timer <= now) {
-            self.timers(now, index, settings, out);
+            self.timers(now, index, around, out);
         }
     }
 
     /// `for` and `keep_firing_for` that are over, resolved alerts that were kept long enough.
-    fn timers(&mut self, now: Timestamp, index: usize, settings: &Settings, out: &mut EventChanges) {
+    fn timers(&mut self, now: Timestamp, index: usize, around: &Around<'_>, out: &mut EventChanges) {
         let clock = self.clock.read(now);
         let held: BTreeMap<Labels, u32> = self.active.iter().map(|(slot, labels)| (labels.clone(), *slot)).collect();
         let all: Vec<Labels> = self.alerts.keys().cloned().collect();
@@ -395,7 +437,7 @@ impl RuleState {
                 let rule = self.rule.clone();
                 let key = self.keys[*slot as usize].as_mut()?;
                 match key.judge(&rule, clock) {
-                    Verdict::Holds(value) => Some(present(&rule, key, value, now, settings)),
+                    Verdict::Holds(value) => Some(present(&rule, key, value, now, around)),
                     Verdict::Not | Verdict::Forget => None,
                 }
             });
@@ -439,8 +481,10 @@ impl RuleState {
         RuleSnapshot {
             name: self.rule.name.clone(),
             file: self.rule.file.clone(),
-            text: self.rule.text.clone(),
+            identity: self.rule.identity.clone(),
             clock: self.clock,
+            unheard_since: self.unheard_since,
+            memory: self.memory.clone(),
             keys: keys.collect(),
             active: active.collect(),
             alerts: self.alerts.iter().map(|(labels, alert)| (labels.clone(), alert.clone())).collect(),
@@ -452,8 +496,9 @@ impl RuleState {
     pub fn restore(&mut self, saved: RuleSnapshot, now: Timestamp, lost_us: i64) {
         // It goes on from where it stood when the snapshot was taken: neither the time since then nor a pause before
         // that has passed on it.
-        let base = saved.clock.read(now.plus_micros(-lost_us));
-        self.clock = Clock { base, at: now, set: saved.clock.set, paused: self.clock.paused };
+        self.clock = Clock::resumed(saved.clock, now.plus_micros(-lost_us), now, self.clock.paused);
+        self.memory = saved.memory;
+        self.memory.rebuild();
         for (_, key) in saved.keys {
             let name = key.values.join("\u{1f}");
             if let Some(slot) = self.slots.get(name.as_str()).copied() {
@@ -484,18 +529,34 @@ impl RuleState {
             })
             .collect();
         self.heard = saved.heard;
+        self.unheard_since = saved.unheard_since;
+        if lost_us > 0 {
+            self.nobody_listens();
+        }
         self.counters = saved.counters;
         self.set_timer();
     }
 }
 
+/// A whole number of a field, also one written as a text or as `12.0`.
+fn whole_number(source: FieldSource, batch: &EventBatch, row: usize, event: &Event) -> Option<i64> {
+    let text = source.text(batch, row, event)?.trim();
+    text.parse().ok().or_else(|| {
+        let number: f64 = text.parse().ok()?;
+        // Beyond 2^53 a float is not exact any more.
+        (number.fract() == 0.0 && number.abs() < 9.007_199_254_740_992e15).then_some(number as i64)
+    })
+}
+
 /// The case of a key for which the condition holds, its texts expanded.
-fn present(rule: &EventRule, key: &KeyState, value: f64, now: Timestamp, settings: &Settings) -> Present {
+fn present(rule: &EventRule, key: &KeyState, value: f64, now: Timestamp, around: &Around<'_>) -> Present {
     let by = Labels::from_pairs(rule.by.iter().map(|(name, _)| &**name).zip(key.values.iter().map(|value| &**value)));
     let empty: Vec<Captured> = Vec::new();
     let captured = if key.captured.len() == rule.captured.len() { &key.captured } else { &empty };
-    let data = alert_data(settings, &by, value, event_value(rule, captured));
-    let functions = Functions::new(Dialect::Prometheus, now, &settings.external_url);
+    let data = alert_data(around.settings, &by, value, event_value(rule, captured, &key.facts()));
+    let query = |text: &str| around.query(text, now);
+    let functions =
+        Functions { query: Some(&query), ..Functions::new(Dialect::Prometheus, now, &around.settings.external_url) };
     let (labels, annotations) = expand(&rule.name, &by, &data, &rule.labels, &rule.annotations, &functions);
     Present { labels, annotations, value }
 }
@@ -505,8 +566,10 @@ fn present(rule: &EventRule, key: &KeyState, value: f64, now: Timestamp, setting
 pub(super) struct RuleSnapshot {
     pub name: Arc<str>,
     pub file: Arc<str>,
-    pub text: String,
+    pub identity: String,
     clock: Clock,
+    unheard_since: Option<i64>,
+    memory: Memory,
     keys: Vec<(Box<str>, KeyState)>,
     active: Vec<(Box<str>, Labels)>,
     alerts: Vec<(Labels, AlertState)>,

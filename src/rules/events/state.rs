@@ -3,15 +3,21 @@
 use super::EventRule;
 use super::running::{RuleSnapshot, RuleState};
 use crate::model::{EventBatch, Timestamp};
+use crate::promql::Options;
 use crate::rules::SourceHealth;
 use crate::rules::alert_state::{AlertStates, RecordedSample, Scope, Transition, write_series};
+use crate::rules::eval::query;
 use crate::rules::rule::Settings;
 use crate::rules::schedule::SERIES_EVERY_MS;
+use crate::series::Storage;
+use crate::template::Value;
 use ahash::RandomState;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+/// Samples that a query of a template may touch.
+const QUERY_SAMPLES: usize = 1_000_000;
 /// Event types whose rules are remembered.
 const MAX_TYPES: usize = 4_096;
 
@@ -26,6 +32,41 @@ pub struct EventCounters {
     pub keys_evicted: u64,
     /// New keys that were refused for the same reason.
     pub keys_refused: u64,
+    /// Without a whole number where a `gap` looks for one.
+    pub without_number: u64,
+    /// Numbers of a `gap` that were there already.
+    pub duplicates: u64,
+    /// Numbers of a `gap` that began anew.
+    pub resets: u64,
+}
+
+impl EventCounters {
+    /// Each count with its reason, as the metric names it.
+    pub fn by_reason(&self) -> [(&'static str, u64); 7] {
+        [
+            ("late", self.late),
+            ("without_key", self.without_key),
+            ("key_evicted", self.keys_evicted),
+            ("key_refused", self.keys_refused),
+            ("without_number", self.without_number),
+            ("duplicate_number", self.duplicates),
+            ("number_reset", self.resets),
+        ]
+    }
+}
+
+/// What the texts of alerts read.
+pub(in crate::rules) struct Around<'a> {
+    pub settings: &'a Settings,
+    pub storage: &'a dyn Storage,
+}
+
+impl Around<'_> {
+    /// `query` of templates: it runs where events are counted, so that it is held short.
+    pub fn query(&self, text: &str, now: Timestamp) -> Result<Vec<Value>, String> {
+        let options = Options { max_samples: QUERY_SAMPLES, ..Options::default() };
+        query(text, now.millis(), self.storage, &options)
+    }
 }
 
 /// Rules and steps that look at a type.
@@ -37,6 +78,7 @@ pub struct EventRules {
     settings: Arc<Settings>,
     by_type: HashMap<Box<str>, Hits, RandomState>,
     deaf: BTreeSet<Arc<str>>,
+    catching_up: BTreeSet<Arc<str>>,
     next_series_ms: i64,
     scratch: String,
 }
@@ -58,6 +100,7 @@ impl EventRules {
             settings,
             by_type: HashMap::with_hasher(RandomState::with_seeds(1, 2, 3, 4)),
             deaf: BTreeSet::new(),
+            catching_up: BTreeSet::new(),
             next_series_ms: now.millis() + SERIES_EVERY_MS,
             scratch: String::new(),
         }
@@ -83,10 +126,18 @@ impl EventRules {
     }
 
     /// Takes a batch of events.
-    pub(in crate::rules) fn observe(&mut self, now: Timestamp, batch: &EventBatch, out: &mut EventChanges) {
+    pub(in crate::rules) fn observe(
+        &mut self,
+        now: Timestamp,
+        batch: &EventBatch,
+        storage: &dyn Storage,
+        out: &mut EventChanges,
+    ) {
         if self.rules.is_empty() {
             return;
         }
+        let settings = self.settings.clone();
+        let around = Around { settings: &settings, storage };
         for (row, event) in batch.events.iter().enumerate() {
             let event_type = batch.text(event.event_type);
             let hits = match self.by_type.get(event_type) {
@@ -95,13 +146,16 @@ impl EventRules {
             };
             for (rule, step) in hits.iter() {
                 let state = &mut self.rules[*rule as usize];
+                if !state.listens_to(&batch.source) {
+                    continue;
+                }
                 let select = &state.rule.condition.selects()[*step as usize];
                 if !select.matches_fields(batch, row, event) {
                     continue;
                 }
                 let heard = state.sources_heard();
                 let before = out.transitions.len();
-                state.event(now, batch, row, *step as usize, *rule as usize, &self.settings, &mut self.scratch, out);
+                state.event(now, batch, row, *step as usize, *rule as usize, &around, &mut self.scratch, out);
                 let happened = event.time.map_or(batch.arrived, |time| time.min(batch.arrived));
                 for (_, change) in &mut out.transitions[before..] {
                     change.since = change.since.min(happened);
@@ -139,18 +193,28 @@ impl EventRules {
         } else {
             self.deaf.insert(source.clone())
         };
+        // A source that caught up has delivered what was missed; one that is simply back has not.
+        let caught_up = match health {
+            SourceHealth::CatchingUp => !self.catching_up.insert(source.clone()),
+            _ => self.catching_up.remove(source),
+        };
         if !changed {
             return;
         }
         for state in &mut self.rules {
+            if matches!(health, SourceHealth::Live) && !caught_up {
+                state.missed(source);
+            }
             state.set_paused(now, &self.deaf);
         }
     }
 
     /// Lets time pass: conditions that become true or false by themselves, `for` that is over.
-    pub(in crate::rules) fn tick(&mut self, now: Timestamp, out: &mut EventChanges) {
+    pub(in crate::rules) fn tick(&mut self, now: Timestamp, storage: &dyn Storage, out: &mut EventChanges) {
+        let settings = self.settings.clone();
+        let around = Around { settings: &settings, storage };
         for (at, state) in self.rules.iter_mut().enumerate() {
-            state.tick(now, at, &self.settings, out);
+            state.tick(now, at, &around, out);
         }
         if now.millis() >= self.next_series_ms {
             self.next_series_ms = now.millis() + SERIES_EVERY_MS;
@@ -181,7 +245,7 @@ impl EventRules {
         let mut old = snapshot.rules;
         for state in &mut self.rules {
             let same = |saved: &RuleSnapshot| {
-                saved.name == state.rule.name && saved.file == state.rule.file && saved.text == state.rule.text
+                saved.name == state.rule.name && saved.file == state.rule.file && saved.identity == state.rule.identity
             };
             let Some(at) = old.iter().position(same) else { continue };
             state.restore(old.remove(at), now, lost_us);

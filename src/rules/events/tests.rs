@@ -2,10 +2,13 @@
 
 use crate::config::Diagnostics;
 use crate::model::{Event, EventBatch, Field, FieldPlan, FieldPlanBuilder, Shape, Text, Timestamp};
+use crate::promql::testing::TestStorage;
 use crate::rules::schedule::{Effects, Rules, SourceHealth};
 use crate::rules::short::Compiler;
 use crate::rules::{AlertPhase, RuleSet, Settings, file};
 use std::sync::Arc;
+
+mod changes;
 
 /// 2026-11-21T00:00:00Z
 const START_MS: i64 = 1_795_219_200_000;
@@ -14,6 +17,7 @@ struct World {
     rules: Rules,
     plan: Arc<FieldPlan>,
     said: String,
+    storage: TestStorage,
 }
 
 fn at(seconds: f64) -> Timestamp {
@@ -33,7 +37,7 @@ fn compile(yaml: &str, pattern_keys: usize) -> (RuleSet, Arc<FieldPlan>) {
 impl World {
     fn new(yaml: &str) -> Self {
         let (set, plan) = compile(yaml, 100);
-        Self { rules: Rules::new(set, at(0.0)), plan, said: String::new() }
+        Self { rules: Rules::new(set, at(0.0)), plan, said: String::new(), storage: TestStorage::default() }
     }
 
     /// An event of a type at a time (`late` seconds before it arrives) with fields `path=value`.
@@ -58,7 +62,7 @@ impl World {
         }
         batch.events.push(event);
         let mut out = Effects::default();
-        self.rules.observe(at(arrives), &batch, &mut out);
+        self.rules.observe(at(arrives), &batch, &self.storage, &mut out);
         self.log(arrives, out);
     }
 
@@ -75,7 +79,7 @@ impl World {
         let mut turns = 0;
         while let Some(due) = self.rules.next_due().filter(|due| *due <= at(until)) {
             let mut out = Effects::default();
-            self.rules.tick(due, &mut out);
+            self.rules.tick(due, &self.storage, &mut out);
             self.log(due.micros_since(at(0.0)) as f64 / 1e6, out);
             turns += 1;
             assert!(turns < 10_000, "asks to be woken for ever at {due}");
@@ -314,13 +318,15 @@ fn keep_firing_for_bridges_a_gap() {
 #[test]
 fn keys_are_bounded_and_what_goes_is_counted() {
     let (set, plan) = compile(STUCK, 3);
-    let mut world = World { rules: Rules::new(set, at(0.0)), plan, said: String::new() };
+    let mut world =
+        World { rules: Rules::new(set, at(0.0)), plan, said: String::new(), storage: TestStorage::default() };
     for key in ["1", "2", "3", "4", "5"] {
         world.event(0.0, 0.0, "order.placed", &[("correlation", key)]);
     }
     assert_eq!(world.rules.event_counters()[0].1.keys_refused, 2);
     let (set, plan) = compile(BURST, 3);
-    let mut world = World { rules: Rules::new(set, at(0.0)), plan, said: String::new() };
+    let mut world =
+        World { rules: Rules::new(set, at(0.0)), plan, said: String::new(), storage: TestStorage::default() };
     for key in ["1", "2", "3", "4", "5"] {
         world.event(0.0, 0.0, "payment.failed", &[("data.amount", "500"), ("data.region", key)]);
     }

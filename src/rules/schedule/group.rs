@@ -57,7 +57,7 @@ impl RuleState {
         settings: &Settings,
         out: &mut Effects,
     ) -> (bool, Option<String>) {
-        let Outcome { states, written, transitions, samples, error } = outcome;
+        let Outcome { states, written, transitions, samples, error, .. } = outcome;
         let mut changed = false;
         if let Some(mut states) = states {
             for (labels, state) in &mut states {

@@ -4,6 +4,8 @@ use super::{HistoryEntry, HistoryQuery, Retention};
 use crate::model::Timestamp;
 use crate::telemetry::self_metrics;
 use rusqlite::{Connection, Result, Transaction, params};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashSet};
 
 /// Appends and prunes. Age is counted from the newest line's own time, for this room has no clock.
 ///
@@ -11,13 +13,23 @@ use rusqlite::{Connection, Result, Transaction, params};
 /// one of them has heard that it is stored.
 pub(super) fn append(transaction: &Transaction<'_>, entries: &[HistoryEntry], retention: Retention) -> Result<()> {
     let Some(newest) = entries.iter().map(|entry| entry.at.micros()).max() else { return Ok(()) };
+    // Asked once for each moment, not for each line: a storm's lines share their moment.
+    let mut known: BTreeMap<i64, HashSet<(String, String, String)>> = BTreeMap::new();
     for entry in entries {
-        transaction
-            .prepare_cached(
-                "INSERT INTO history (at_us, kind, key, body) SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS \
-                 (SELECT 1 FROM history WHERE at_us = ?1 AND kind = ?2 AND key = ?3 AND body = ?4)",
-            )?
-            .execute(params![entry.at.micros(), entry.kind, entry.key, entry.body])?;
+        let at_us = entry.at.micros();
+        if let Entry::Vacant(place) = known.entry(at_us) {
+            let stored = transaction
+                .prepare_cached("SELECT kind, key, body FROM history WHERE at_us = ?1")?
+                .query_map([at_us], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+                .collect::<Result<_>>()?;
+            place.insert(stored);
+        }
+        let line = (entry.kind.clone(), entry.key.clone(), entry.body.clone());
+        if known.get_mut(&at_us).is_some_and(|lines| lines.insert(line)) {
+            transaction
+                .prepare_cached("INSERT INTO history (at_us, kind, key, body) VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![at_us, entry.kind, entry.key, entry.body])?;
+        }
     }
     let oldest = newest.saturating_sub(retention.age_ms.saturating_mul(1_000));
     transaction.prepare_cached("DELETE FROM history WHERE at_us < ?1")?.execute([oldest])?;

@@ -1,12 +1,13 @@
-//! HTTP: push, probes, metrics, Prometheus's API, dashboard, events, the page.
+//! HTTP: push, probes, metrics, Prometheus's and Alertmanager's APIs, dashboard, events, the page.
 //!
-//! Two listeners (DESIGN.md, HTTP). The observe listener only reads; the ingest listener takes events and commands and
-//! has everything of the other one. [`routes`] is the one table of paths. Handlers hold nothing of the core: they send it
+//! Two listeners (DESIGN.md, HTTP). The observe listener only reads, but for alerts and silences from this machine; the
+//! ingest listener takes events and commands and has everything of the other one. [`routes`] is the one table of paths. Handlers hold nothing of the core: they send it
 //! a closure that does a bounded piece of work ([`CoreHandle::call`]), and evaluate queries on a read view elsewhere.
 //!
 //! Deliberate absences: no authentication yet (push and reload are on loopback by default), no CORS (pages of other sites
 //! read nothing and change nothing), no TLS (what stands before a pod does that).
 
+mod alertmanager;
 mod backend;
 mod dashboard;
 #[cfg(test)]
@@ -158,6 +159,9 @@ pub struct Surroundings {
     pub watchdog: Box<dyn Fn() -> Option<WatchdogStatus> + Send + Sync>,
     /// The Prometheus text of sidewatch's own metrics.
     pub self_metrics: Box<dyn Fn() -> String + Send + Sync>,
+    /// Waits until a checkpoint holds so many commands ([`Core::commands`]), and says whether it was written. Without a
+    /// state folder that is at once and yes.
+    pub stored: StoredCall,
 }
 
 /// What waits for the core.
@@ -170,6 +174,9 @@ pub struct QueueStatus {
     /// Bytes that wait.
     pub bytes: usize,
 }
+
+/// Waits until so many commands are stored: whether they are.
+pub type StoredCall = Box<dyn Fn(u64) -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
 
 /// Reads the configuration again: what changed, or every error.
 pub type ReloadCall = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Reloaded, String>> + Send>> + Send + Sync>;

@@ -12,6 +12,7 @@ mod notifications;
 mod query;
 mod run;
 mod send;
+mod silence;
 mod test;
 
 use crate::config::Overrides;
@@ -86,6 +87,9 @@ enum Command {
     Alerts(alerts::Alerts),
     /// Send events to a running sidewatch.
     Send(send::Send),
+    /// Silence alerts of a running sidewatch: add, list, expire, show.
+    #[command(subcommand)]
+    Silence(silence::Silence),
     /// Messages on their way, dead letters; try out receivers.
     #[command(subcommand)]
     Notifications(notifications::Notifications),
@@ -141,6 +145,7 @@ pub fn main() -> ExitCode {
         Command::Query(command) => command.run(&common),
         Command::Alerts(command) => command.run(&common),
         Command::Send(command) => command.run(&common),
+        Command::Silence(command) => command.run(&common),
         Command::Notifications(command) => command.run(&common),
         Command::Config(command) => command.run(&common),
         Command::Test(command) => command.run(),

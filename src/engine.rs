@@ -7,6 +7,7 @@
 //! function of its read view, inline or on a worker), [`Core::apply`] the results, send what [`Core::notifications`]
 //! gives, sleep until [`Core::next_due`]. `now` never goes backwards: an earlier `now` counts as the latest one seen.
 
+mod alerts;
 mod checkpoint;
 mod parts;
 mod recent;
@@ -19,7 +20,7 @@ pub use recent::{RecentEvent, SecondTotals, Totals};
 use crate::health::{self, Checks, ProbeOutcome};
 use crate::mapping::Mappings;
 use crate::model::{Alert, EventBatch, FieldPlan, Labels, Timestamp};
-use crate::notify::{Notification, Notifier};
+use crate::notify::{Notification, Notifier, PostedAlerts};
 use crate::promql::Options;
 use crate::rules::{self, Effects, Rules, SourceHealth};
 use crate::series::{Metadata, SampleValue, Selection, Storage, Store, View};
@@ -436,7 +437,11 @@ pub struct Core {
     pub engine: Engine,
     /// The notifier.
     pub notifier: Notifier,
-    told_version: Option<u64>,
+    /// Alerts that others have posted.
+    pub posted: PostedAlerts,
+    told_version: Option<(u64, u64)>,
+    /// How often somebody changed something through the API that must survive a restart.
+    commands: u64,
 }
 
 impl Core {
@@ -444,7 +449,8 @@ impl Core {
     pub fn new(parts: &Parts, now: Timestamp) -> Self {
         let mut notifier = Notifier::new(parts.routing.clone());
         notifier.hold_until_ready(true);
-        Self { engine: Engine::new(parts, now), notifier, told_version: None }
+        let posted = PostedAlerts::new(parts.limits.posted_alerts);
+        Self { engine: Engine::new(parts, now), notifier, posted, told_version: None, commands: 0 }
     }
 
     /// What is to be sent now, each with its named reason.
@@ -452,7 +458,7 @@ impl Core {
         if self.notifier.is_held() && self.engine.rules.all_evaluated_once() {
             self.notifier.hold_until_ready(false);
         }
-        let (version, alerts) = self.engine.published();
+        let (version, alerts) = self.alerts(now);
         if self.told_version != Some(version) {
             self.told_version = Some(version);
             self.notifier.update(now, &alerts);
@@ -462,7 +468,8 @@ impl Core {
 
     /// When something is to be done next, at the latest.
     pub fn next_due(&self) -> Timestamp {
-        self.notifier.next_due().into_iter().fold(self.engine.next_due(), Timestamp::min)
+        let others = self.notifier.next_due().into_iter().chain(self.posted.next_change());
+        others.fold(self.engine.next_due(), Timestamp::min)
     }
 
     /// Runs everything that is due at `now` inline: what simulation, replay and tests use in place of a worker.
@@ -485,6 +492,7 @@ impl Core {
     pub fn reconfigure(&mut self, parts: &Parts, now: Timestamp) {
         self.engine.reconfigure(parts, now);
         self.notifier.reconfigure(parts.routing.clone(), now);
+        self.posted.set_limit(parts.limits.posted_alerts);
         self.told_version = None;
     }
 }

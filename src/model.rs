@@ -9,7 +9,7 @@ mod labels;
 mod path;
 mod time;
 
-pub use alert::{Alert, AlertStatus};
+pub use alert::{Alert, AlertContext, AlertStatus};
 pub use duration::{format_duration_ms, parse_duration_ms};
 pub use event::{Event, EventBatch, Field, Refusal, Shape, Text};
 pub use labels::{Label, Labels, METRIC_NAME};

@@ -8,7 +8,9 @@
 //! Alerts are level-triggered: the notifier sees the whole set each time and misses nothing by missing a call. The outbox
 //! is edge-triggered: what it holds is delivered, superseded or listed as given up, and it survives a restart.
 //!
-//! Deliberately absent here: silences (a later layer), and receivers beyond webhook, Slack, mail and terminal.
+//! [`Silences`] hold back what people know already; [`PostedAlerts`] are alerts that others send.
+//!
+//! Deliberately absent here: the receivers of Alertmanager that `check` names as not served.
 
 #[cfg(test)]
 mod tests;
@@ -19,18 +21,29 @@ mod courier;
 mod decision;
 mod deliver;
 mod email;
+mod exec;
 mod flapping;
 mod group;
+mod handover;
 mod http;
 mod inhibit;
 mod intervals;
 mod matcher;
+mod memory;
 mod notification;
 mod notifier;
+mod original;
 mod outbox;
+mod pagerduty;
+mod payload;
+mod posted;
 mod receiver;
 mod render;
+mod resend;
 mod routing;
+mod silence;
+mod silence_window;
+mod silences;
 mod slack;
 mod terminal;
 mod texts;
@@ -46,14 +59,18 @@ pub use flapping::{DEFAULT_FLAPPING, FlapPolicy, FlapView};
 pub use http::plain_client;
 pub use inhibit::InhibitRule;
 pub use matcher::{MatchOp, Matcher, parse as parse_matchers};
+pub use memory::Remembered;
 pub use notification::Notification;
-pub use notifier::{GroupView, GroupWhy, InTheWay, Notifier};
+pub use notifier::{AlertGroup, GroupView, GroupWhy, InTheWay, Notifier, Suppression};
 pub use outbox::{
     Attempt, DeadLetter, Delivery, Fate, GivenUp, LaneCounters, LaneId, LaneStatus, LastError, Letter, Next, Outbox,
     OutboxStatus, Outcome, Place, Queued, Record, Requeued,
 };
+pub use posted::{POSTED_ALERT_BYTES, PostRefused, PostedAlert, PostedAlerts, PostedTimes, RESOLVE_TIMEOUT_MS};
 pub use receiver::{Integration, IntegrationKind, Receiver};
 pub use routing::{ALERTMANAGER_TIMING, GroupBy, Route, Routing, SHORT_TIMING, ShortRoute, Timing};
+pub use silence::{CONFIGURATION, SILENCES, Silence, SilenceDraft, SilenceError, SilenceState};
+pub use silences::Silences;
 pub use terminal::{Terminal, line as terminal_line};
 pub use trial::{TrialResult, test_message};
 pub use webhook::body as webhook_body;

@@ -20,6 +20,7 @@ pub mod compile;
 pub mod describe;
 pub mod eval;
 pub mod events;
+mod evidence;
 pub mod expression;
 pub mod file;
 pub mod rule;

@@ -339,7 +339,7 @@ mod tests {
                 cancel.cancelled().await;
                 *flag.lock().unwrap() = true;
             });
-            let report = supervisor.drain(Duration::from_millis(100)).await;
+            let report = supervisor.drain(Duration::from_secs(2)).await;
             assert_eq!(report.stragglers, ["sources: source stuck"]);
             assert!(*flushed.lock().unwrap());
         });

@@ -17,7 +17,7 @@ pub use value::{Struct, Value};
 
 use crate::model::{Labels, Timestamp};
 use gotmpl::parse::{ListNode, Parser};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Whose functions a template may call.
@@ -108,6 +108,7 @@ pub fn sample(labels: &Labels, value: f64) -> Value {
 #[derive(Clone, Debug, Default)]
 pub struct Templates {
     defines: BTreeMap<String, ListNode>,
+    built_in: BTreeSet<String>,
 }
 
 impl Templates {
@@ -118,9 +119,25 @@ impl Templates {
     pub fn add(&mut self, text: &str) -> Result<(), TemplateError> {
         let template = Template::parse_as(text, Dialect::Alertmanager)?;
         if let Some(parsed) = template.parsed {
+            self.built_in.retain(|name| !parsed.defines.contains_key(name));
             self.defines.extend(parsed.defines.iter().map(|(name, body)| (name.clone(), body.clone())));
         }
         Ok(())
+    }
+
+    /// Takes over the definitions that a program brings along; see [`Self::is_redefined`].
+    ///
+    /// # Errors
+    /// [`TemplateError`] with the place in the text.
+    pub fn add_built_in(&mut self, text: &str) -> Result<(), TemplateError> {
+        self.add(text)?;
+        self.built_in = self.defines.keys().cloned().collect();
+        Ok(())
+    }
+
+    /// Whether there is a definition of this name that is not a built-in one.
+    pub fn is_redefined(&self, name: &str) -> bool {
+        self.defines.contains_key(name) && !self.built_in.contains(name)
     }
 }
 

@@ -2,15 +2,16 @@
 // place, so that focus, selection and a screen reader's position survive each second.
 
 import { Chart, windowSince } from "./chart.js";
+import { $, keyed, make, setText } from "./dom.js";
 import { age, bytes, clock, clockMillis, compact, share, span, value, whole } from "./format.js";
 import { showOutbox } from "./outbox.js";
+import { addSilencing, readSilences, updateSilencing } from "./silences.js";
 
 const EVERY_MS = 1000;
 const TIMEOUT_MS = 4000;
 const EVENTS_SHOWN = 25;
 const ALERTS_SHOWN = 100;
 const RESOLVED_SHOWN = 3;
-const $ = (id) => document.getElementById(id);
 
 /** Tone (colour) and mark (for those who see no colour) of every state word that the API uses. */
 const STATES = {
@@ -27,11 +28,6 @@ function tone(word) {
 const markOf = (word) => STATES[tone(word)]?.mark ?? "?";
 const plain = (word) => String(word ?? "unknown").replaceAll("_", " ");
 
-function setText(node, text) {
-  const wanted = String(text);
-  if (node.textContent !== wanted) node.textContent = wanted;
-}
-
 /** `1.2k/s` with the unit small. */
 function setFigure(node, text) {
   const [, figure, unit] = /^(\S+)\s*(.*)$/.exec(text);
@@ -39,36 +35,6 @@ function setFigure(node, text) {
   node.dataset.shown = text;
   node.replaceChildren(figure);
   if (unit) node.append(make("span", "unit", unit));
-}
-
-function make(name, css = "", text = "") {
-  const node = document.createElement(name);
-  if (css) node.className = css;
-  if (text) node.textContent = text;
-  return node;
-}
-
-/** Keeps one child for each item, in order; a child is made once and then only updated. */
-function keyed(parent, items, keyOf, create, update) {
-  const known = new Map([...parent.children].map((child) => [child.dataset.key, child]));
-  const seen = new Map();
-  let before = parent.firstElementChild;
-  for (const item of items) {
-    // Two items with one key (alerts of two rules with the same labels) are told apart by their order.
-    const times = (seen.get(keyOf(item)) ?? 0) + 1;
-    seen.set(keyOf(item), times);
-    const key = times === 1 ? keyOf(item) : `${keyOf(item)} ${times}`;
-    let child = known.get(key);
-    if (child === undefined) {
-      child = create(item);
-      child.dataset.key = key;
-    }
-    known.delete(key);
-    if (child === before) before = before?.nextElementSibling ?? null;
-    else parent.insertBefore(child, before);
-    update(child, item);
-  }
-  for (const child of known.values()) child.remove();
 }
 
 function setBadge(node, word, text = plain(word)) {
@@ -107,7 +73,9 @@ function showVerdict(data) {
   setText($("status"), word.charAt(0).toUpperCase() + word.slice(1));
   const reasons = [];
   if (failing.length) reasons.push(failing.map((check) => check.reason && check.reason.length <= 60 ? `${check.name}: ${check.reason}` : `${check.name} is ${plain(check.status)}`).slice(0, 2).join("; ") + (failing.length > 2 ? ` and ${failing.length - 2} more` : ""));
-  if (firing.length) reasons.push(firing.length === 1 ? `1 alert fires: ${firing[0].name}` : `${firing.length} alerts fire`);
+  const silenced = firing.filter((alert) => (alert.silenced_by ?? []).length > 0).length;
+  const quiet = silenced ? (silenced === firing.length ? ", silenced" : `, ${silenced} silenced`) : "";
+  if (firing.length) reasons.push((firing.length === 1 ? `1 alert fires: ${firing[0].name}` : `${firing.length} alerts fire`) + quiet);
   for (const source of data.sources.filter((one) => one.state === "lost").slice(0, 2)) reasons.push(`nothing is heard from ${source.name}: ${source.reason}`);
   if (unknown.length) reasons.push(`${unknown.length} of ${data.health.checks.length} checks cannot tell`);
   if (!reasons.length) reasons.push(data.health.checks.length ? `All ${data.health.checks.length} checks pass, no alert fires.` : "No alert fires. No health check is configured.");
@@ -126,7 +94,8 @@ function showTiles(data) {
   setText($("tile-latency-note"), `p50 ${span(data.latency.p50, true)} · p99 ${span(data.latency.p99, true)}`);
   const count = (state) => data.alerts.filter((alert) => alert.state === state).length;
   setFigure($("tile-alerts"), String(count("firing")));
-  setText($("tile-alerts-note"), `${count("pending")} pending, ${count("resolved")} resolved`);
+  const silenced = data.alerts.filter((alert) => (alert.silenced_by ?? []).length > 0).length;
+  setText($("tile-alerts-note"), `${silenced ? `${silenced} silenced, ` : ""}${count("pending")} pending, ${count("resolved")} resolved`);
   $("tile-alerts-box").dataset.tone = count("firing") ? "bad" : "neutral";
 }
 
@@ -138,6 +107,7 @@ function createAlert() {
   state.append(make("span", "badge"));
   const end = make("div", "alert-end");
   end.append(make("b"), make("span"));
+  addSilencing(item, body, end);
   item.append(state, body, end);
   return item;
 }
@@ -156,8 +126,10 @@ function updateAlert(item, alert, now) {
     node.href = text;
     node.rel = "noreferrer";
   });
+  updateSilencing(item, alert);
   const [figure, when] = item.querySelector(".alert-end").children;
-  setText(figure, value(alert.value));
+  // A posted alert has no value.
+  setText(figure, alert.value === "" ? "" : value(alert.value));
   const moment = alert.state === "resolved" ? alert.resolved_at : alert.state === "firing" ? alert.fired_at : alert.active_at;
   setText(when, `${alert.state === "resolved" ? "ended" : "since"} ${moment ? clock(moment) : "–"} (${age(since(now, moment))}${alert.state === "resolved" ? " ago" : ""})`);
   when.title = moment ?? "";
@@ -404,6 +376,7 @@ async function ask() {
     $("gone").hidden = true;
     show(data);
     await showOutbox({ $, make, setText, setBadge, keyed }, data);
+    await readSilences();
     await readEvents();
   } catch (error) {
     const reason = error.name === "TimeoutError" ? `no answer within ${TIMEOUT_MS / 1000} s` : error instanceof TypeError ? "it cannot be reached" : error.message;

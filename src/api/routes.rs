@@ -2,13 +2,13 @@
 
 use super::error::ApiError;
 use super::{
-    Shared, dashboard, events, history, metrics, notifications, openapi, page, probes, prometheus, push, reload,
-    status, why,
+    Shared, alertmanager, dashboard, events, history, metrics, notifications, openapi, page, probes, prometheus, push,
+    reload, status, why,
 };
-use axum::Router;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::routing::{MethodRouter, get, post, put};
+use axum::{Extension, Router};
 use http::{Method, StatusCode};
 use tower_http::compression::{CompressionLayer, CompressionLevel};
 
@@ -70,6 +70,16 @@ pub fn table() -> Vec<Route> {
         read("/api/v1/status/runtimeinfo", GET, get(prometheus::runtimeinfo)),
         read("/api/v1/status/flags", GET, get(prometheus::flags)),
         read("/api/v1/status/tsdb", GET, get(prometheus::tsdb)),
+        read("/api/v2/status", GET, get(alertmanager::get_status)),
+        read("/api/v2/receivers", GET, get(alertmanager::get_receivers)),
+        read("/api/v2/alerts", GET_POST, get(alertmanager::get_alerts).post(alertmanager::post_alerts)),
+        read("/api/v2/alerts/groups", GET, get(alertmanager::get_groups)),
+        read("/api/v2/silences", GET_POST, get(alertmanager::get_silences).post(alertmanager::post_silences)),
+        read(
+            "/api/v2/silence/{silenceID}",
+            &["GET", "DELETE"],
+            get(alertmanager::get_silence).delete(alertmanager::delete_silence),
+        ),
         read("/api/dashboard", GET, get(dashboard::dashboard)),
         read("/api/status", GET, get(status::status)),
         read("/api/events", GET, get(events::events)),
@@ -100,6 +110,8 @@ pub fn routers() -> (Router<Shared>, Router<Shared>) {
             }
         }
     }
+    // Where a change came in decides who may make it.
+    let reads = reads.layer(Extension(alertmanager::OnIngest));
     // Scrapes and pages are repeated: the fastest level. Answers to pushes are short and many, so they go without.
     let compressed = |router: Router<Shared>| router.layer(CompressionLayer::new().quality(CompressionLevel::Fastest));
     let finish = |router: Router<Shared>| router.fallback(unknown_path).method_not_allowed_fallback(wrong_method);

@@ -19,21 +19,21 @@ use tower::ServiceExt;
 const T0_MS: i64 = 1_700_000_000_000;
 
 /// Everything a test needs; the core runs on the test's own runtime.
-struct Bench {
+pub(super) struct Bench {
     runtime: tokio::runtime::Runtime,
     backend: Shared,
-    observe: Router,
-    ingest: Router,
+    pub(super) observe: Router,
+    pub(super) ingest: Router,
 }
 
-struct Answer {
-    status: StatusCode,
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
     headers: http::HeaderMap,
-    text: String,
+    pub(super) text: String,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
 }
@@ -108,6 +108,7 @@ fn bench_with(limits: Limits, queue_bytes: usize) -> Bench {
             history: StateStore::in_memory().unwrap(),
             watchdog: Box::new(|| None),
             reload_status: Box::new(|| ReloadStatus { succeeded: true, at: Timestamp::EPOCH, error: String::new() }),
+            stored: Box::new(|_| Box::pin(async { true })),
             self_metrics: Box::new(|| "# TYPE sidewatch_x_total counter\nsidewatch_x_total 1\n".into()),
         },
         reload,
@@ -118,12 +119,12 @@ fn bench_with(limits: Limits, queue_bytes: usize) -> Bench {
     Bench { runtime, observe: observe.with_state(backend.clone()), ingest: ingest.with_state(backend.clone()), backend }
 }
 
-fn bench() -> Bench {
+pub(super) fn bench() -> Bench {
     bench_with(Limits::default(), 1 << 20)
 }
 
 impl Bench {
-    fn send(&self, router: &Router, request: Request<Body>, peer: &str) -> Answer {
+    pub(super) fn send(&self, router: &Router, request: Request<Body>, peer: &str) -> Answer {
         let mut request = request;
         request.extensions_mut().insert(ConnectInfo(listen::Peer(peer.parse().unwrap())));
         let router = router.clone();
@@ -135,11 +136,11 @@ impl Bench {
         })
     }
 
-    fn get(&self, path: &str) -> Answer {
+    pub(super) fn get(&self, path: &str) -> Answer {
         self.send(&self.observe, Request::get(path).body(Body::empty()).unwrap(), "127.0.0.1:5")
     }
 
-    fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub(super) fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let mut request = Request::post(path);
         for (name, value) in headers {
             request = request.header(*name, *value);

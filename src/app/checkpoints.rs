@@ -1,11 +1,12 @@
 //! Writing checkpoints: one at a time, each acknowledged to the core task.
 
 use super::history::{self, Line};
+use crate::api::CALL_TIMEOUT;
 use crate::model::Timestamp;
 use crate::notify::{Deliveries, Record};
 use crate::state::{HistoryEntry, StateError, StateStore};
 use crate::telemetry::{OnChange, clock, self_metrics};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// The name of the outbox's blob.
@@ -23,12 +24,15 @@ pub(super) struct Write {
     pub lines: Vec<Line>,
     /// What became of messages that the outbox in it holds no more, and the number to acknowledge it with.
     pub records: (u64, Vec<Record>),
+    /// The commands of the API that it holds.
+    pub commands: u64,
 }
 
 /// What became of it.
 #[derive(Debug)]
 pub(super) struct Written {
     pub number: u64,
+    pub commands: u64,
     pub stored: bool,
     /// The last record of the outbox that is written with it.
     pub records: u64,
@@ -36,10 +40,28 @@ pub(super) struct Written {
     pub unwritten: Vec<HistoryEntry>,
 }
 
+/// How far the commands of the API are on disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stored {
+    /// A checkpoint that holds so many was tried.
+    pub tried: u64,
+    /// A checkpoint that holds so many was written.
+    pub written: u64,
+}
+
+/// Waits for the checkpoint that holds so many commands. Returns whether it was written.
+pub(super) async fn is_stored(mut stored: watch::Receiver<Stored>, commands: u64) -> bool {
+    let tried = stored.wait_for(|stored| stored.tried >= commands);
+    match tokio::time::timeout(CALL_TIMEOUT, tried).await {
+        Ok(Ok(stored)) => stored.written >= commands,
+        _ => false,
+    }
+}
+
 /// The task: writes until the core task is gone.
 pub(super) async fn run(state: StateStore, mut writes: mpsc::Receiver<Write>, written: mpsc::Sender<Written>) {
     let failing = OnChange::new(false);
-    while let Some(Write { blob, full, at, number, lines, records: (records, made) }) = writes.recv().await {
+    while let Some(Write { blob, full, at, number, commands, lines, records: (records, made) }) = writes.recv().await {
         let began = clock::instant();
         let lines: Vec<HistoryEntry> = lines.into_iter().map(Line::entry).collect();
         let mut history = lines.clone();
@@ -61,7 +83,7 @@ pub(super) async fn run(state: StateStore, mut writes: mpsc::Receiver<Write>, wr
             }
         }
         let unwritten = if stored { Vec::new() } else { lines };
-        if written.send(Written { number, stored, records, unwritten }).await.is_err() {
+        if written.send(Written { number, commands, stored, records, unwritten }).await.is_err() {
             return;
         }
     }

@@ -1,6 +1,6 @@
 //! The core task: owns all mutable state, takes inputs, calls and results one after the other.
 
-use super::checkpoints::{Write, Written};
+use super::checkpoints::{Stored, Write, Written};
 use super::evaluate::Finished;
 use super::history::{self, Line, Lines};
 use crate::api::CoreJob;
@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Inputs taken at once; more wait for the next round, so that calls and evaluations come in between.
@@ -50,6 +50,10 @@ pub(super) struct Checkpointing {
     /// The next one must hold everything: the first, and after a failure.
     pub need_full: bool,
     pub dirty: bool,
+    /// The commands of the API that the last one holds; whoever gave a newer one waits for the next.
+    pub commands: u64,
+    /// Tells those who wait.
+    pub stored: watch::Sender<Stored>,
 }
 
 pub(super) struct CoreTask {
@@ -255,14 +259,17 @@ impl CoreTask {
         let wanted = if checkpointing.dirty { checkpointing.interval_ms } else { IDLE_CHECKPOINT_MS };
         if age_ms < wanted
             && self.held.is_empty()
+            && checkpointing.commands == self.core.commands()
             && !(checkpointing.need_full && checkpointing.last == Timestamp::EPOCH)
         {
             return;
         }
         let full = checkpointing.need_full || now.millis_since(checkpointing.last_full) >= FULL_EVERY_MS;
         let write = self.write(now, full);
+        let commands = write.commands;
         self.releasing.append(&mut self.held);
         let Some(checkpointing) = &mut self.checkpointing else { return };
+        checkpointing.commands = commands;
         checkpointing.last = now;
         checkpointing.dirty = false;
         if full {
@@ -272,6 +279,7 @@ impl CoreTask {
             Ok(()) => (checkpointing.in_flight, checkpointing.need_full) = (true, false),
             Err(mpsc::error::TrySendError::Full(write) | mpsc::error::TrySendError::Closed(write)) => {
                 checkpointing.need_full = true;
+                checkpointing.stored.send_modify(|stored| stored.tried = commands);
                 self.lines.put_back(write.lines.into_iter().map(Line::entry).collect());
                 self.release();
             }
@@ -282,8 +290,8 @@ impl CoreTask {
     fn write(&mut self, now: Timestamp, full: bool) -> Write {
         let (outbox, number, records) = self.outbox(now);
         let blob = self.core.snapshot(full, outbox);
-        let lines = self.lines.take();
-        Write { blob, full, at: now, number: self.queue.received(), lines, records: (number, records) }
+        let (lines, commands) = (self.lines.take(), self.core.commands());
+        Write { blob, full, at: now, number: self.queue.received(), commands, lines, records: (number, records) }
     }
 
     /// Sends what was held back. A checkpoint that failed never stops a message: it is counted and said.
@@ -296,6 +304,12 @@ impl CoreTask {
         self.release();
         let Some(checkpointing) = &mut self.checkpointing else { return };
         checkpointing.in_flight = false;
+        checkpointing.stored.send_modify(|stored| {
+            stored.tried = written.commands;
+            if written.stored {
+                stored.written = written.commands;
+            }
+        });
         self.lines.put_back(written.unwritten);
         if written.stored {
             self.deliveries.records_written(written.records);

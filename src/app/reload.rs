@@ -201,6 +201,7 @@ fn differences(old: &Config, new: &Config, rules_differ: bool) -> Reloaded {
     whole("rule files or the Alertmanager file", rules_differ);
     whole("watchdog", old.watchdog != new.watchdog);
     whole("flapping", old.notify.flapping != new.notify.flapping);
+    whole("silences of the configuration", old.notify.silences != new.notify.silences);
     whole("limits", old.limits != new.limits);
     whole("external_labels", old.external_labels != new.external_labels);
     let restart = [

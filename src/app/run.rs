@@ -6,7 +6,7 @@ use super::core_task::{Checkpointing, CoreTask, Decoders, HISTORY_PORTIONS, writ
 use super::history::Lines;
 use super::reload::{Reloader, texts};
 use super::sources::Sources;
-use super::{evaluate, probes, upkeep, watch as files, watchdog};
+use super::{evaluate, probes, upkeep, watchdog};
 use crate::api::{self, Addresses, Backend, Identity, Push, PushSource, Readiness, Surroundings, core_channel};
 use crate::config::{Config, Diagnostics};
 use crate::engine::{Core, Parts};
@@ -137,6 +137,8 @@ pub async fn run(
     };
     let (store, messages) = (journal.clone(), deliveries.clone());
     supervisor.spawn(Stage::Api, "outbox", |cancel| checkpoints::run_outbox(store, messages, cancel));
+    let (command_stored, stored) = watch::channel(checkpoints::Stored::default());
+    let is_durable = state.is_some();
     let (checkpointing, history) = match &state {
         None => {
             let (portions, to_write) = mpsc::channel(HISTORY_PORTIONS);
@@ -159,6 +161,8 @@ pub async fn run(
                 in_flight: false,
                 need_full: true,
                 dirty: false,
+                commands: 0,
+                stored: command_stored,
             };
             (Some(checkpointing), None)
         }
@@ -245,6 +249,10 @@ pub async fn run(
             history: journal,
             watchdog: Box::new(move || dog_status.get()),
             self_metrics: Box::new(|| own.render()),
+            stored: Box::new(move |commands| {
+                let stored = stored.clone();
+                Box::pin(async move { !is_durable || checkpoints::is_stored(stored, commands).await })
+            }),
         },
         reload: Box::new({
             let reloader = reloader.clone();
@@ -274,7 +282,7 @@ pub async fn run(
     reloader.start_sources(&parts, config.limits.event_bytes, &positions).await;
     if reloader.can_reload() {
         let reloader = reloader.clone();
-        supervisor.spawn(Stage::Sources, "configuration", |cancel| files::run(reloader, cancel));
+        supervisor.spawn(Stage::Sources, "configuration", |cancel| super::watch::run(reloader, cancel));
     }
     readiness.set_ready();
     tracing::info!(observe = %addresses.observe, ingest = %addresses.ingest, "ready");

@@ -3,7 +3,7 @@
 use crate::api::CoreHandle;
 use crate::engine::{Core, Input, InputSample};
 use crate::model::AlertStatus;
-use crate::notify::Deliveries;
+use crate::notify::{Deliveries, SilenceState};
 use crate::series::text;
 use crate::telemetry::self_metrics::{self, SelfMetrics};
 use std::time::Duration;
@@ -62,9 +62,15 @@ fn outbox(deliveries: &Deliveries) {
 
 /// What the core counts itself becomes self-metrics. `hits` is the number of limited updates seen before.
 fn figures(core: &mut Core, hits: u64) -> u64 {
-    let (_, alerts) = core.engine.published();
+    let now_at = core.engine.now();
+    let (_, alerts) = core.alerts(now_at);
     let firing = alerts.iter().filter(|alert| alert.status() == AlertStatus::Firing).count();
     self_metrics::alerts_firing().set(firing as f64);
+    let silences = core.notifier.silences(now_at).list(now_at);
+    for state in [SilenceState::Active, SilenceState::Pending, SilenceState::Expired] {
+        let count = silences.iter().filter(|silence| silence.state(now_at) == state).count();
+        self_metrics::silences(state.name()).set(count as f64);
+    }
     let store = core.engine.store();
     self_metrics::series().set(store.live_series() as f64);
     for (reason, count) in store.refusals().filter(|(_, count)| *count > 0) {

@@ -95,8 +95,14 @@ fn top() -> Vec<(&'static str, Value)> {
             "notify",
             named(
                 &either(
-                    &[plain.clone(), flag(""), reference("receiver"), reference("flapping")],
-                    "A receiver; under alertmanager: a file; under flapping: when messages are damped, or false.",
+                    &[
+                        one_or_list(&plain, ""),
+                        flag(""),
+                        reference("receiver"),
+                        reference("flapping"),
+                        one_or_list(&reference("silence"), ""),
+                    ],
+                    "A receiver; under alertmanager: a file; under exec_allowed: programs that may be run; under silences: a list; under flapping: when messages are damped, or false.",
                 ),
                 "Receivers; the first is the default.",
             ),
@@ -157,7 +163,8 @@ fn definitions() -> Map<String, Value> {
         .chain(metrics())
         .chain(health())
         .chain(alerts())
-        .chain(receivers());
+        .chain(receivers())
+        .chain(silences());
     all.map(|schema| (schema["title"].as_str().unwrap_or_default().replace(' ', "_"), schema)).collect()
 }
 
@@ -182,8 +189,43 @@ fn limits() -> Value {
             ("pattern_keys", integer("Keys that one event condition may hold.")),
             ("alerts_per_rule", integer("Alerts that one rule may hold.")),
             ("outbox_messages", integer("Messages that may wait for receivers.")),
+            ("posted_alerts", integer("Alerts that others may post.")),
         ],
     )
+}
+
+fn silences() -> Vec<Value> {
+    let words = |description| one_or_list(&text(""), description);
+    vec![
+        object(
+            "silence",
+            &[
+                ("matchers", words("What is silenced: severity=\"page\", team=~\"a|b\"; all must match.")),
+                ("starts", text("From when on: RFC 3339, without a zone UTC.")),
+                ("ends", text("Until when: RFC 3339, without a zone UTC.")),
+                (
+                    "time_interval",
+                    either(
+                        &[text(""), one_or_list(&reference("time interval"), "")],
+                        "Only within these times, again and again: a name of the Alertmanager file, or the times.",
+                    ),
+                ),
+                ("comment", text("Why.")),
+            ],
+        ),
+        object(
+            "time interval",
+            &[
+                ("times", json!({"type": "array", "items": reference("time range")})),
+                ("weekdays", words("monday:friday, sunday.")),
+                ("days_of_month", words("1, 1:7, -3:-1.")),
+                ("months", words("january:march, 12.")),
+                ("years", words("2026, 2026:2028.")),
+                ("location", text("A time zone; UTC without it.")),
+            ],
+        ),
+        object("time range", &[("start_time", text("09:00")), ("end_time", text("17:00; 24:00 ends the day."))]),
+    ]
 }
 
 fn sources() -> Vec<Value> {
@@ -436,10 +478,44 @@ fn receivers() -> Vec<Value> {
                 ("slack", reference("slack receiver")),
                 ("webhook", reference("webhook receiver")),
                 ("email", reference("email receiver")),
+                ("pagerduty", reference("pagerduty receiver")),
+                ("alertmanager", reference("alertmanager receiver")),
+                ("exec", reference("exec receiver")),
             ],
         ),
         object("terminal receiver", &[resolved()]),
-        object("slack receiver", &[slack_url, slack_file, ("channel", text("Another channel.")), resolved()]),
+        object(
+            "slack receiver",
+            &[
+                slack_url,
+                slack_file,
+                ("app_token", text("A bot's token, instead of a webhook's address.")),
+                ("app_token_file", text("A file that holds the bot's token.")),
+                ("app_url", text("Where the bot's messages go: chat.postMessage.")),
+                ("channel", text("Another channel.")),
+                ("update_message", flag("Whether a bot edits a group's first message.")),
+                resolved(),
+            ],
+        ),
+        object(
+            "pagerduty receiver",
+            &[
+                ("routing_key", text("The integration's key.")),
+                ("routing_key_file", text("A file that holds the key.")),
+                ("url", text("Where events go.")),
+                ("severity", text("critical, error, warning or info.")),
+                resolved(),
+            ],
+        ),
+        object("alertmanager receiver", &[("url", one_or_list(&text(""), "Alertmanagers.")), resolved()]),
+        object(
+            "exec receiver",
+            &[
+                ("command", one_or_list(&text(""), "The program's path and its arguments.")),
+                ("timeout", text("How long it may run.")),
+                resolved(),
+            ],
+        ),
         object(
             "webhook receiver",
             &[webhook_url, webhook_file, ("headers", texts("Headers of the request.")), resolved()],
@@ -469,8 +545,9 @@ mod tests {
 
     #[test]
     fn schema_and_reader_know_the_same_keys() {
-        let extra = "sources: {a: {unix: {path: x}}, b: {stdin: {}}, c: {scrape: {url: 'http://h/m', basic_auth: {username: u, password: p}, tls_config: {}, metric_relabel_configs: [{action: labeldrop, regex: x}]}}, d: {scrape: {targets: h:1, authorization: {credentials: c}}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}, B: {event: {rate_change: a, within: 1m}}, C: {event: {first_seen: data.a}}, D: {event: {gap: data.a}}, E: {slo: {good: {series: a_total}, total: b_total, target: 99%}}}\nwatchdog: {url: 'http://x/'}\nnotify: {flapping: {changes: 4}}\n";
-        for text in [include_str!("../../deploy/sidewatch.yaml"), extra] {
+        let silence = "watchdog: {url: 'http://x/'}\nnotify: {flapping: {changes: 4}, silences: [{matchers: a=b, starts: 2026-01-01, ends: 2026-01-02, time_interval: {weekdays: monday, times: [{start_time: '01:00', end_time: '02:00'}]}, comment: c}]}\n";
+        let extra = "notify: {exec_allowed: /bin/true, x: {exec: {command: /bin/true}}, p: {pagerduty: {routing_key: k}}, a: {alertmanager: {url: 'http://am:9093'}}}\nsources: {a: {unix: {path: x}}, b: {stdin: {}}, c: {scrape: {url: 'http://h/m', basic_auth: {username: u, password: p}, tls_config: {}, metric_relabel_configs: [{action: labeldrop, regex: x}]}}, d: {scrape: {targets: h:1, authorization: {credentials: c}}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}, B: {event: {rate_change: a, within: 1m}}, C: {event: {first_seen: data.a}}, D: {event: {gap: data.a}}, E: {slo: {good: {series: a_total}, total: b_total, target: 99%}}}\n";
+        for text in [include_str!("../../deploy/sidewatch.yaml"), extra, silence] {
             let (config, found) = load_text("t.yaml", text, &Default::default(), &Overrides::default());
             assert!(config.is_some() && !found.has_errors(), "{found}");
         }

@@ -65,7 +65,7 @@ impl Overrides {
 
 /// The keys that the environment can set: `SIDEWATCH_` and the path of the key, upper-cased and joined by `_`
 /// (`listen.observe` is `SIDEWATCH_LISTEN_OBSERVE`). `rules` takes one pattern.
-pub const ENVIRONMENT_KEYS: [&[&str]; 29] = [
+pub const ENVIRONMENT_KEYS: [&[&str]; 30] = [
     &["profile"],
     &["service", "name"],
     &["service", "instance"],
@@ -95,6 +95,7 @@ pub const ENVIRONMENT_KEYS: [&[&str]; 29] = [
     &["limits", "pattern_keys"],
     &["limits", "alerts_per_rule"],
     &["limits", "outbox_messages"],
+    &["limits", "posted_alerts"],
 ];
 
 /// Variables of that prefix that are not configuration: the command line's own.

@@ -7,6 +7,7 @@ mod health;
 mod metrics;
 mod notify;
 mod scrape;
+mod silences;
 mod slo;
 mod sources;
 mod watchdog;
@@ -214,6 +215,7 @@ fn limits(node: &Node, mut limits: Limits, found: &mut Diagnostics) -> Option<Li
         ("pattern_keys", &mut limits.pattern_keys),
         ("alerts_per_rule", &mut limits.alerts_per_rule),
         ("outbox_messages", &mut limits.outbox_messages),
+        ("posted_alerts", &mut limits.posted_alerts),
     ] {
         if let Some(limit) = map.integer(key, 1..=1_000_000_000) {
             *place = limit.value as usize;
@@ -257,7 +259,8 @@ fn receivers_exist(config: &Config, tree: &Node, found: &mut Diagnostics) {
     }
     // Also those that could not be read: their own error is enough.
     let entries = tree.get("notify").and_then(Node::as_map).unwrap_or(&[]);
-    let known: Vec<&str> = entries.iter().filter_map(|(name, _)| name.as_str()).collect();
+    let receivers = entries.iter().filter(|(name, node)| name.as_str() != Some("silences") || node.as_map().is_some());
+    let known: Vec<&str> = receivers.filter_map(|(name, _)| name.as_str()).collect();
     for name in config.alerts.iter().flat_map(|alert| &alert.value.notify) {
         if known.contains(&name.value.as_str()) || (known.is_empty() && name.value == "terminal") {
             continue;

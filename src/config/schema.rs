@@ -5,11 +5,13 @@
 
 mod conditions;
 mod scrape;
+mod silence;
 
 pub use conditions::{
     Comparison, Direction, EventCondition, EventConditionKind, Floor, RateChange, SloConfig, SloSeries,
 };
 pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
+pub use silence::{IntervalConfig, SilenceConfig, SilenceTimes};
 
 use super::{Span, Spanned};
 use crate::model::FieldPath;
@@ -128,6 +130,8 @@ pub struct Limits {
     pub alerts_per_rule: usize,
     /// Messages in the outbox (10,000).
     pub outbox_messages: usize,
+    /// Alerts that others may post (10,000).
+    pub posted_alerts: usize,
 }
 
 impl Default for Limits {
@@ -150,6 +154,7 @@ impl Default for Limits {
             pattern_keys: 10_000,
             alerts_per_rule: 10_000,
             outbox_messages: 10_000,
+            posted_alerts: 10_000,
         }
     }
 }
@@ -492,6 +497,10 @@ pub struct NotifyConfig {
     pub alertmanager: Option<Spanned<String>>,
     /// `flapping:`.
     pub flapping: FlappingConfig,
+    /// `exec_allowed:`: the programs that receivers may run, by their whole paths.
+    pub exec_allowed: Vec<Spanned<String>>,
+    /// `silences:`, silences and maintenance windows.
+    pub silences: Vec<SilenceConfig>,
 }
 
 /// `notify: {flapping: {changes, window, steady}}`: when the messages of an alert are damped.
@@ -547,6 +556,17 @@ pub enum ReceiverKind {
         /// `channel:`.
         channel: Option<String>,
     },
+    /// `slack: {app_token | app_token_file, app_url, channel, update_message}`: a bot.
+    SlackBot {
+        /// The bot's token.
+        token: SecretSource,
+        /// `app_url:`; Slack's chat.postMessage when absent.
+        url: Option<Spanned<String>>,
+        /// `channel:`.
+        channel: String,
+        /// `update_message:` (false): a group's later messages edit its first one.
+        update_message: bool,
+    },
     /// `webhook: {url | url_file, headers}`: Alertmanager's payload version 4.
     Webhook {
         /// The address.
@@ -568,6 +588,27 @@ pub enum ReceiverKind {
         password: Option<SecretSource>,
         /// `require_tls:` (true for hosts that are not loopback).
         require_tls: Option<bool>,
+    },
+    /// `pagerduty: {routing_key | routing_key_file, url, severity}`: Events API version 2.
+    PagerDuty {
+        /// The integration's key.
+        key: SecretSource,
+        /// `url:`; PagerDuty's own when absent.
+        url: Option<Spanned<String>>,
+        /// `severity:` (error).
+        severity: Option<String>,
+    },
+    /// `alertmanager: {url}`: alerts are handed over to one or more Alertmanagers.
+    Alertmanager {
+        /// Their addresses.
+        urls: Vec<SecretSource>,
+    },
+    /// `exec: {command, timeout}`: a program of [`NotifyConfig::exec_allowed`] and its arguments.
+    Exec {
+        /// The program's path and its arguments.
+        command: Vec<Spanned<String>>,
+        /// `timeout:` in milliseconds (10 s).
+        timeout_ms: Option<i64>,
     },
 }
 

@@ -2,6 +2,7 @@
 
 mod conditions;
 mod scrape;
+mod silences;
 
 use super::expand::escape;
 use super::read::{HIDDEN, PROFILES};
@@ -39,6 +40,9 @@ pub fn show(config: &Config) -> String {
     map.add("rules", texts(&config.rules));
     map.raw("bundled_rules", config.bundled_rules);
     let Map(mut notify) = named(&config.notify.receivers, receiver) else { return String::new() };
+    if !config.notify.exec_allowed.is_empty() {
+        notify.push(("exec_allowed".into(), texts(&config.notify.exec_allowed)));
+    }
     if let Some(file) = &config.notify.alertmanager {
         notify.push(("alertmanager".into(), text(&file.value)));
     }
@@ -52,6 +56,9 @@ pub fn show(config: &Config) -> String {
             inner.0.extend(times.map(|(key, value)| (key.to_owned(), value)));
             notify.push(("flapping".into(), Map(inner.0)));
         }
+    }
+    if !config.notify.silences.is_empty() {
+        notify.push(("silences".into(), Seq(config.notify.silences.iter().map(silences::entry).collect())));
     }
     map.add("notify", Map(notify));
     if let Some(watchdog) = &config.watchdog {
@@ -397,6 +404,34 @@ fn receiver(receiver: &ReceiverConfig) -> Yaml {
             map.map("headers", headers.iter().map(|(name, _)| (name.clone(), Text(HIDDEN.into()))).collect());
             "webhook"
         }
+        ReceiverKind::SlackBot { token, url, channel, update_message } => {
+            secret(&mut map, "app_token", token);
+            map.text("app_url", url.as_ref().map(|url| &url.value));
+            map.add("channel", text(channel));
+            map.raw("update_message", update_message);
+            "slack"
+        }
+        ReceiverKind::PagerDuty { key, url, severity } => {
+            secret(&mut map, "routing_key", key);
+            map.text("url", url.as_ref().map(|url| &url.value));
+            map.text("severity", severity.as_ref());
+            "pagerduty"
+        }
+        ReceiverKind::Alertmanager { urls } => {
+            let shown = |url: &SecretSource| match url {
+                SecretSource::Inline(url) => text(&without_password(url.value.expose())),
+                SecretSource::File(path) => text(&path.value),
+            };
+            map.add("url", Seq(urls.iter().map(shown).collect()));
+            "alertmanager"
+        }
+        ReceiverKind::Exec { command, timeout_ms } => {
+            map.add("command", texts(command));
+            if let Some(timeout_ms) = timeout_ms {
+                map.raw("timeout", duration(*timeout_ms));
+            }
+            "exec"
+        }
         ReceiverKind::Email { to, from, smtp, username, password, require_tls } => {
             map.add("to", texts(to));
             map.text("from", from.as_ref().map(|from| &from.value));
@@ -450,6 +485,7 @@ fn limits(limits: &Limits) -> Yaml {
         ("pattern_keys", limits.pattern_keys),
         ("alerts_per_rule", limits.alerts_per_rule),
         ("outbox_messages", limits.outbox_messages),
+        ("posted_alerts", limits.posted_alerts),
     ] {
         map.raw(key, limit);
     }

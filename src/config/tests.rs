@@ -197,7 +197,7 @@ alerts:
   D: {expr: up, for: 5 minutes, above: 5}
   A: {expr: up}
 notify:
-  oncall: {pagerduty: {}}
+  oncall: {telegram: {}}
   hook: {webhook: {url: \"${HOOK}\"}}
 limits: {series: -1, queue_bytes: lots}
 journal: {}
@@ -260,7 +260,7 @@ const EXPECTED: &str = r#"1:11: error: service: unknown key "nam"
 20:22: error: for: not a valid duration: "5 minutes" (examples: 30s, 5m, 1h30m, 500ms)
 20:33: error: above goes with metric, not with expr
 21:3: error: the key "A" stands here a second time; first in line 16
-23:12: error: pagerduty receivers are not in this build; it has terminal, slack, webhook and email
+23:12: error: telegram receivers are not in this build; it has terminal, slack, webhook, email, pagerduty, alertmanager and exec
 24:25: error: url: not an address that begins with http:// or https://
 24:26: error: the environment variable HOOK is not set
   hint: set it, or write ${HOOK:-default}

@@ -69,7 +69,10 @@ impl Core {
             outbox,
             positions: engine.positions.clone(),
         };
-        postcard::to_extend(&envelope, vec![VERSION]).unwrap_or_default()
+        // Posted alerts stand behind the envelope: what was written before there were any ends there.
+        let mut blob = postcard::to_extend(&envelope, vec![VERSION]).unwrap_or_default();
+        blob.extend(self.posted.snapshot());
+        blob
     }
 
     /// Restores a fresh core from checkpoints in their order (one whole, then deltas).
@@ -78,16 +81,16 @@ impl Core {
     /// [`RestoreError`]; the core is then not usable.
     pub fn restore(&mut self, blobs: &[Vec<u8>], now: Timestamp) -> Result<Option<Restored>, RestoreError> {
         let content = |part| move |reason: String| RestoreError::Content { part, reason };
-        let mut last = None;
+        let (mut last, mut posted) = (None, &[][..]);
         for blob in blobs {
-            let envelope: Envelope = match blob.split_first() {
+            let (envelope, rest): (Envelope, _) = match blob.split_first() {
                 Some((&VERSION, rest)) => {
-                    postcard::from_bytes(rest).map_err(|error| content("envelope")(error.to_string()))?
+                    postcard::take_from_bytes(rest).map_err(|error| content("envelope")(error.to_string()))?
                 }
                 found => return Err(RestoreError::Version { found: found.map_or(0, |(version, _)| *version) }),
             };
             self.engine.store.restore(&envelope.series).map_err(|error| content("series")(error.to_string()))?;
-            last = Some(envelope);
+            (last, posted) = (Some(envelope), rest);
         }
         let Some(envelope) = last else { return Ok(None) };
         let engine = &mut self.engine;
@@ -97,6 +100,7 @@ impl Core {
         engine.checks.restore(&envelope.checks, now).map_err(content("health checks"))?;
         engine.rules.restore(&envelope.rules, now).map_err(|error| content("rules")(error.to_string()))?;
         self.notifier.restore(&envelope.notifier, now).map_err(content("notification log"))?;
+        self.posted.restore(posted, envelope.at, now).map_err(content("posted alerts"))?;
         engine.positions = envelope.positions;
         Ok(Some(Restored { at: envelope.at, outbox: envelope.outbox }))
     }

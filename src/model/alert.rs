@@ -34,6 +34,17 @@ pub struct Alert {
     pub value_at_resolve: Option<f64>,
     /// A link to the expression.
     pub generator_url: String,
+    /// What else messages may tell.
+    pub context: AlertContext,
+}
+
+/// What is known of an alert beyond its labels, annotations and values, for messages that no template makes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertContext {
+    /// Which label values carry most of the value that fired: `region=eu: 92 %`. Computed when it began to fire.
+    pub stands_out: Vec<String>,
+    /// Fields of the last event that counted: path and text.
+    pub event: Vec<(String, String)>,
 }
 
 impl Alert {

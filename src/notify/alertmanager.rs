@@ -1,5 +1,7 @@
 //! Alertmanager's own configuration format, taken literally (config/config.go, docs/configuration.md).
 
+mod http_config;
+mod not_served;
 mod receivers;
 
 use super::inhibit::InhibitRule;
@@ -19,14 +21,20 @@ use std::path::Path;
 const MAX_ROUTE_DEPTH: usize = 32;
 
 /// Reads a file's text into the routing. Returns whether it can be used.
-pub(super) fn read_into(routing: &mut Routing, file: &str, text: &str, found: &mut Diagnostics) -> bool {
+pub(super) fn read_into(
+    routing: &mut Routing,
+    file: &str,
+    text: &str,
+    exec_allowed: &[Spanned<String>],
+    found: &mut Diagnostics,
+) -> bool {
     let before = error_count(found);
     // The definitions that Alertmanager's own templates are made of are part of its format.
-    if let Err(error) = routing.templates.add(DEFAULT_DEFINITIONS) {
+    if let Err(error) = routing.templates.add_built_in(DEFAULT_DEFINITIONS) {
         found.error(&Span::default(), format!("the built-in templates do not parse: {error}"));
     }
     if let Some(root) = yaml::parse(file, text, found) {
-        read_root(routing, file, &root, found);
+        read_root(routing, file, &root, exec_allowed, found);
     }
     error_count(found) == before
 }
@@ -35,12 +43,22 @@ fn error_count(found: &Diagnostics) -> usize {
     found.iter().filter(|finding| finding.level == crate::config::Level::Error).count()
 }
 
-fn read_root(routing: &mut Routing, file: &str, root: &Node, found: &mut Diagnostics) {
+fn read_root(
+    routing: &mut Routing,
+    file: &str,
+    root: &Node,
+    exec_allowed: &[Spanned<String>],
+    found: &mut Diagnostics,
+) {
     let Some(mut map) = MapReader::new(root, "Alertmanager configuration", found) else { return };
-    let global = match map.raw("global") {
+    let mut global = match map.raw("global") {
         Some(node) => Global::read(node, map.found()),
         None => Global::default(),
     };
+    global.exec_allowed = exec_allowed.to_vec();
+    if let Some(timeout_ms) = global.resolve_timeout_ms {
+        routing.resolve_timeout_ms = timeout_ms;
+    }
     let patterns = map.strings("templates");
     for pattern in &patterns {
         add_templates(routing, file, pattern, map.found());

@@ -37,6 +37,8 @@ pub enum Withheld {
     EndedUntold,
     /// Every alert with news is inhibited by another one.
     Inhibited,
+    /// Every alert with news is silenced.
+    Silenced,
     /// The route is muted now by its time intervals.
     OutsideActiveTime,
     /// The receiver does not want to hear of endings (`send_resolved: false`).
@@ -77,14 +79,17 @@ pub struct View {
     pub new_firing: usize,
     /// Firing, not muted, and the receiver knows.
     pub known_firing: usize,
-    /// Firing and muted, and the receiver knows; they are neither told nor taken for ended.
+    /// Muted, and the receiver believes that they fire; they are neither told nor taken for ended. What a silence mutes is
+    /// among them even when it has ended.
     pub muted_known: usize,
     /// Firing and muted, and the receiver does not know.
     pub muted_new: usize,
-    /// Ended, and the receiver believes that they fire. Muting does not hide an ending.
+    /// Ended, and the receiver believes that they fire. Of what mutes, only a silence hides an ending, as long as it lasts.
     pub ended_known: usize,
     /// Ended, not muted, and the receiver was never told of them.
     pub ended_untold: usize,
+    /// Of those in `muted_new` and `muted_known`, those that a silence mutes.
+    pub silenced: usize,
     /// The route's time intervals mute it.
     pub muted_by_time: bool,
     /// Firing, flapping, and the receiver does not know that it flaps.
@@ -97,9 +102,11 @@ pub struct View {
     pub steady_ended: usize,
 }
 
-/// Decides as Alertmanager's deduplication stage does (notify/dedup_stage.go), with two differences that keep the promise
-/// that each firing message is followed by its resolution: an ending is told although the alert is muted by then, and an
-/// alert that ends under `send_resolved: false` is forgotten, so that it is news when it fires again.
+/// Decides as Alertmanager's deduplication stage does (notify/dedup_stage.go), with differences that keep the promise
+/// that each firing message is followed by its resolution: an ending is told although the alert is inhibited or outside
+/// its route's times by then; what ends under a silence is not told while that lasts, as in Alertmanager, but is told
+/// after it (Alertmanager never tells it); and an alert that ends under `send_resolved: false` is forgotten, so that it
+/// is news when it fires again.
 pub fn decide(
     told: Option<&Told>,
     view: View,
@@ -108,8 +115,11 @@ pub fn decide(
     now: Timestamp,
 ) -> Decision {
     let muted = || {
-        let reason = if view.muted_by_time { Withheld::OutsideActiveTime } else { Withheld::Inhibited };
-        Decision::Withhold(reason)
+        Decision::Withhold(match view {
+            View { muted_by_time: true, .. } => Withheld::OutsideActiveTime,
+            View { silenced: 1.., .. } => Withheld::Silenced,
+            _ => Withheld::Inhibited,
+        })
     };
     let Some(told) = told else {
         return match view {
@@ -147,7 +157,7 @@ pub fn decide(
         return Decision::Send(Reason::Repeat);
     }
     match view {
-        View { muted_new: 1.., .. } => muted(),
+        View { muted_new: 1.., .. } | View { silenced: 1.., .. } => muted(),
         View { flapping_known: 1.., .. } => Decision::Withhold(Withheld::Flapping),
         _ => Decision::Withhold(Withheld::Unchanged),
     }
@@ -169,6 +179,7 @@ mod tests {
             value: 1.0,
             value_at_resolve: None,
             generator_url: String::new(),
+            context: Default::default(),
         });
         let firing = fingerprints.iter().map(|fingerprint| (*fingerprint, alert.clone())).collect();
         Told { at: Timestamp::from_millis(1_000), since: Timestamp::from_millis(1_000), firing }
@@ -202,6 +213,8 @@ mod tests {
         let steady_ended = View { steady_ended: 1, ended_known: 1, ..none };
         check(Some(told(&[1])), steady_ended, true, Send(Reason::Steady));
         check(Some(told(&[1])), steady_ended, false, Withhold(Withheld::ResolvedNotWanted));
+        check(None, View { muted_new: 1, silenced: 1, ..none }, true, Withhold(Withheld::Silenced));
+        check(Some(told(&[1])), View { muted_known: 1, silenced: 1, ..none }, true, Withhold(Withheld::Silenced));
         let later = Timestamp::from_millis(11_000);
         let known = View { known_firing: 1, ..none };
         assert_eq!(decide(Some(&told(&[1])), known, true, 10_000, later), Send(Reason::Repeat));

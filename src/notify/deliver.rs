@@ -5,6 +5,7 @@ use super::notification::Notification;
 use super::outbox::{
     LaneId, LaneStatus, Letter, Next, Outbox, OutboxStatus, Outcome, Record, Requeued, notify_seconds,
 };
+use super::resend::Resend;
 use super::routing::Routing;
 use crate::model::Timestamp;
 use crate::telemetry::self_metrics;
@@ -53,7 +54,8 @@ pub struct DrainReport {
 
 impl Deliveries {
     /// Takes over an outbox. Nothing is sent before [`Deliveries::run`].
-    pub fn new(outbox: Outbox, routing: Arc<Routing>, courier: Courier, clock: Clock) -> Self {
+    pub fn new(mut outbox: Outbox, routing: Arc<Routing>, courier: Courier, clock: Clock) -> Self {
+        outbox.keep_memory(|(name, index)| routing.integration(name, *index).is_some());
         let shared = Shared {
             outbox: Mutex::new(outbox),
             routing: ArcSwap::new(routing.clone()),
@@ -268,6 +270,7 @@ impl Shared {
     async fn work(self: Arc<Self>, lane: LaneId, stop: CancellationToken) -> LaneId {
         let bell = self.bell(&lane);
         let mut failing = false;
+        let mut resend = Resend::default();
         loop {
             let now = (self.clock)();
             let next = self.outbox().next(&lane, now);
@@ -276,10 +279,23 @@ impl Shared {
                     // Should this task be cut off here, the message waits again.
                     let guard = Abandon { shared: &self, lane: &lane };
                     let routing = self.routing.load_full();
-                    let sending = self.courier.deliver(&routing, &attempt.notification, now);
-                    let outcome = tokio::time::timeout(ATTEMPT_TIMEOUT, sending).await.unwrap_or_else(|_| {
-                        Outcome::Retry { error: "the receiver hung and was cut off".into(), retry_after_ms: None }
-                    });
+                    let told = &attempt.notification;
+                    let (earlier, mut forgotten) = resend.begin(&mut self.outbox(), &routing, &lane, told);
+                    let sending = self.courier.deliver_after(&routing, told, earlier.as_ref(), now);
+                    let cut_off = "the receiver hung and was cut off";
+                    let (outcome, remember) = tokio::time::timeout(ATTEMPT_TIMEOUT, sending)
+                        .await
+                        .unwrap_or_else(|_| (Outcome::Retry { error: cut_off.into(), retry_after_ms: None }, None));
+                    if let Some(what) = remember {
+                        forgotten = self.outbox().remember(&lane, &told.group_key, what);
+                    }
+                    if forgotten {
+                        self_metrics::notifications_failed(&lane.0, "forgotten").increment(1);
+                        tracing::warn!(
+                            receiver = &*lane.0,
+                            "more groups are told of than can be remembered; the oldest is told anew"
+                        );
+                    }
                     let now = (self.clock)();
                     say(&lane, &outcome, &mut failing);
                     count(&attempt.notification, &outcome, now);
@@ -289,6 +305,20 @@ impl Shared {
                 }
                 Next::Wait(_) if stop.is_cancelled() => return lane,
                 Next::Wait(until) => {
+                    let handed = resend.due(&mut self.outbox(), &lane, now);
+                    if let Some(handed) = handed {
+                        let routing = self.routing.load_full();
+                        let again = self.courier.hand_over_again(&routing, &lane, &handed, now);
+                        let again = tokio::time::timeout(ATTEMPT_TIMEOUT, again).await;
+                        if let Ok(Some(outcome)) = again {
+                            say(&lane, &outcome, &mut failing);
+                            if !matches!(outcome, Outcome::Delivered(_)) {
+                                self_metrics::notifications_failed(&lane.0, "resend").increment(1);
+                            }
+                        }
+                        continue;
+                    }
+                    let until = [until, resend.next()].into_iter().flatten().min();
                     let sleep = until.map_or(LONGEST_SLEEP, |until| {
                         Duration::from_micros(until.micros_since(now).max(0).unsigned_abs()).min(LONGEST_SLEEP)
                     });

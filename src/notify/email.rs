@@ -1,27 +1,30 @@
 //! Mail by SMTP: STARTTLS, TLS at once, AUTH; a text and an HTML part; all mails of one episode in one thread.
 
+mod cram_md5;
+mod smtp;
+
 use super::courier::Context;
-use super::http::{self, TlsOptions};
+use super::http::{self, Pem, TlsOptions};
 use super::notification::Notification;
 use super::outbox::Outcome;
-use super::receiver::read_secret;
+use super::pagerduty::dedup_key;
 use super::render::Renderer;
 use super::texts;
 use crate::config::schema::{ReceiverKind, SecretSource};
 use crate::config::{Diagnostics, Span, Spanned};
 use crate::secret::Secret;
 use crate::template::Template;
+use lettre::Message;
 use lettre::message::header::{HeaderName, HeaderValue};
-use lettre::message::{Mailbox, MultiPart, SinglePart};
-use lettre::transport::smtp::authentication::{Credentials, Mechanism};
-use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
-use lettre::transport::smtp::extension::ClientId;
-use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+use lettre::message::{Mailbox, Mailboxes, MultiPart, SinglePart};
+use smtp::Failure;
 use std::error::Error;
 use std::time::{Duration, SystemTime};
 
-/// How long one exchange with the server may take.
+/// How long the connection to the server may take to be made.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the whole exchange with the server may take.
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// When the connection is encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +35,20 @@ pub enum Encryption {
     Required,
     /// By STARTTLS where the server offers it.
     Offered,
+}
+
+/// Which mails stand in one thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Threading {
+    /// Those of one episode of a group: the first mail and all that follow it until all has ended.
+    #[default]
+    Episode,
+    /// `threading: {enabled: true, thread_by_date: daily}`: those of one group on one day (UTC).
+    Daily,
+    /// `thread_by_date: none`: all of one group.
+    Group,
+    /// `enabled: false`: none.
+    Off,
 }
 
 /// Alertmanager's `email_configs`, and the short form's `email`.
@@ -55,6 +72,12 @@ pub struct EmailConfig {
     pub username: Option<String>,
     /// The password for AUTH.
     pub password: Option<SecretSource>,
+    /// The secret for AUTH CRAM-MD5 (`auth_secret`).
+    pub auth_secret: Option<SecretSource>,
+    /// On whose behalf (`auth_identity`); mostly empty.
+    pub identity: String,
+    /// Which mails stand in one thread.
+    pub threading: Threading,
     /// Further headers; Subject, From and To among them replace the usual ones.
     pub headers: Vec<(String, Template)>,
     /// The HTML part; `None` is the default, an empty text leaves it out.
@@ -108,6 +131,9 @@ impl EmailConfig {
             hello: None,
             username: username.clone().or(server.username),
             password,
+            auth_secret: None,
+            identity: String::new(),
+            threading: Threading::Episode,
             headers: Vec::new(),
             html: None,
             text: None,
@@ -148,7 +174,7 @@ fn parse_server(text: &str) -> Result<Server, String> {
     let mut tls = TlsOptions::default();
     for (name, value) in url.query_pairs() {
         match &*name {
-            "ca_file" => tls.ca_file = Some(value.into_owned()),
+            "ca_file" => tls.ca = Some(Pem::File(value.into_owned())),
             "insecure_skip_verify" => tls.insecure_skip_verify = value == "true",
             _ => return Err(format!("{name:?} is not known here; known are ca_file and insecure_skip_verify")),
         }
@@ -196,32 +222,47 @@ pub(super) fn message(
     let headers: Vec<(&str, String)> =
         config.headers.iter().map(|(name, text)| (name.as_str(), renderer.text(text))).collect();
     let own = |wanted: &str| headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, text)| text);
-    let sender = own("From")
-        .cloned()
-        .unwrap_or_else(|| renderer.text_or(config.from.as_ref(), || format!("sidewatch <sidewatch@{}>", own_name())));
+    let sender = own("From").cloned().unwrap_or_else(|| {
+        renderer.text_or(config.from.as_ref(), "", || format!("sidewatch <sidewatch@{}>", own_name()))
+    });
     let sender = mailbox(&sender)?;
-    let domain = sender.email.domain().to_owned();
+    let sender_address = sender.email.clone();
+    let domain = sender_address.domain().to_owned();
     let moment = SystemTime::UNIX_EPOCH + Duration::from_micros(notification.at.micros().max(0).unsigned_abs());
-    let subject = own("Subject").cloned().unwrap_or_else(|| texts::subject(notification));
+    let default_subject = || renderer.text_or(None, "email.default.subject", || texts::subject(notification));
+    let subject = own("Subject").cloned().unwrap_or_else(default_subject);
     let thread = notification.episode();
     let first = notification.at == notification.since;
     let id = |suffix: &str| format!("<sidewatch.{thread}{suffix}@{domain}>");
     let own_id = if first { id("") } else { id(&format!(".{}", notification.at.micros())) };
+    let own_id = own("Message-Id").cloned().unwrap_or(own_id);
     let mut builder = Message::builder().from(sender).date(moment).subject(subject).message_id(Some(own_id));
-    if !first {
-        builder = builder.in_reply_to(id("")).references(id(""));
+    let root = match config.threading {
+        Threading::Episode => (!first).then(|| id("")),
+        // No mail bears this name; mail programs make a thread of those that refer to it (notify/email).
+        Threading::Daily => Some(thread_root(&notification.group_key, texts::moment(notification.at).get(..10))),
+        Threading::Group => Some(thread_root(&notification.group_key, None)),
+        Threading::Off => None,
+    };
+    if let Some(root) = root {
+        builder = builder.in_reply_to(root.clone()).references(root);
     }
-    let recipients = own("To").cloned().unwrap_or_else(|| renderer.text(&config.to));
-    let mut any = false;
-    for recipient in recipients.split(',').map(str::trim).filter(|text| !text.is_empty()) {
-        builder = builder.to(mailbox(recipient)?);
-        any = true;
+    let recipients = renderer.text(&config.to);
+    let shown = own("To").cloned().unwrap_or_else(|| recipients.clone());
+    let mut envelope = Vec::new();
+    for recipient in mailboxes(&recipients)? {
+        envelope.push(recipient.email);
     }
-    if !any {
+    if envelope.is_empty() {
         return Err("the mail has no recipient: set to".into());
     }
+    for recipient in mailboxes(&shown)? {
+        builder = builder.to(recipient);
+    }
+    let envelope = lettre::address::Envelope::new(Some(sender_address), envelope);
+    builder = builder.envelope(envelope.map_err(|error| format!("the mail cannot be addressed: {error}"))?);
     for (name, value) in &headers {
-        if ["Subject", "From", "To"].iter().any(|usual| usual.eq_ignore_ascii_case(name)) {
+        if ["Subject", "From", "To", "Message-Id"].iter().any(|usual| usual.eq_ignore_ascii_case(name)) {
             continue;
         }
         let name = HeaderName::new_from_ascii((*name).to_owned()).map_err(|_| format!("{name:?} is no header name"))?;
@@ -229,9 +270,9 @@ pub(super) fn message(
     }
     let auto = HeaderName::new_from_ascii_str("Auto-Submitted");
     builder = builder.raw_header(HeaderValue::new(auto, "auto-generated".into()));
-    let text = renderer.text_or(config.text.as_ref(), || texts::plain(notification, context.external_url));
-    let html = match &config.html {
-        Some(template) => renderer.html(template),
+    let text = renderer.text_or(config.text.as_ref(), "", || texts::plain(notification, context.external_url));
+    let html = match config.html.clone().or_else(|| renderer.redefined("email.default.html")) {
+        Some(template) => renderer.html(&template),
         None => texts::html(notification, context.external_url),
     };
     let mail = match (text.is_empty(), html.is_empty()) {
@@ -242,71 +283,40 @@ pub(super) fn message(
     mail.map_err(|error| format!("the mail cannot be written: {error}"))
 }
 
+/// The name of a thread's absent first mail, as Alertmanager makes it.
+fn thread_root(group_key: &str, date: Option<&str>) -> String {
+    let hash = dedup_key(group_key);
+    format!("<alert-{}-{}@alertmanager>", hash.get(..16).unwrap_or(&hash), date.unwrap_or_default())
+}
+
 fn mailbox(text: &str) -> Result<Mailbox, String> {
     text.trim().parse().map_err(|error| format!("{text:?} is no mail address: {error}"))
 }
 
+/// A list of addresses separated by commas; names in quotes may hold commas.
+fn mailboxes(text: &str) -> Result<Mailboxes, String> {
+    let text = text.trim().trim_end_matches(',');
+    if text.is_empty() {
+        return Ok(Mailboxes::new());
+    }
+    text.parse().map_err(|error| format!("{text:?} is no list of mail addresses: {error}"))
+}
+
 /// Sends one message.
 pub(super) async fn send(config: &EmailConfig, notification: &Notification, context: &Context<'_>) -> Outcome {
-    let retry = |error: String| Outcome::Retry { error, retry_after_ms: None };
     let mail = match message(config, notification, context) {
         Ok(mail) => mail,
         Err(error) => return Outcome::Final { error },
     };
-    let transport = match transport(config).await {
-        Ok(transport) => transport,
-        Err(error) => return retry(error),
-    };
-    match transport.send(mail).await {
-        Ok(response) => {
-            let said = response.message().collect::<Vec<_>>().join(" ");
-            Outcome::Delivered(format!("answered {} {said}", response.code()))
-        }
-        Err(error) => judge(&error, config),
-    }
-}
-
-async fn transport(config: &EmailConfig) -> Result<AsyncSmtpTransport<Tokio1Executor>, String> {
-    let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&config.host)
-        .port(config.port)
-        .timeout(Some(TIMEOUT))
-        .hello_name(ClientId::Domain(config.hello.clone().unwrap_or_else(own_name)))
-        .tls(match config.encryption {
-            Encryption::AtOnce => Tls::Wrapper(tls_parameters(config)?),
-            Encryption::Required => Tls::Required(tls_parameters(config)?),
-            Encryption::Offered => Tls::Opportunistic(tls_parameters(config)?),
-        });
-    if let Some(username) = &config.username {
-        let password = match &config.password {
-            Some(source) => read_secret(source).await?,
-            None => Secret::default(),
-        };
-        builder = builder
-            .credentials(Credentials::new(username.clone(), password.expose().to_owned()))
-            .authentication(vec![Mechanism::Plain, Mechanism::Login]);
-    }
-    Ok(builder.build())
-}
-
-fn tls_parameters(config: &EmailConfig) -> Result<TlsParameters, String> {
-    let unusable = |error| format!("TLS cannot be set up: {error}");
-    let mut builder = TlsParameters::builder(config.host.clone());
-    if config.tls.insecure_skip_verify {
-        builder = builder.dangerous_accept_invalid_certs(true).dangerous_accept_invalid_hostnames(true);
-    } else {
-        let mut store = rustls::RootCertStore::empty();
-        // lettre refuses all when one cannot be parsed, so those are left out here.
-        let system = http::system_roots().iter().filter(|certificate| store.add((*certificate).clone()).is_ok());
-        for certificate in system {
-            builder = builder.add_root_certificate(Certificate::from_der(certificate.to_vec()).map_err(unusable)?);
-        }
-        if let Some(path) = &config.tls.ca_file {
-            for certificate in http::read_certificates(path)? {
-                builder = builder.add_root_certificate(Certificate::from_der(certificate.to_vec()).map_err(unusable)?);
-            }
+    let exchange = tokio::time::timeout(EXCHANGE_TIMEOUT, smtp::send(config, &mail)).await;
+    let hung = || Failure::Other(format!("the exchange was not over within {} s", EXCHANGE_TIMEOUT.as_secs()));
+    match exchange.unwrap_or_else(|_| Err(hung())) {
+        Ok(said) => Outcome::Delivered(said),
+        Err(Failure::Smtp(error)) => judge(&error, config),
+        Err(Failure::Other(error)) => {
+            Outcome::Retry { error: format!("{}:{}: {error}", config.host, config.port), retry_after_ms: None }
         }
     }
-    builder.build().map_err(unusable)
 }
 
 /// Which failures are final: a 5xx answer, except those that a corrected password or address of the server mends.

@@ -3,7 +3,7 @@
 use super::routing::Timing;
 use crate::model::{Alert, AlertStatus, Labels, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Alerts that are sent together. It lives from its first alert until the last one has ended and was told.
@@ -72,9 +72,16 @@ impl Group {
         }
     }
 
-    /// After a flush: ended alerts leave, and the next flush is set. Returns whether the group is over.
-    pub(super) fn after_flush(&mut self, timing: Timing, repeat_due: Option<Timestamp>, now: Timestamp) -> bool {
-        self.members.retain(|_, alert| alert.status() == AlertStatus::Firing);
+    /// After a flush: ended alerts leave, but for those whose ending a silence holds back, and the next flush is set.
+    /// Returns whether the group is over.
+    pub(super) fn after_flush(
+        &mut self,
+        timing: Timing,
+        repeat_due: Option<Timestamp>,
+        owed: &BTreeSet<u64>,
+        now: Timestamp,
+    ) -> bool {
+        self.members.retain(|f, alert| alert.status() == AlertStatus::Firing || owed.contains(f));
         let interval_ms = timing.group_interval_ms.max(1);
         if timing.eager {
             let quiet_since = self.last_flush;

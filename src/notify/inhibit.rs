@@ -72,6 +72,22 @@ impl Inhibitor {
             Some((at, *source.0))
         })
     }
+
+    /// The fingerprints of the firing alerts that mute one with these labels.
+    pub(super) fn inhibitors(&self, labels: &Labels) -> Vec<u64> {
+        let mut found: Vec<u64> = Vec::new();
+        for (rule, sources) in self.rules.iter().zip(&self.sources) {
+            if sources.is_empty() || !matcher::all_match(&rule.target, labels) {
+                continue;
+            }
+            let both_sides = matcher::all_match(&rule.source, labels);
+            let members = sources.get(&equal_values(rule, labels)).into_iter().flatten();
+            found.extend(members.filter(|(_, has_both)| !(both_sides && **has_both)).map(|(source, _)| *source));
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
 }
 
 fn equal_values(rule: &InhibitRule, labels: &Labels) -> Vec<Arc<str>> {

@@ -13,6 +13,15 @@ impl Intervals {
         self.0.insert(name, intervals);
     }
 
+    pub(super) fn get(&self, name: &str) -> Option<&[TimeInterval]> {
+        self.0.get(name).map(Vec::as_slice)
+    }
+
+    /// All of them in the order of their names.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &[TimeInterval])> {
+        self.0.iter().map(|(name, list)| (name.as_str(), list.as_slice()))
+    }
+
     pub(super) fn knows(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
@@ -66,20 +75,80 @@ impl TimeInterval {
         let Ok(moment) = jiff::Timestamp::from_microsecond(now.micros()) else { return false };
         let local = moment.to_zoned(self.location.clone());
         let minute = i64::from(local.hour()) * 60 + i64::from(local.minute());
-        let (day, last_day) = (i64::from(local.day()), i64::from(local.days_in_month()));
+        (self.times.is_empty() || self.times.iter().any(|(start, end)| (*start..*end).contains(&minute)))
+            && self.takes_day(local.date())
+    }
+
+    fn takes_day(&self, date: jiff::civil::Date) -> bool {
+        let (day, last_day) = (i64::from(date.day()), i64::from(date.days_in_month()));
         let from_start = |bound: i64| if bound < 0 { last_day + 1 + bound } else { bound };
         let within = |ranges: &[Range], value: i64| {
             ranges.is_empty() || ranges.iter().any(|(low, high)| (*low..=*high).contains(&value))
         };
-        (self.times.is_empty() || self.times.iter().any(|(start, end)| (*start..*end).contains(&minute)))
-            && within(&self.weekdays, i64::from(local.weekday().to_sunday_zero_offset()))
+        within(&self.weekdays, i64::from(date.weekday().to_sunday_zero_offset()))
             && (self.days_of_month.is_empty()
                 || self.days_of_month.iter().any(|(low, high)| {
                     let low = from_start(*low).max(1);
                     (low..=from_start(*high).min(last_day)).contains(&day)
                 }))
-            && within(&self.months, i64::from(local.month()))
-            && within(&self.years, i64::from(local.year()))
+            && within(&self.months, i64::from(date.month()))
+            && within(&self.years, i64::from(date.year()))
+    }
+}
+
+/// How many days ahead a window is looked for: 29 February on one weekday comes every 28 years at the latest.
+const DAYS_AHEAD: i64 = 366 * 29;
+/// How many days one window is followed; what is longer goes on when it is asked for again.
+const WINDOW_DAYS: i64 = 40;
+const DAY_MS: i64 = 86_400_000;
+
+impl TimeInterval {
+    /// The first stretch of time in any of the intervals that ends after a moment: its beginning and end. Stretches that
+    /// touch are one. `None` when none comes.
+    pub(super) fn window(intervals: &[Self], now: Timestamp) -> Option<(Timestamp, Timestamp)> {
+        let mut stretches: Vec<(Timestamp, Timestamp)> = Vec::new();
+        for ahead in -1..DAYS_AHEAD {
+            let today = intervals.iter().flat_map(|interval| interval.on_day(now, ahead));
+            stretches.extend(today.filter(|(_, end)| *end > now));
+            stretches.sort();
+            let mut rest = stretches.iter();
+            let Some(mut first) = rest.next().copied() else { continue };
+            for (start, end) in rest {
+                if *start <= first.1 {
+                    first.1 = first.1.max(*end);
+                }
+            }
+            // Everything that begins in the days looked at is known, wherever the clocks of the intervals hang; the two
+            // hours are for the change to summer time.
+            let known_until = now.plus_millis(ahead * DAY_MS - 7_200_000);
+            if first.1 < known_until || ahead >= WINDOW_DAYS && first.0 <= known_until {
+                return Some(first);
+            }
+        }
+        None
+    }
+
+    /// The stretches of one local day, so many days after a moment's.
+    fn on_day(&self, now: Timestamp, ahead: i64) -> Vec<(Timestamp, Timestamp)> {
+        let Ok(moment) = jiff::Timestamp::from_microsecond(now.micros()) else { return Vec::new() };
+        let date = moment.to_zoned(self.location.clone()).date();
+        let Ok(date) = date.checked_add(jiff::Span::new().days(ahead)) else { return Vec::new() };
+        if !self.takes_day(date) {
+            return Vec::new();
+        }
+        let at = |minute: i64| {
+            let (date, minute) = if minute >= 1_440 { (date.tomorrow().ok()?, 0) } else { (date, minute) };
+            let time = date.at((minute / 60) as i8, (minute % 60) as i8, 0, 0);
+            let zoned = time.to_zoned(self.location.clone()).ok()?;
+            Some(Timestamp::from_micros(zoned.timestamp().as_microsecond()))
+        };
+        let whole = [(0, 1_440)];
+        let times = if self.times.is_empty() { &whole[..] } else { &self.times };
+        times
+            .iter()
+            .filter_map(|(start, end)| Some((at(*start)?, at(*end)?)))
+            .filter(|(start, end)| start < end)
+            .collect()
     }
 }
 
@@ -98,6 +167,11 @@ const MONTHS: [&str; 12] = [
     "november",
     "december",
 ];
+
+/// A time zone by its name; `Local` is this machine's.
+pub fn location(name: &str) -> Option<TimeZone> {
+    if name == "Local" { Some(TimeZone::system()) } else { TimeZone::get(name).ok() }
+}
 
 /// `09:30` in minutes; `24:00` is the end of the day.
 ///

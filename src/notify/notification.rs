@@ -141,7 +141,7 @@ impl Notification {
 }
 
 /// Alertmanager's order: by job, then instance, then all labels; those without come last (types, `AlertSlice.Less`).
-fn sort(alerts: &mut [Arc<Alert>]) {
+pub(super) fn sort(alerts: &mut [Arc<Alert>]) {
     let key = |alert: &Alert, name: &str| {
         let value = alert.labels.get(name);
         (value.is_none(), value.unwrap_or("").to_owned())

@@ -1,7 +1,8 @@
 //! The notifier: a clockless state machine from (published alert set, notification log, now) to what is sent.
 //!
 //! Its invariants: a firing message is followed by a resolved one (where `send_resolved` asks for it) even when the alert
-//! leaves the set, when its route changes or when it is muted by then; nothing is told twice inside `repeat_interval`;
+//! leaves the set, when its route changes or when it is muted by then (what ends under a silence is told when the silence
+//! is over); nothing is told twice inside `repeat_interval`;
 //! while [`Notifier::hold_until_ready`] holds, nothing is sent and absence is not taken for an ending.
 //!
 //! Its parts: `damped` (alerts that flap, notes of what was withheld), `why` (what stands in an alert's way, for people).
@@ -10,21 +11,28 @@
 //! receiver has it.
 
 mod damped;
+mod look;
+mod suppression;
 mod why;
 
+pub use suppression::{AlertGroup, Suppression};
 pub use why::{GroupWhy, InTheWay};
 
-use super::decision::{Decision, Reason, Told, View, Withheld, decide};
+use look::{has_visible, look};
+
+use super::decision::{Decision, Reason, Told, Withheld, decide};
 use super::flapping::{Damping, Flapping};
 use super::group::Group;
 use super::inhibit::Inhibitor;
 use super::matcher::print_labels;
 use super::notification::{ALERTS_PER_MESSAGE, Notification};
 use super::routing::{Routing, SHORT_TIMING, Timing};
+use super::silence::SavedSilence;
+use super::silences::Silences;
 use super::withheld::WithheldNotes;
 use crate::model::{Alert, AlertStatus, Labels, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 const NEVER: Timestamp = Timestamp::from_micros(i64::MAX);
@@ -33,6 +41,18 @@ const NEVER: Timestamp = Timestamp::from_micros(i64::MAX);
 pub(super) type LogKey = (Arc<str>, usize, Arc<str>);
 /// A route's id and the group's labels.
 type GroupId = (String, Labels);
+
+/// What keeps an alert from being told; the first that holds, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Muted {
+    No,
+    ByTime,
+    Silenced,
+    Inhibited,
+}
+
+/// By fingerprint.
+type Mutes = BTreeMap<u64, Muted>;
 
 struct Known {
     alert: Arc<Alert>,
@@ -51,6 +71,7 @@ pub struct Notifier {
     flapping: Flapping,
     withheld: WithheldNotes,
     inhibitor: Inhibitor,
+    silences: Silences,
     generation: u64,
     held: bool,
     /// A set has been published; before that absence means nothing.
@@ -88,6 +109,7 @@ impl Notifier {
     pub fn new(routing: Arc<Routing>) -> Self {
         let mut notifier = Self {
             inhibitor: Inhibitor::new(routing.inhibit_rules.clone()),
+            silences: Silences::new(routing.silences.clone()),
             routing,
             route_by_id: BTreeMap::new(),
             known: BTreeMap::new(),
@@ -102,6 +124,7 @@ impl Notifier {
             next_due: NEVER,
         };
         notifier.index_routes();
+        notifier.schedule();
         notifier
     }
 
@@ -147,7 +170,7 @@ impl Notifier {
         if self.held || now < self.next_due {
             return Vec::new();
         }
-        if self.end_absent(now) {
+        if self.end_absent(now) | self.silences.advance(now) {
             self.wake_withheld(now);
         }
         let mut out = Vec::new();
@@ -172,16 +195,19 @@ impl Notifier {
     /// elsewhere is still told of its ending; what was told to a receiver that is gone is forgotten.
     pub fn reconfigure(&mut self, routing: Arc<Routing>, now: Timestamp) {
         self.routing = routing;
+        self.silences.configure(self.routing.silences.clone());
         self.rebuild(now);
     }
 
-    /// The groups and the notification log as bytes.
+    /// The groups, the notification log and the silences as bytes.
     pub fn snapshot(&self) -> Vec<u8> {
         let saved = Saved {
             groups: self.groups.iter().map(|(id, group)| (id.clone(), group.clone())).collect(),
             log: self.log.iter().map(|(key, told)| (key.clone(), told.clone())).collect(),
         };
+        // Silences and what flaps stand behind the rest: what was written before there were any ends there.
         let mut bytes = postcard::to_stdvec(&saved).unwrap_or_default();
+        bytes.extend(postcard::to_stdvec(&self.silences.save()).unwrap_or_default());
         bytes.extend(postcard::to_stdvec(&self.flapping).unwrap_or_default());
         bytes
     }
@@ -192,8 +218,13 @@ impl Notifier {
     /// When the bytes are not a snapshot; then nothing is changed.
     pub fn restore(&mut self, bytes: &[u8], now: Timestamp) -> Result<(), String> {
         let failed = |error: postcard::Error| format!("the notification log cannot be read: {error}");
-        let (saved, rest) = postcard::take_from_bytes::<Saved>(bytes).map_err(failed)?;
-        // A state of before alerts were watched for flapping ends here.
+        let (saved, mut rest): (Saved, _) = postcard::take_from_bytes(bytes).map_err(failed)?;
+        if !rest.is_empty() {
+            let unreadable = |error: postcard::Error| format!("the silences cannot be read: {error}");
+            let (silences, behind): (Vec<SavedSilence>, _) = postcard::take_from_bytes(rest).map_err(unreadable)?;
+            self.silences.load(silences)?;
+            rest = behind;
+        }
         self.flapping =
             if rest.is_empty() { Flapping::default() } else { postcard::from_bytes(rest).map_err(failed)? };
         self.groups = saved.groups.into_iter().collect();
@@ -326,7 +357,8 @@ impl Notifier {
     }
 
     fn schedule(&mut self) {
-        self.next_due = self.groups.values().map(|group| group.next_flush).min().unwrap_or(NEVER);
+        let flushes = self.groups.values().map(|group| group.next_flush);
+        self.next_due = flushes.chain(self.silences.next_change()).min().unwrap_or(NEVER);
     }
 
     fn flush(&mut self, id: &GroupId, now: Timestamp, out: &mut Vec<Notification>) {
@@ -334,16 +366,24 @@ impl Notifier {
         let timing = timing_of(&self.routing, &self.route_by_id, &id.0);
         let route = self.route_by_id.get(&id.0).copied();
         let by_time = route.is_some_and(|route| self.routing.muted_by_time(route, now));
-        let muted: BTreeMap<u64, bool> = group
-            .members
-            .iter()
-            .map(|(fingerprint, alert)| (*fingerprint, by_time || self.inhibitor.mutes(&alert.labels)))
-            .collect();
-        group.withheld = muted.values().any(|muted| *muted);
+        let mute = |labels: &Labels| {
+            if by_time {
+                Muted::ByTime
+            } else if self.silences.silence(labels, now) {
+                Muted::Silenced
+            } else if self.inhibitor.mutes(labels) {
+                Muted::Inhibited
+            } else {
+                Muted::No
+            }
+        };
+        let muted: Mutes = group.members.iter().map(|(f, alert)| (*f, mute(&alert.labels))).collect();
+        group.withheld = muted.values().any(|muted| *muted != Muted::No);
+        let mut owed = BTreeSet::new();
         let routing = self.routing.clone();
         let integrations = routing.receiver(&group.receiver).map_or(&[][..], |receiver| &receiver.integrations);
         let policy = routing.flapping.filter(|policy| !group.orphaned && (timing.eager || policy.everywhere));
-        let (mut repeat_due, mut sent) = (None::<Timestamp>, false);
+        let (mut repeat_due, mut sent, mut all_damped) = (None::<Timestamp>, false, true);
         for (index, integration) in integrations.iter().enumerate() {
             let key = (group.receiver.clone(), index, group.key.clone());
             let told = self.log.get(&key);
@@ -368,8 +408,11 @@ impl Notifier {
             } else if let Some(told) = self.log.get_mut(&key) {
                 // An ending that is not told (the receiver does not want it) is forgotten, so that the alert is news when
                 // it fires again.
+                // What a silence holds back is kept until then, and what flaps until it is steady.
+                let is_owed = |f: &u64| integration.send_resolved && muted.get(f) == Some(&Muted::Silenced);
                 let ended = |f: &u64| group.members.get(f).is_some_and(|a| a.status() == AlertStatus::Resolved);
-                told.firing.retain(|f, _| !ended(f) || damped.get(f) == Some(&Damping::Damped));
+                let is_damped = |f: &u64| damped.get(f) == Some(&Damping::Damped);
+                told.firing.retain(|f, _| !ended(f) || is_owed(f) || is_damped(f));
             }
             for (fingerprint, _) in damped.iter().filter(|(_, damping)| **damping == Damping::Steady) {
                 // Told, or not wanted: in any case it waits no longer.
@@ -381,11 +424,17 @@ impl Notifier {
             {
                 self.withheld.note(&group, index, reason, now);
             }
+            all_damped &= !damped.is_empty() && damped.len() == group.members.len();
+            if integration.send_resolved {
+                let told = self.log.get(&key).into_iter().flat_map(|told| told.firing.keys());
+                owed.extend(told.filter(|f| muted.get(f) == Some(&Muted::Silenced)));
+            }
             match self.log.get(&key) {
                 Some(told) if told.firing.is_empty() => {
                     self.log.remove(&key);
                 }
-                Some(told) if !group.orphaned => {
+                // What is muted is not repeated: its group is looked at when that ends.
+                Some(told) if !group.orphaned && !all_damped && has_visible(&group, &muted) => {
                     let due = told.at.plus_millis(timing.repeat_interval_ms);
                     repeat_due = Some(repeat_due.map_or(due, |earlier| earlier.min(due)));
                 }
@@ -398,15 +447,10 @@ impl Notifier {
             group.last_flush = Some(now);
         }
         let waiting = self.waiting_for_steady(&group, policy);
-        let mut is_over = group.after_flush(timing, repeat_due, now);
-        if timing.eager && !waiting.is_empty() && group.members.is_empty() {
-            // Not over: nothing is to be done before the first of them is steady.
-            group.next_flush = NEVER;
-        }
-        for (fingerprint, alert, at) in waiting {
-            group.members.insert(fingerprint, alert);
-            group.next_flush = group.next_flush.min(at.max(now.plus_millis(1)));
-            is_over = false;
+        owed.extend(waiting.iter().map(|(fingerprint, _)| *fingerprint));
+        let is_over = group.after_flush(timing, repeat_due, &owed, now);
+        for (_, at) in &waiting {
+            group.next_flush = group.next_flush.min((*at).max(now.plus_millis(1)));
         }
         if is_over {
             for index in 0..integrations.len() {
@@ -424,7 +468,7 @@ impl Notifier {
         index: usize,
         reason: Reason,
         send_resolved: bool,
-        (muted, damped): (&BTreeMap<u64, bool>, &BTreeMap<u64, Damping>),
+        (muted, damped): (&Mutes, &BTreeMap<u64, Damping>),
         now: Timestamp,
     ) -> Notification {
         let key = (group.receiver.clone(), index, group.key.clone());
@@ -436,7 +480,8 @@ impl Notifier {
         // What other groups under the same key told the same receiver stays as it is.
         let mut firing: BTreeMap<u64, Arc<Alert>> = before.cloned().unwrap_or_default();
         for (fingerprint, alert) in &group.members {
-            let hidden = muted.get(fingerprint).copied().unwrap_or(false);
+            let muted = muted.get(fingerprint).copied().unwrap_or(Muted::No);
+            let hidden = muted != Muted::No;
             let damping = damped.get(fingerprint).copied();
             let shown = || match (damping, self.routing.flapping) {
                 (Some(damping), Some(policy)) => self.flapping.annotated(*fingerprint, alert, damping, policy),
@@ -445,6 +490,7 @@ impl Notifier {
             match alert.status() {
                 _ if damping == Some(Damping::Damped) => continue,
                 AlertStatus::Firing if hidden => continue,
+                AlertStatus::Resolved if muted == Muted::Silenced => continue,
                 AlertStatus::Firing => {
                     if !knows(fingerprint) || damping.is_some() {
                         news.push(*fingerprint);
@@ -560,8 +606,13 @@ impl Notifier {
             group.last_flush = Some(now);
             group.next_flush = now;
             for fingerprint in lost {
+                let held = |group: &Group| group.members.get(&fingerprint).cloned();
+                let mut before = old.values().filter(|group| group.receiver == *receiver && group.key == *key);
                 if let Some(known) = self.known.get(&fingerprint) {
                     group.members.insert(fingerprint, known.alert.clone());
+                } else if let Some(ended) = before.find_map(held) {
+                    // A silence holds its ending back; it has left the set since.
+                    group.members.insert(fingerprint, ended);
                 } else if let Some(alert) = told.firing.get(&fingerprint) {
                     // It left the set while nobody held it: that is an ending.
                     let mut ended = Alert::clone(alert);
@@ -577,42 +628,4 @@ impl Notifier {
 /// The timing of a group's route; groups without a route (orphans) are eager.
 fn timing_of(routing: &Routing, route_by_id: &BTreeMap<String, usize>, id: &str) -> Timing {
     route_by_id.get(id).map_or(SHORT_TIMING, |at| routing.routes[*at].timing)
-}
-
-/// Counts a group's members as one receiver should see them.
-fn look(
-    group: &Group,
-    told: Option<&Told>,
-    muted: &BTreeMap<u64, bool>,
-    damped: &BTreeMap<u64, Damping>,
-    by_time: bool,
-) -> View {
-    let mut view = View { muted_by_time: by_time, ..View::default() };
-    for (fingerprint, alert) in &group.members {
-        let knows = told.is_some_and(|told| told.firing.contains_key(fingerprint));
-        let hidden = muted.get(fingerprint).copied().unwrap_or(false);
-        match (damped.get(fingerprint), alert.status()) {
-            (Some(Damping::Damped), _) => {
-                view.flapping_known += 1;
-                continue;
-            }
-            (Some(Damping::Began), AlertStatus::Firing) if !hidden => {
-                view.flapping_new += 1;
-                continue;
-            }
-            (Some(Damping::Steady), AlertStatus::Firing) if !hidden => view.steady_firing += 1,
-            (Some(Damping::Steady), AlertStatus::Resolved) => view.steady_ended += 1,
-            _ => {}
-        }
-        match (alert.status(), knows, hidden) {
-            (AlertStatus::Firing, false, false) => view.new_firing += 1,
-            (AlertStatus::Firing, true, false) => view.known_firing += 1,
-            (AlertStatus::Firing, true, true) => view.muted_known += 1,
-            (AlertStatus::Firing, false, true) => view.muted_new += 1,
-            (AlertStatus::Resolved, true, _) => view.ended_known += 1,
-            (AlertStatus::Resolved, false, false) => view.ended_untold += 1,
-            (AlertStatus::Resolved, false, true) => {}
-        }
-    }
-    view
 }

@@ -14,6 +14,7 @@ use record::Records;
 
 use super::breaker::{Breaker, BreakerState};
 use super::decision::Reason;
+use super::memory::{Memory, Remembered};
 use super::notification::Notification;
 use crate::model::{AlertStatus, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -263,6 +264,7 @@ pub struct Outbox {
     dead: VecDeque<DeadLetter>,
     history: VecDeque<Delivery>,
     records: Records,
+    memory: Memory,
     limit_messages: usize,
     receiver_gone: u64,
     next_id: u64,
@@ -278,6 +280,7 @@ impl Outbox {
             dead: VecDeque::new(),
             history: VecDeque::new(),
             records: Records::default(),
+            memory: Memory::default(),
             limit_messages: limit_messages.max(1),
             receiver_gone: 0,
             next_id: 1,
@@ -337,9 +340,39 @@ impl Outbox {
         self.revision
     }
 
-    /// The lanes that hold messages.
+    /// The lanes that hold messages, or something to tell again.
     pub fn lanes(&self) -> impl Iterator<Item = &LaneId> {
-        self.lanes.iter().filter(|(_, lane)| lane.len() > 0).map(|(id, _)| id)
+        self.lanes.iter().filter(|(id, lane)| lane.len() > 0 || self.memory.hands_over(id)).map(|(id, _)| id)
+    }
+
+    /// What is remembered of a group's earlier message.
+    pub fn recall(&self, lane_id: &LaneId, group_key: &Arc<str>) -> Option<&Remembered> {
+        self.memory.get(lane_id, group_key)
+    }
+
+    /// Remembers something of a group's message, or forgets it. Returns whether an older group was forgotten for it.
+    #[must_use = "what is forgotten is counted"]
+    pub fn remember(&mut self, lane_id: &LaneId, group_key: &Arc<str>, what: Option<Remembered>) -> bool {
+        let (changed, made_room) = self.memory.set(lane_id, group_key, what);
+        self.revision += u64::from(changed);
+        made_room
+    }
+
+    /// Forgets what is remembered of receivers that are no longer configured: should one come back, what it was told long
+    /// ago is no news.
+    pub fn keep_memory(&mut self, configured: impl Fn(&LaneId) -> bool) {
+        self.memory.keep_lanes(configured);
+        self.revision += 1;
+    }
+
+    /// What a lane's Alertmanager was handed and is to be told again; groups with news on their way are left out.
+    pub fn handed(&mut self, lane_id: &LaneId, now: Timestamp) -> Vec<Arc<Notification>> {
+        let mut handed = self.memory.handed(lane_id, now);
+        if let Some(lane) = self.lanes.get(lane_id) {
+            let in_flight = lane.in_flight.as_ref().map(|entry| &entry.notification.group_key);
+            handed.retain(|told| !lane.pending.contains_key(&told.group_key) && in_flight != Some(&told.group_key));
+        }
+        handed
     }
 
     /// What to do for a lane now. A lane sends one message at a time, the one that was due first.
@@ -452,6 +485,7 @@ impl Outbox {
 
     /// Gives up the messages of lanes that are no longer configured, and forgets these lanes.
     pub fn keep_lanes(&mut self, configured: impl Fn(&LaneId) -> bool, now: Timestamp) {
+        self.keep_memory(&configured);
         let gone: Vec<LaneId> = self.lanes.keys().filter(|id| !configured(id)).cloned().collect();
         for id in gone {
             let Some(lane) = self.lanes.remove(&id) else { continue };
@@ -504,7 +538,10 @@ impl Outbox {
             entries.extend(lane.in_flight.iter().chain(lane.pending.values()).cloned());
         }
         let saved = Saved { entries, dead: self.dead.iter().cloned().collect(), next_id: self.next_id };
-        postcard::to_stdvec(&saved).unwrap_or_default()
+        // What is remembered stands behind the rest, so that snapshots without it can still be read.
+        let mut bytes = postcard::to_stdvec(&saved).unwrap_or_default();
+        bytes.extend(postcard::to_stdvec(&self.memory).unwrap_or_default());
+        bytes
     }
 
     /// Takes up what [`Outbox::snapshot`] wrote; everything is due at once.
@@ -512,8 +549,12 @@ impl Outbox {
     /// # Errors
     /// When the bytes are not a snapshot; then nothing is changed.
     pub fn restore(&mut self, bytes: &[u8], now: Timestamp) -> Result<(), String> {
-        let saved: Saved =
-            postcard::from_bytes(bytes).map_err(|error| format!("the outbox cannot be read: {error}"))?;
+        let (saved, rest): (Saved, &[u8]) =
+            postcard::take_from_bytes(bytes).map_err(|error| format!("the outbox cannot be read: {error}"))?;
+        self.memory = postcard::from_bytes(rest).unwrap_or_default();
+        for lane_id in self.memory.lanes() {
+            self.lanes.entry(lane_id).or_default();
+        }
         self.next_id = self.next_id.max(saved.next_id);
         self.dead = saved.dead.into();
         // The newest first, so that one that was being sent gives way to the newer one of its group.

@@ -1,12 +1,16 @@
 //! Receivers: who is told, and by which means. A closed set; each means has a file of its own.
 
 use super::email::EmailConfig;
+use super::exec::ExecConfig;
+use super::handover::HandoverConfig;
 use super::http::HttpOptions;
-use super::slack::SlackConfig;
+use super::pagerduty::{PAGERDUTY_URL, PagerDutyConfig, PagerDutyKey};
+use super::slack::{SLACK_APP_URL, SlackConfig, Strategy};
 use super::webhook::WebhookConfig;
-use crate::config::Diagnostics;
 use crate::config::schema::{Named, ReceiverConfig, ReceiverKind, SecretSource};
+use crate::config::{Diagnostics, Spanned};
 use crate::secret::Secret;
+use crate::template::Template;
 use std::sync::Arc;
 
 /// A named receiver with one or more integrations; each is told by itself.
@@ -38,6 +42,12 @@ pub enum IntegrationKind {
     Slack(Box<SlackConfig>),
     /// Mail by SMTP.
     Email(Box<EmailConfig>),
+    /// PagerDuty's Events API.
+    PagerDuty(Box<PagerDutyConfig>),
+    /// Another Alertmanager, which is told again and again.
+    Alertmanager(Box<HandoverConfig>),
+    /// An allow-listed command.
+    Exec(ExecConfig),
 }
 
 impl IntegrationKind {
@@ -48,6 +58,9 @@ impl IntegrationKind {
             Self::Webhook(_) => "webhook",
             Self::Slack(_) => "slack",
             Self::Email(_) => "email",
+            Self::PagerDuty(_) => "pagerduty",
+            Self::Alertmanager(_) => "alertmanager",
+            Self::Exec(_) => "exec",
         }
     }
 }
@@ -63,7 +76,11 @@ impl Receiver {
 }
 
 /// Compiles one receiver of the short form.
-pub(super) fn from_short_form(named: &Named<ReceiverConfig>, found: &mut Diagnostics) -> Option<Receiver> {
+pub(super) fn from_short_form(
+    named: &Named<ReceiverConfig>,
+    exec_allowed: &[Spanned<String>],
+    found: &mut Diagnostics,
+) -> Option<Receiver> {
     let config = &named.value;
     let kind = match &config.kind {
         ReceiverKind::Terminal => IntegrationKind::Terminal,
@@ -75,7 +92,35 @@ pub(super) fn from_short_form(named: &Named<ReceiverConfig>, found: &mut Diagnos
             check_url(url, found)?;
             let http = HttpOptions { headers: headers.clone(), ..HttpOptions::default() };
             http.check_headers(&config.span, found)?;
-            IntegrationKind::Webhook(Box::new(WebhookConfig { url: url.clone(), max_alerts: 0, timeout_ms: 0, http }))
+            IntegrationKind::Webhook(Box::new(WebhookConfig {
+                url: url.clone(),
+                payload: None,
+                max_alerts: 0,
+                timeout_ms: 0,
+                http,
+            }))
+        }
+        ReceiverKind::SlackBot { token, url, channel, update_message } => {
+            let address = url.as_ref().map_or(SLACK_APP_URL, |url| url.value.as_str());
+            let mut bot = SlackConfig::bot(token.clone(), address, Some(channel.clone()));
+            bot.strategy = if *update_message { Strategy::Update } else { Strategy::New };
+            IntegrationKind::Slack(Box::new(bot))
+        }
+        ReceiverKind::PagerDuty { key, url, severity } => {
+            let mut pagerduty = PagerDutyConfig::new(PagerDutyKey::Routing(key.clone()));
+            pagerduty.url = url.as_ref().map_or(PAGERDUTY_URL, |url| url.value.as_str()).to_owned();
+            pagerduty.severity = severity.as_deref().map(Template::literal);
+            IntegrationKind::PagerDuty(Box::new(pagerduty))
+        }
+        ReceiverKind::Alertmanager { urls } => {
+            for url in urls {
+                check_url(url, found)?;
+            }
+            let (urls, http) = (urls.clone(), HttpOptions::default());
+            IntegrationKind::Alertmanager(Box::new(HandoverConfig { urls, timeout_ms: 0, http }))
+        }
+        ReceiverKind::Exec { command, timeout_ms } => {
+            IntegrationKind::Exec(ExecConfig::checked(command, *timeout_ms, exec_allowed, found)?)
         }
         ReceiverKind::Email { .. } => {
             IntegrationKind::Email(Box::new(EmailConfig::from_short_form(&config.kind, &config.span, found)?))

@@ -1,8 +1,10 @@
 //! Alertmanager's templates: the data they see, the definitions they may call, and what happens when one fails.
 
 use super::notification::Notification;
+use super::receiver::parse_url;
 use crate::model::{Alert, AlertStatus};
 use crate::template::{Dialect, Functions, GoTime, Template, Templates, Value};
+use reqwest::Url;
 
 /// The definitions that Alertmanager's own files call (template/default.tmpl), with its defaults' outcomes.
 pub(super) const DEFAULT_DEFINITIONS: &str = r#"
@@ -26,11 +28,17 @@ pub(super) const DEFAULT_DEFINITIONS: &str = r#"
 {{ define "slack.default.iconurl" }}{{ end }}
 {{ define "slack.default.text" }}{{ end }}
 {{ define "slack.default.footer" }}{{ end }}
+{{ define "slack.default.color" }}{{ if eq .Status "firing" }}danger{{ else }}good{{ end }}{{ end }}
+{{ define "pagerduty.default.description" }}{{ template "__subject" . }}{{ end }}
+{{ define "pagerduty.default.client" }}{{ template "__alertmanager" . }}{{ end }}
+{{ define "pagerduty.default.clientURL" }}{{ template "__alertmanagerURL" . }}{{ end }}
+{{ define "pagerduty.default.instances" }}{{ template "__text_alert_list" . }}{{ end }}
 {{ define "email.default.subject" }}{{ template "__subject" . }}{{ end }}
 {{ define "email.default.html" }}<h3>{{ template "__subject" . }}</h3>{{ range .Alerts }}<p><b>{{ .Status }}</b>{{ range .Labels.SortedPairs }}<br>{{ .Name }} = {{ .Value }}{{ end }}{{ range .Annotations.SortedPairs }}<br>{{ .Name }}: {{ .Value }}{{ end }}</p>{{ end }}{{ end }}
 "#;
 
-/// What templates see: Alertmanager's `template.Data`, with the alerts' values added.
+/// What templates see: Alertmanager's `template.Data`, with the alerts' values, what stands out and the last
+/// event's fields added.
 pub(super) fn data(notification: &Notification, external_url: &str) -> Value {
     let status = |status: AlertStatus| Value::text(if status == AlertStatus::Firing { "firing" } else { "resolved" });
     let time = |micros: Option<i64>| {
@@ -52,6 +60,8 @@ pub(super) fn data(notification: &Notification, external_url: &str) -> Value {
                 ("Value", Value::Float(alert.value)),
                 ("ValueAtFiring", Value::Float(alert.value_at_firing)),
                 ("ValueAtResolve", alert.value_at_resolve.map_or(Value::Nil, Value::Float)),
+                ("StandsOut", Value::list(alert.context.stands_out.iter().map(Value::text).collect())),
+                ("LastEvent", Value::map(alert.context.event.iter().map(|(path, text)| (path, Value::text(text))))),
             ],
         )
     };
@@ -88,9 +98,30 @@ impl<'a> Renderer<'a> {
         template.render(&self.data, &self.functions).unwrap_or_else(failure)
     }
 
-    /// As [`Self::text`], or what `default` says where nothing is configured.
-    pub(super) fn text_or(&self, template: Option<&Template>, default: impl FnOnce() -> String) -> String {
-        template.map_or_else(default, |template| self.text(template))
+    /// As [`Self::text`]. Where nothing is configured: the template of this name if the user's template files define it
+    /// anew, as Alertmanager's defaults call it; what `default` says otherwise.
+    pub(super) fn text_or(&self, template: Option<&Template>, name: &str, default: impl FnOnce() -> String) -> String {
+        match template {
+            Some(template) => self.text(template),
+            None => self.redefined(name).map_or_else(default, |template| self.text(&template)),
+        }
+    }
+
+    /// The template of this name, if the user's template files define it.
+    pub(super) fn redefined(&self, name: &str) -> Option<Template> {
+        self.functions.shared.filter(|shared| shared.is_redefined(name))?;
+        Template::parse_as(&format!("{{{{ template \"{name}\" . }}}}"), Dialect::Alertmanager).ok()
+    }
+
+    /// An address that may hold a template.
+    pub(super) fn address(&self, text: &str) -> Result<Url, String> {
+        if !text.contains("{{") {
+            return parse_url(text);
+        }
+        let template = Template::parse_as(text, Dialect::Alertmanager)
+            .map_err(|error| format!("the address is no template: {}", error.message))?;
+        let rendered = template.render(&self.data, &self.functions);
+        parse_url(&rendered.map_err(|error| format!("the address cannot be made: {error}"))?)
     }
 
     /// Renders HTML: what actions print is escaped.

@@ -4,7 +4,9 @@ use super::flapping::{DEFAULT_FLAPPING, FlapPolicy};
 use super::inhibit::InhibitRule;
 use super::intervals::{Intervals, TimeInterval};
 use super::matcher::{self, MatchOp, Matcher};
+use super::posted::RESOLVE_TIMEOUT_MS;
 use super::receiver::{Integration, IntegrationKind, Receiver};
+use super::silence_window::{self, ConfiguredSilence};
 use super::{alertmanager, receiver};
 use crate::config::diagnostic::nearest;
 use crate::config::schema::{FlappingConfig, NotifyConfig};
@@ -89,6 +91,10 @@ pub struct Routing {
     pub(super) root: usize,
     pub(super) inhibit_rules: Vec<InhibitRule>,
     pub(super) intervals: Intervals,
+    /// When a posted alert that names no end ends, after its last post.
+    pub(super) resolve_timeout_ms: i64,
+    /// Silences and maintenance windows of the configuration.
+    pub(super) silences: Vec<ConfiguredSilence>,
     /// Named templates that the receivers' texts may call.
     pub(super) templates: Templates,
     /// What counts as flapping; `None` when that is switched off.
@@ -113,18 +119,22 @@ impl Routing {
             root: 0,
             inhibit_rules: Vec::new(),
             intervals: Intervals::default(),
+            resolve_timeout_ms: RESOLVE_TIMEOUT_MS,
+            silences: Vec::new(),
             templates: Templates::default(),
             flapping: policy(config.flapping),
         };
         let mut usable = true;
         for named in &config.receivers {
-            match receiver::from_short_form(named, found) {
+            match receiver::from_short_form(named, &config.exec_allowed, found) {
                 Some(receiver) => routing.receivers.push(receiver),
                 None => usable = false,
             }
         }
         match alertmanager_file {
-            Some((file, text)) => usable &= alertmanager::read_into(&mut routing, file, text, found),
+            Some((file, text)) => {
+                usable &= alertmanager::read_into(&mut routing, file, text, &config.exec_allowed, found)
+            }
             None => {
                 if routing.receivers.is_empty() && config.receivers.is_empty() {
                     routing.receivers.push(Receiver::terminal("terminal"));
@@ -133,6 +143,10 @@ impl Routing {
                     routing.root = routing.add_short_route(None, 0, false);
                 }
             }
+        }
+        match silence_window::compile(&config.silences, &routing.intervals, found) {
+            Some(silences) => routing.silences = silences,
+            None => usable = false,
         }
         if !usable || routing.receivers.is_empty() {
             return None;
@@ -150,6 +164,8 @@ impl Routing {
             root: 0,
             inhibit_rules: Vec::new(),
             intervals: Intervals::default(),
+            resolve_timeout_ms: RESOLVE_TIMEOUT_MS,
+            silences: Vec::new(),
             templates: Templates::default(),
             flapping: Some(DEFAULT_FLAPPING),
         };
@@ -295,6 +311,22 @@ impl Routing {
         let within = |names: &[String]| names.iter().any(|name| self.intervals.contains(name, now));
         within(&route.mute_time_intervals)
             || (!route.active_time_intervals.is_empty() && !within(&route.active_time_intervals))
+    }
+
+    /// The names of the intervals by which a route is muted now: those it is in, or all outside of which it is.
+    pub(super) fn muting_intervals(&self, route: usize, now: Timestamp) -> Vec<String> {
+        let route = &self.routes[route];
+        let within = |name: &&String| self.intervals.contains(name, now);
+        let mut names: Vec<String> = route.mute_time_intervals.iter().filter(within).cloned().collect();
+        if !route.active_time_intervals.iter().any(|name| within(&name)) {
+            names.extend(route.active_time_intervals.iter().cloned());
+        }
+        names
+    }
+
+    /// After how long a posted alert that names no end ends, in milliseconds.
+    pub fn resolve_timeout_ms(&self) -> i64 {
+        self.resolve_timeout_ms
     }
 
     /// Adds a named time interval.

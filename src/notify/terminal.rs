@@ -49,6 +49,9 @@ pub fn line(alert: &Alert, colour: bool) -> String {
     if let Some(summary) = texts::summary(alert) {
         rest.push_str(&format!("  {summary}"));
     }
+    if alert.status() == AlertStatus::Firing && !alert.context.stands_out.is_empty() {
+        rest.push_str(&format!("  ({})", alert.context.stands_out.join(", ")));
+    }
     let rest: String = rest.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if colour { format!("{paint}{word}\u{1b}[0m {rest}") } else { format!("{word} {rest}") }
 }

@@ -2,8 +2,13 @@
 
 mod alertmanager_format;
 mod flapping;
+mod http_options;
+mod mail;
+mod more_receivers;
 mod outbox;
+mod posted;
 mod receivers;
+mod silences;
 mod timeline;
 
 use super::*;
@@ -11,11 +16,6 @@ use crate::config::Diagnostics;
 use crate::config::schema::NotifyConfig;
 use crate::model::{Alert, Labels, Timestamp};
 use std::sync::Arc;
-
-/// What serves without any configuration.
-fn short() -> Arc<Routing> {
-    Arc::new(Routing::terminal())
-}
 
 /// A firing alert from `Name key=value ...`.
 fn alert(text: &str, at: Timestamp) -> Alert {
@@ -32,6 +32,7 @@ fn alert(text: &str, at: Timestamp) -> Alert {
         value: 1.0,
         value_at_resolve: None,
         generator_url: "http://sidewatch/graph?g0.expr=x+%3E+0&g0.tab=1".into(),
+        context: Default::default(),
     }
 }
 

@@ -4,9 +4,23 @@ use super::decision::Reason;
 use super::notification::Notification;
 use super::webhook::label_line;
 use crate::model::{Alert, AlertStatus, Timestamp, format_duration_ms};
+use std::collections::BTreeMap;
 
 /// Annotations that name an alert's matter in one line, the first that is there.
 const SUMMARIES: [&str; 4] = ["summary", "title", "message", "description"];
+
+/// Annotations that lead to a runbook.
+const RUNBOOKS: [&str; 2] = ["runbook_url", "runbook"];
+/// Runbooks that a message links to.
+const RUNBOOK_LINKS: usize = 3;
+/// Alerts that a text spells out.
+const LISTED: usize = 100;
+/// With fewer alerts than this nothing stands out among them.
+const FEWEST_TO_COMPARE: usize = 4;
+/// From which share of the alerts on a label's value stands out, in per cent.
+const MOST_PERCENT: usize = 60;
+/// Label values that are named.
+const STANDING_OUT: usize = 2;
 
 /// One line that says what the alert is about.
 pub(super) fn summary(alert: &Alert) -> Option<&str> {
@@ -37,6 +51,8 @@ pub(super) fn subject(notification: &Notification) -> String {
 /// The alert's course in words: `value 0.12 since 10:01:02 UTC`, `after 1m5s, value 0.12 -> 0.01`.
 pub(super) fn course(alert: &Alert) -> String {
     match alert.resolved_at {
+        // A posted alert has no value.
+        None if alert.value_at_firing.is_nan() => format!("since {}", clock(alert.fired_at)),
         None => format!("value {} since {}", number(alert.value), clock(alert.fired_at)),
         Some(end) => {
             let lasted = duration(end.millis_since(alert.fired_at));
@@ -44,6 +60,7 @@ pub(super) fn course(alert: &Alert) -> String {
                 Some(value) => {
                     format!("after {lasted}, value {} -> {}", number(alert.value_at_firing), number(value))
                 }
+                None if alert.value_at_firing.is_nan() => format!("after {lasted}"),
                 None => format!("after {lasted}, value was {}", number(alert.value_at_firing)),
             }
         }
@@ -53,10 +70,12 @@ pub(super) fn course(alert: &Alert) -> String {
 /// Names and texts of the facts of an alert, for fields and tables.
 pub(super) fn facts(alert: &Alert) -> Vec<(&'static str, String)> {
     let mut facts = vec![("Since", moment(alert.fired_at))];
-    facts.push(("Value when it fired", number(alert.value_at_firing)));
+    if !alert.value_at_firing.is_nan() {
+        facts.push(("Value when it fired", number(alert.value_at_firing)));
+    }
     match alert.resolved_at {
         None => {
-            if alert.value != alert.value_at_firing {
+            if alert.value != alert.value_at_firing && !alert.value.is_nan() {
                 facts.push(("Value now", number(alert.value)));
             }
         }
@@ -66,6 +85,13 @@ pub(super) fn facts(alert: &Alert) -> Vec<(&'static str, String)> {
                 facts.push(("Value when it ended", number(value)));
             }
         }
+    }
+    if !alert.context.stands_out.is_empty() {
+        facts.push(("Stands out", alert.context.stands_out.join(", ")));
+    }
+    if !alert.context.event.is_empty() {
+        let fields: Vec<String> = alert.context.event.iter().map(|(path, value)| format!("{path}={value}")).collect();
+        facts.push(("Last event", fields.join(", ")));
     }
     facts
 }
@@ -79,30 +105,93 @@ fn more(notification: &Notification) -> Option<String> {
     (left_out > 0).then(|| format!("and {left_out} more"))
 }
 
+/// Alerts in plain words, one after the other: for messages that take a text and no more.
+pub(super) fn list(alerts: &[&Alert]) -> String {
+    let mut text = String::new();
+    for alert in alerts.iter().take(LISTED) {
+        text.push_str(&entry(alert));
+    }
+    if alerts.len() > LISTED {
+        text.push_str(&format!("and {} more\n", alerts.len() - LISTED));
+    }
+    text
+}
+
+/// One alert in plain words: name and summary, facts, labels, annotations, links.
+fn entry(alert: &Alert) -> String {
+    let mut text = alert.name().to_owned();
+    if let Some(summary) = summary(alert) {
+        text.push_str(&format!(": {summary}"));
+    }
+    text.push('\n');
+    for (name, value) in facts(alert) {
+        text.push_str(&format!("  {name}: {value}\n"));
+    }
+    let labels = label_line(&alert.labels, &["alertname"]);
+    if !labels.is_empty() {
+        text.push_str(&format!("  Labels: {labels}\n"));
+    }
+    for annotation in alert.annotations.iter().filter(|a| Some(&*a.value) != summary(alert)) {
+        text.push_str(&format!("  {}: {}\n", annotation.name, annotation.value));
+    }
+    if !alert.generator_url.is_empty() {
+        text.push_str(&format!("  {}\n", alert.generator_url));
+    }
+    text
+}
+
+/// What most alerts of a message have in common without all having it: `7 of 9 have region=eu`.
+pub(super) fn standing_out(notification: &Notification) -> Vec<String> {
+    let total = notification.alerts.len();
+    if total < FEWEST_TO_COMPARE {
+        return Vec::new();
+    }
+    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for label in notification.alerts.iter().flat_map(|alert| alert.labels.iter()) {
+        *counts.entry((&label.name, &label.value)).or_default() += 1;
+    }
+    let most = |count: usize| count < total && count * 100 >= total * MOST_PERCENT;
+    let mut found: Vec<(usize, String)> = counts
+        .into_iter()
+        .filter(|(_, count)| most(*count))
+        .map(|((name, value), count)| (count, format!("{count} of {total} have {name}={value}")))
+        .collect();
+    found.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
+    found.into_iter().take(STANDING_OUT).map(|(_, text)| text).collect()
+}
+
+/// The runbooks of a message's alerts, each once.
+pub(super) fn runbooks(notification: &Notification) -> impl Iterator<Item = &str> {
+    let mut seen: Vec<&str> = Vec::new();
+    let links = notification.alerts.iter().flat_map(|alert| RUNBOOKS.map(|name| alert.annotations.get(name)));
+    for link in links.flatten().filter(|link| is_link(link)) {
+        if !seen.contains(&link) && seen.len() < RUNBOOK_LINKS {
+            seen.push(link);
+        }
+    }
+    seen.into_iter()
+}
+
+/// A text's beginning, with a mark where it was cut.
+pub(super) fn cut(text: String, characters: usize) -> String {
+    if text.chars().count() <= characters {
+        return text;
+    }
+    let mut kept: String = text.chars().take(characters.saturating_sub(1)).collect();
+    kept.push('…');
+    kept
+}
+
 /// The message as plain text.
 pub(super) fn plain(notification: &Notification, external_url: &str) -> String {
     let mut text = String::new();
+    for line in standing_out(notification) {
+        text.push_str(&format!("{line}\n"));
+    }
     for (title, alerts) in sections(notification) {
         text.push_str(&format!("{title}\n"));
         for alert in alerts {
-            text.push_str(&format!("\n{}", alert.name()));
-            if let Some(summary) = summary(alert) {
-                text.push_str(&format!(": {summary}"));
-            }
-            text.push('\n');
-            for (name, value) in facts(alert) {
-                text.push_str(&format!("  {name}: {value}\n"));
-            }
-            let labels = label_line(&alert.labels, &["alertname"]);
-            if !labels.is_empty() {
-                text.push_str(&format!("  Labels: {labels}\n"));
-            }
-            for annotation in alert.annotations.iter().filter(|a| Some(&*a.value) != summary(alert)) {
-                text.push_str(&format!("  {}: {}\n", annotation.name, annotation.value));
-            }
-            if !alert.generator_url.is_empty() {
-                text.push_str(&format!("  {}\n", alert.generator_url));
-            }
+            text.push_str(&format!("\n{}", entry(alert)));
         }
         text.push('\n');
     }
@@ -118,6 +207,9 @@ pub(super) fn plain(notification: &Notification, external_url: &str) -> String {
 /// The message as an HTML page.
 pub(super) fn html(notification: &Notification, external_url: &str) -> String {
     let mut body = String::new();
+    for line in standing_out(notification) {
+        body.push_str(&format!("<p>{}</p>\n", escape_html(&line)));
+    }
     for (title, alerts) in sections(notification) {
         let colour = if title.starts_with("Ended") { "#2eb886" } else { "#c9302c" };
         body.push_str(&format!("<h2 style=\"color:{colour};font-size:17px\">{}</h2>\n", escape_html(&title)));
@@ -147,6 +239,9 @@ pub(super) fn html(notification: &Notification, external_url: &str) -> String {
                 row(&annotation.name, &annotation.value);
             }
             body.push_str("</table>");
+            for link in RUNBOOKS.iter().filter_map(|name| alert.annotations.get(name)).filter(|link| is_link(link)) {
+                body.push_str(&format!("<a href=\"{}\">Runbook</a> ", escape_html(link)));
+            }
             if is_link(&alert.generator_url) {
                 body.push_str(&format!("<a href=\"{}\">Show</a>", escape_html(&alert.generator_url)));
             }

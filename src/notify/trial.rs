@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// What one integration answered to one message.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TrialResult {
-    /// `webhook`, `slack`, `email` or `terminal`.
+    /// As the configuration names its kind: `webhook`, `slack`, `email`, `pagerduty`, `alertmanager`, `exec` or `terminal`.
     pub integration: &'static str,
     /// Which message.
     pub status: AlertStatus,
@@ -91,6 +91,7 @@ fn message(receiver: &Arc<str>, integration: usize, status: AlertStatus, now: Ti
         value: 1.0,
         value_at_resolve: ended.then_some(0.0),
         generator_url: String::new(),
+        context: Default::default(),
     };
     let labels = Labels::from_pairs([("alertname", "SidewatchTest")]);
     let mut notification = Notification {

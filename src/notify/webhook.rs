@@ -5,7 +5,9 @@ use super::http::{HttpClients, HttpOptions, Post};
 use super::matcher::go_quote;
 use super::notification::Notification;
 use super::outbox::Outcome;
-use super::receiver::{parse_url, read_secret};
+use super::payload::Payload;
+use super::receiver::read_secret;
+use super::render::Renderer;
 use crate::config::schema::SecretSource;
 use crate::model::{Alert, AlertStatus, Labels};
 use reqwest::StatusCode;
@@ -18,8 +20,10 @@ const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 /// Alertmanager's `webhook_configs`, and the short form's `webhook`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WebhookConfig {
-    /// The address.
+    /// The address; it may hold a template.
     pub url: SecretSource,
+    /// `payload`: what is sent instead of Alertmanager's own payload.
+    pub payload: Option<Payload>,
     /// Alerts in one message at most; 0 for all.
     pub max_alerts: usize,
     /// How long an answer may take, in milliseconds; 0 for the default.
@@ -30,7 +34,7 @@ pub struct WebhookConfig {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Payload<'a> {
+struct Version4<'a> {
     receiver: &'a str,
     status: AlertStatus,
     alerts: Vec<PayloadAlert<'a>>,
@@ -89,7 +93,7 @@ fn payload_alert(alert: &Alert) -> PayloadAlert<'_> {
 pub fn body(notification: &Notification, external_url: &str, max_alerts: usize) -> Result<Vec<u8>, String> {
     let limit = if max_alerts == 0 { usize::MAX } else { max_alerts };
     let left_out = notification.alerts.len().saturating_sub(limit);
-    let payload = Payload {
+    let payload = Version4 {
         receiver: &notification.receiver,
         status: notification.status,
         alerts: notification.alerts.iter().take(limit).map(|alert| payload_alert(alert)).collect(),
@@ -101,7 +105,11 @@ pub fn body(notification: &Notification, external_url: &str, max_alerts: usize) 
         group_key: &notification.group_key,
         truncated_alerts: notification.truncated + left_out,
     };
-    let json = serde_json::to_string(&payload).map_err(|error| error.to_string())?;
+    Ok(go_json(&serde_json::to_string(&payload).map_err(|error| error.to_string())?))
+}
+
+/// JSON as Go's json.Encoder writes it: some characters escaped, a newline at the end.
+pub(super) fn go_json(json: &str) -> Vec<u8> {
     // Outside of texts none of these characters occurs in JSON.
     let mut escaped = String::with_capacity(json.len() + 16);
     for c in json.chars() {
@@ -115,7 +123,7 @@ pub fn body(notification: &Notification, external_url: &str, max_alerts: usize) 
         }
     }
     escaped.push('\n');
-    Ok(escaped.into_bytes())
+    escaped.into_bytes()
 }
 
 /// Sends one message.
@@ -125,27 +133,24 @@ pub(super) async fn send(
     clients: &HttpClients,
     context: &Context<'_>,
 ) -> Outcome {
-    let retry = |error: String| Outcome::Retry { error, retry_after_ms: None };
-    let url = match read_secret(&config.url).await.and_then(|text| parse_url(text.expose())) {
-        Ok(url) => url,
-        Err(error) => return retry(error),
-    };
-    match body(notification, context.external_url, config.max_alerts) {
-        Ok(body) => {
-            let timeout_ms = config.timeout_ms;
-            let post = Post {
-                url: &url,
-                content_type: "application/json",
-                body,
-                key: notification.key(),
-                options: &config.http,
-                timeout_ms,
-                hint,
-            };
-            clients.post(post, context.now).await
+    let address = read_secret(&config.url).await;
+    let (url, body) = {
+        let renderer = Renderer::new(notification, context.external_url, context.templates);
+        let url = match address.and_then(|text| renderer.address(text.expose())) {
+            Ok(url) => url,
+            Err(error) => return Outcome::Retry { error, retry_after_ms: None },
+        };
+        let body = match &config.payload {
+            Some(payload) => Ok(go_json(&payload.render(&renderer).to_string())),
+            None => body(notification, context.external_url, config.max_alerts),
+        };
+        match body {
+            Ok(body) => (url, body),
+            Err(error) => return Outcome::Final { error },
         }
-        Err(error) => Outcome::Final { error },
-    }
+    };
+    let (key, timeout_ms, options) = (notification.key(), config.timeout_ms, &config.http);
+    clients.post(Post { url: &url, body, key, options, timeout_ms, hint }, context.now).await
 }
 
 fn hint(status: StatusCode, _answer: &str) -> Option<&'static str> {

@@ -2,7 +2,7 @@
 //! series). Prometheus's `AlertingRule.Eval` (`rules/alerting.go`), and the alert generator specification 1.0 of
 //! prometheus/compliance.
 
-use crate::model::{Alert, Labels, METRIC_NAME, Timestamp};
+use crate::model::{Alert, AlertContext, Labels, METRIC_NAME, Timestamp};
 use crate::series::{STALE_NAN_BITS, SampleValue};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -83,6 +83,8 @@ pub struct AlertState {
     pub value_at_firing: f64,
     /// The value that ended it, where one is known.
     pub value_at_resolve: Option<f64>,
+    /// What else messages may tell.
+    pub context: AlertContext,
     /// What is published of it, made when something changes.
     #[serde(skip)]
     pub published: Option<Arc<Alert>>,
@@ -274,6 +276,7 @@ pub fn advance(
             value: case.value,
             value_at_firing: case.value,
             value_at_resolve: None,
+            context: AlertContext::default(),
             published: None,
         },
     };

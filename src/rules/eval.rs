@@ -1,6 +1,7 @@
 //! Evaluation of a group's rules: a pure function of a storage.
 
 use super::alert_state::{AlertStates, Present, RecordedSample, Scope, Step, Transition, step};
+use super::evidence;
 use super::expression::Expression;
 use super::rule::{Alerting, Group, Rule, Settings, alert_data, expand};
 use crate::model::{Label, Labels, METRIC_NAME, Timestamp};
@@ -152,9 +153,14 @@ impl EvalJob {
             0 => self.settings.alerts_per_rule,
             limit => limit.min(self.settings.alerts_per_rule),
         };
-        let Step { states, transitions, series, error } =
+        let Step { mut states, transitions, series, error } =
             step(&job.states, present, alerting.timing, now, self.scope, limit, read_at_ms)
                 .map_err(|error| error.to_string())?;
+        let expand_labels = |labels: &Labels, value: f64| {
+            let data = alert_data(&self.settings, labels, value, Value::Nil);
+            expand(&rule.name, labels, &data, &rule.labels, &Vec::new(), &functions).0
+        };
+        evidence::add(&rule.expression, &mut states, &transitions, read_at_ms, storage, options, &expand_labels);
         Ok(Outcome {
             states: Some(states),
             written: None,

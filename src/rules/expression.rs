@@ -1,4 +1,6 @@
-//! A rule's expression: the one file of this room that knows the query engine's types.
+//! A rule's expression: the one place of this room that knows the query engine's types.
+
+mod measure;
 
 use crate::model::{Labels, METRIC_NAME};
 use crate::promql::{Options, Query, SampleValue, Value};

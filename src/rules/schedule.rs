@@ -194,12 +194,12 @@ impl Rules {
     /// `SidewatchDeaf` fires for it.
     pub fn source_state(&mut self, now: Timestamp, source: &Arc<str>, health: SourceHealth, out: &mut Effects) {
         self.events.source_state(now, source, &health);
-        self.slos.source_state(now, source, &health);
         self.deaf(now, source, health, out);
     }
 
-    /// Raises or ends SidewatchDeaf of a source. By itself for a source that brings no events: no condition waits for it.
+    /// The same for a source that brings no events but samples: no condition on events waits for it, objectives do.
     pub fn deaf(&mut self, now: Timestamp, source: &Arc<str>, health: SourceHealth, out: &mut Effects) {
+        self.slos.source_state(now, source, &health);
         let labels = Labels::from_pairs([("alertname", DEAF_ALERT), ("source", source), ("severity", "warning")]);
         let case = match &health {
             SourceHealth::Live => None,

@@ -13,6 +13,11 @@ pub(super) struct FolderLock {
     _file: File,
 }
 
+/// How often a lock that another holds is tried again.
+const LOCK_TRIES: u32 = 20;
+/// Between two tries.
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+
 impl FolderLock {
     /// Creates the folder and locks it for this process.
     pub(super) fn take(dir: &Path) -> Result<Self, StateError> {
@@ -22,7 +27,16 @@ impl FolderLock {
         // Not truncated on opening: it may hold the number of the process that has it.
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
-        match file.try_lock() {
+        // A process that is ending, or a child of it that is just being started, lets go within moments.
+        let mut tries = 0;
+        let locked = loop {
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) if tries < LOCK_TRIES => tries += 1,
+                other => break other,
+            }
+            std::thread::park_timeout(LOCK_PAUSE);
+        };
+        match locked {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();

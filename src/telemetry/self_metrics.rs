@@ -44,6 +44,8 @@ names! {
     NOTIFICATIONS_SENT = "sidewatch_notifications_sent_total", Counter, Count, "Messages that a receiver has accepted.";
     NOTIFICATIONS_FAILED = "sidewatch_notifications_failed_total", Counter, Count, "Attempts to send a message that failed, by reason.";
     ALERTS_FIRING = "sidewatch_alerts_firing", Gauge, Count, "Alerts that fire.";
+    SILENCES = "sidewatch_silences", Gauge, Count, "Silences, by state.";
+    POSTED_ALERTS = "sidewatch_posted_alerts_total", Counter, Count, "Alerts that others posted, by what became of them: taken, or why not.";
     RULE_EVALUATIONS = "sidewatch_rule_evaluations_total", Counter, Count, "Evaluations of rules, by group and by what set them off.";
     RULE_EVALUATION_FAILURES = "sidewatch_rule_evaluation_failures_total", Counter, Count, "Evaluations of rules that failed, by group.";
     EVENT_CONDITION_UNUSED = "sidewatch_event_condition_unused_total", Counter, Count, "Events and keys that a condition on events or an objective could not use as they came, by alert and reason.";
@@ -144,6 +146,16 @@ pub fn notifications_failed(receiver: &str, reason: &'static str) -> Counter {
 /// Gauge of alerts that fire.
 pub fn alerts_firing() -> Gauge {
     metrics::gauge!(ALERTS_FIRING)
+}
+
+/// Silences in one state.
+pub fn silences(state: &'static str) -> Gauge {
+    metrics::gauge!(SILENCES, "state" => state)
+}
+
+/// Counter of alerts that others posted, by what became of them: `taken`, or the reason of a refusal.
+pub fn posted_alerts(outcome: &'static str) -> Counter {
+    metrics::counter!(POSTED_ALERTS, "outcome" => outcome)
 }
 
 /// Counter of rule evaluations; `trigger` is `interval`, `reactive` or `timer`.

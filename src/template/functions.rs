@@ -484,9 +484,21 @@ fn json(value: &Value) -> serde_json::Value {
         }
         Value::Map(map) => Json::Object(map.iter().map(|(key, value)| (key.to_string(), json(value))).collect()),
         Value::Struct(value) => {
-            Json::Object(value.fields.iter().map(|(key, value)| ((*key).to_owned(), json(value))).collect())
+            let key = |key: &str| json_key(value.type_name, key);
+            Json::Object(value.fields.iter().map(|(name, value)| (key(name), json(value))).collect())
         }
         Value::Time(time) => Json::String(time.format("2006-01-02T15:04:05.999999999Z07:00")),
+    }
+}
+
+/// The key of a field in JSON: Alertmanager's data has tags that begin with a small letter, other structs have none.
+fn json_key(type_name: &str, field: &str) -> String {
+    match type_name {
+        "template.Alert" | "template.Data" => {
+            let mut letters = field.chars();
+            letters.next().map(|first| first.to_ascii_lowercase()).into_iter().chain(letters).collect()
+        }
+        _ => field.to_owned(),
     }
 }
 

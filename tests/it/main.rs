@@ -9,6 +9,7 @@
 )]
 
 mod alerts;
+mod amtool;
 mod browser;
 mod crash;
 mod dashboards;
@@ -23,7 +24,9 @@ mod history;
 mod http;
 mod kills;
 mod ranks;
+mod receivers;
 mod reload;
 mod scrape;
+mod silences;
 mod simulation;
 mod sources;

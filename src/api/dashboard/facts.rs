@@ -5,7 +5,7 @@ use crate::api::{CoreGone, QueueStatus, Shared};
 use crate::engine::{Core, SecondTotals};
 use crate::health::Status;
 use crate::model::{Labels, Timestamp};
-use crate::notify::OutboxStatus;
+use crate::notify::{OutboxStatus, Silence};
 use crate::rules::AlertPhase;
 use crate::series::{StoreStats, View};
 use crate::source::SourceState;
@@ -29,6 +29,20 @@ pub struct Alert {
     fired_at: Option<String>,
     resolved_at: Option<String>,
     summary: String,
+    silenced_by: Vec<SilencedBy>,
+    /// Names of the alerts that inhibit it.
+    inhibited_by: Vec<String>,
+    /// Time intervals that mute its routes.
+    muted_by: Vec<String>,
+}
+
+/// A silence that holds for an alert.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SilencedBy {
+    id: Arc<str>,
+    created_by: String,
+    comment: String,
+    ends_at: String,
 }
 
 /// One health check.
@@ -116,7 +130,7 @@ pub async fn read(backend: &Shared, counts_series: bool) -> Result<Facts, CoreGo
         view: core.engine.view(&figures::selections(now)),
         history: core.engine.totals().history(now),
         health: health(core),
-        alerts: alerts(core),
+        alerts: alerts(core, now),
         sources: sources(core),
         queue,
         series: counts_series.then(|| series(&core.engine.store().stats(), limit)),
@@ -135,7 +149,7 @@ fn summary(annotations: &Labels) -> String {
     first.and_then(|text| text.lines().next()).unwrap_or("").to_owned()
 }
 
-fn alerts(core: &mut Core) -> Vec<Alert> {
+fn alerts(core: &mut Core, now: Timestamp) -> Vec<Alert> {
     let severity = |labels: &Labels| labels.get("severity").map(str::to_owned);
     let active = core.engine.rules().describe_alerts().alerts.into_iter();
     let pending = active.filter(|alert| alert.state == AlertPhase::Pending).take(ALERTS).map(|alert| Alert {
@@ -149,25 +163,67 @@ fn alerts(core: &mut Core) -> Vec<Alert> {
         active_at: Some(alert.active_at),
         fired_at: None,
         resolved_at: None,
+        silenced_by: Vec::new(),
+        inhibited_by: Vec::new(),
+        muted_by: Vec::new(),
     });
     let mut all: Vec<Alert> = pending.collect();
-    let (_, published) = core.engine.published();
+    core.notifier.silences(now);
+    let (_, published) = core.alerts(now);
     for is_firing in [true, false] {
         let of_state = published.iter().filter(|alert| alert.resolved_at.is_none() == is_firing);
-        all.extend(of_state.take(ALERTS).map(|alert| Alert {
-            name: alert.name().to_owned(),
-            state: if is_firing { "firing" } else { "resolved" },
-            severity: severity(&alert.labels),
-            summary: summary(&alert.annotations),
-            labels: map(&alert.labels),
-            annotations: map(&alert.annotations),
-            value: crate::promql::format_exponent(alert.value, None),
-            active_at: Some(alert.active_at.rfc3339()),
-            fired_at: Some(alert.fired_at.rfc3339()),
-            resolved_at: alert.resolved_at.map(Timestamp::rfc3339),
+        all.extend(of_state.take(ALERTS).map(|alert| {
+            suppressed(
+                core,
+                alert,
+                now,
+                Alert {
+                    name: alert.name().to_owned(),
+                    state: if is_firing { "firing" } else { "resolved" },
+                    severity: severity(&alert.labels),
+                    summary: summary(&alert.annotations),
+                    labels: map(&alert.labels),
+                    annotations: map(&alert.annotations),
+                    // A posted alert has none.
+                    value: if core.posted.times(alert.fingerprint()).is_some() && alert.value.is_nan() {
+                        String::new()
+                    } else {
+                        crate::promql::format_exponent(alert.value, None)
+                    },
+                    active_at: Some(alert.active_at.rfc3339()),
+                    fired_at: Some(alert.fired_at.rfc3339()),
+                    resolved_at: alert.resolved_at.map(Timestamp::rfc3339),
+                    silenced_by: Vec::new(),
+                    inhibited_by: Vec::new(),
+                    muted_by: Vec::new(),
+                },
+            )
         }));
     }
     all
+}
+
+/// Adds by whom a firing alert is suppressed.
+fn suppressed(core: &Core, alert: &crate::model::Alert, now: Timestamp, shown: Alert) -> Alert {
+    if alert.resolved_at.is_some() {
+        return shown;
+    }
+    let suppression = core.notifier.suppression(&alert.labels, now);
+    let silence = |silence: &Arc<Silence>| SilencedBy {
+        id: silence.id.clone(),
+        created_by: silence.created_by.clone(),
+        comment: silence.comment.clone(),
+        ends_at: silence.ends_at.rfc3339(),
+    };
+    let name = |source: &u64| core.notifier.alert(*source).map(|source| source.name().to_owned());
+    let mut inhibited_by: Vec<String> = suppression.inhibitors.iter().filter_map(name).collect();
+    inhibited_by.dedup();
+    Alert {
+        silenced_by: suppression.silences.iter().map(silence).collect(),
+        inhibited_by,
+        muted_by: suppression.intervals,
+        ..shown
+    }
 }
 
 /// What the checks say. A source that is lost makes a healthy service one that nobody can judge: what it would have said

@@ -44,17 +44,10 @@ impl Notifier {
 
     /// Members that have ended and of which nobody is told before they are steady: they stay in the group until then. With
     /// them those that fire, for they are to be told, too.
-    pub(super) fn waiting_for_steady(
-        &self,
-        group: &Group,
-        policy: Option<FlapPolicy>,
-    ) -> Vec<(u64, Arc<Alert>, Timestamp)> {
+    pub(super) fn waiting_for_steady(&self, group: &Group, policy: Option<FlapPolicy>) -> Vec<(u64, Timestamp)> {
         let Some(policy) = policy else { return Vec::new() };
-        let waits = |(fingerprint, alert): (&u64, &Arc<Alert>)| {
-            let at = self.flapping.steady_at(*fingerprint, &group.receiver, &group.key, policy)?;
-            Some((*fingerprint, alert.clone(), at))
-        };
-        group.members.iter().filter_map(waits).collect()
+        let steady = |fingerprint| self.flapping.steady_at(fingerprint, &group.receiver, &group.key, policy);
+        group.members.keys().filter_map(|fingerprint| Some((*fingerprint, steady(*fingerprint)?))).collect()
     }
 
     /// While everything is held back: groups that would be sent now are noted, once.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::Spanned;
+use crate::notify::http::{Pem, Proxy};
 use crate::notify::routing::GroupBy;
 
 fn compile(text: &str) -> (Option<Routing>, String) {
@@ -81,6 +82,7 @@ receivers:
         headers: {Subject: '{{ .Status }}'}
         tls_config: {ca_file: /etc/ca.pem}
     pagerduty_configs: [{routing_key: x}]
+    telegram_configs: [{chat_id: 1, bot_token: x}]
 "#;
 
 #[test]
@@ -89,11 +91,8 @@ fn the_whole_of_it_is_read() {
     let routing = routing.unwrap();
     assert_eq!(
         said,
-        "am.yaml:58:9: warning: actions is not served by this build (buttons)\n\
-         \u{20}\u{20}58 |         actions: [{type: button, text: x, url: 'http://x'}]\n\
-         \u{20}\u{20}   |         ^\n\
-         am.yaml:63:5: warning: receiver \"page\": pagerduty_configs are not served by this build\n\
-         \u{20}\u{20}63 |     pagerduty_configs: [{routing_key: x}]\n\
+        "am.yaml:64:5: warning: receiver \"page\": telegram_configs are not served by this build\n\
+         \u{20}\u{20}64 |     telegram_configs: [{chat_id: 1, bot_token: x}]\n\
          \u{20}\u{20}   |     ^\n"
     );
     assert_eq!(
@@ -112,14 +111,15 @@ fn the_whole_of_it_is_read() {
     assert_eq!(&*route.key, r#"{}/{severity="page",team=~"a|b"}/{region="eu",service=~"^(?:x.*)$"}"#);
     let page = routing.receiver("page").unwrap();
     let kinds: Vec<_> = page.integrations.iter().map(|it| (it.kind.name(), it.send_resolved)).collect();
-    assert_eq!(kinds, [("webhook", false), ("slack", false), ("email", false)]);
+    assert_eq!(kinds, [("webhook", false), ("slack", false), ("email", false), ("pagerduty", true)]);
     let IntegrationKind::Webhook(webhook) = &page.integrations[0].kind else { panic!() };
-    assert_eq!((webhook.max_alerts, webhook.http.proxy.as_deref(), webhook.http.headers.len()), (5, None, 1));
+    assert_eq!((webhook.max_alerts, &webhook.http.proxy, webhook.http.headers.len()), (5, &Proxy::Direct, 1));
     let IntegrationKind::Slack(slack) = &page.integrations[1].kind else { panic!() };
-    assert_eq!((slack.http.proxy.as_deref(), slack.http.tls.insecure_skip_verify), (Some("http://proxy:3128"), true));
+    let Proxy::Named(proxy) = &slack.http.proxy else { panic!("{:?}", slack.http.proxy) };
+    assert_eq!((proxy.url.expose(), slack.http.tls.insecure_skip_verify), ("http://proxy:3128", true));
     let IntegrationKind::Email(email) = &page.integrations[2].kind else { panic!() };
     assert_eq!((email.host.as_str(), email.port, email.username.as_deref()), ("mail", 587, Some("me")));
-    assert_eq!(email.tls.ca_file.as_deref(), Some("/etc/ca.pem"));
+    assert_eq!(email.tls.ca, Some(Pem::File("/etc/ca.pem".into())));
 }
 
 #[test]
@@ -157,7 +157,7 @@ am.yaml:14:29: error: not a usable address: the scheme is \"ftp\", expected http
 am.yaml:15:21: error: slack_configs: there is no address to send to
   15 |     slack_configs: [{text: '{{ .Alerts'}]
      |                     ^
-  hint: set api_url here or slack_api_url under global
+  hint: set api_url or app_token here, or slack_api_url or slack_app_token under global
 am.yaml:15:39: error: text: unclosed action
   15 |     slack_configs: [{text: '{{ .Alerts'}]
      |                                       ^

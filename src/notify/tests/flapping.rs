@@ -1,6 +1,6 @@
 //! Flapping alerts, storms, and what is withheld, in virtual time.
 
-use super::timeline::{World, check};
+use super::timeline::{World, check, short};
 use super::*;
 use crate::config::schema::FlappingConfig;
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::Spanned;
 use crate::config::schema::{Named, ReceiverConfig, ReceiverKind, SecretSource};
-use crate::notify::http::read_certificates;
+use crate::notify::http::Pem;
 use crate::secret::Secret;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -461,7 +461,7 @@ fn certificate(folder: &std::path::Path) -> (PathBuf, PathBuf) {
         .status()
         .unwrap();
     assert!(made.success());
-    assert_eq!(read_certificates(cert.to_str().unwrap()).unwrap().len(), 1);
+    assert_eq!(Pem::File(cert.display().to_string()).certificates().unwrap().len(), 1);
     (cert, key)
 }
 

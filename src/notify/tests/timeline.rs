@@ -86,10 +86,15 @@ impl World {
                 return;
             }
             "wait" => return,
+            "silence" | "expire" => return silences::command(&mut self.notifier, verb, rest, self.now),
             other => panic!("{other}?"),
         }
         self.publish();
     }
+}
+
+pub(super) fn short() -> Arc<Routing> {
+    Arc::new(Routing::terminal())
 }
 
 fn show(notification: &Notification) -> String {
@@ -120,7 +125,7 @@ pub(super) fn check(routing: Arc<Routing>, steps: &str, expected: &str) {
     assert_eq!(sent, expected, "\n{}", sent.join("\n"));
 }
 
-const ONE: &str =
+pub(super) const ONE: &str =
     "{route: {receiver: r, group_by: [alertname]}, receivers: [{name: r, webhook_configs: [{url: 'http://x'}]}]}";
 
 #[test]
@@ -264,7 +269,7 @@ fn the_route_tree_and_its_group_keys() {
     );
 }
 
-const INHIBIT: &str = r#"{
+pub(super) const INHIBIT: &str = r#"{
   route: {receiver: r, group_by: [alertname], group_wait: 0s, group_interval: 1m},
   inhibit_rules: [{source_matchers: ['severity="critical"'], target_matchers: ['severity=~"warning|critical"'], equal: [dc]}],
   receivers: [{name: r, webhook_configs: [{url: 'http://x'}]}]}"#;
@@ -374,6 +379,10 @@ enum Act {
     Pass(i64),
     Restart,
     Reload(usize),
+    /// Which matcher, and for how many milliseconds.
+    Silence(usize, i64),
+    /// All silences.
+    Expire,
 }
 
 const ALERTS: [&str; 6] =
@@ -387,6 +396,8 @@ fn act() -> impl Strategy<Value = Act> {
         5 => (0_i64..400_000).prop_map(Act::Pass),
         1 => Just(Act::Restart),
         1 => (0_usize..3).prop_map(Act::Reload),
+        2 => (0_usize..3, 1_i64..3_600_000).prop_map(|(at, ms)| Act::Silence(at, ms)),
+        1 => Just(Act::Expire),
     ]
 }
 
@@ -414,6 +425,16 @@ fn live(acts: &[Act]) -> Vec<Notification> {
                 assert_eq!(world.sent.len(), checked, "nothing is sent while it is held");
                 world.step("ready");
             }
+            Act::Silence(at, ms) => {
+                let (name, matcher) = (world.sent.len(), ["x=1", "alertname=~\"A|B\"", "severity=page"][*at]);
+                world.step(&format!("silence {name}{at}{ms} 0 {ms}ms {matcher}"));
+            }
+            Act::Expire => {
+                let silences = world.notifier.silences(world.now).list(world.now);
+                for silence in silences.iter().filter(|silence| silence.state(world.now) != SilenceState::Expired) {
+                    world.notifier.expire_silence(&silence.id, world.now).unwrap();
+                }
+            }
             Act::Reload(at) => {
                 world.routing = routings[*at].clone();
                 world.notifier.reconfigure(world.routing.clone(), world.now);
@@ -427,6 +448,9 @@ fn live(acts: &[Act]) -> Vec<Notification> {
             let firing: BTreeSet<u64> = sent.firing().map(|alert| alert.fingerprint()).collect();
             let ended: BTreeSet<u64> = sent.resolved().map(|alert| alert.fingerprint()).collect();
             assert!(!sent.alerts.is_empty() && firing.is_disjoint(&ended), "{sent:?}");
+            let is_silenced =
+                |alert: &Arc<Alert>| !world.notifier.suppression(&alert.labels, sent.at).silences.is_empty();
+            assert!(!sent.alerts.iter().any(is_silenced), "what is silenced is not told: {sent:?}");
             let news = !firing.is_subset(known) || !ended.is_empty();
             // That it flaps, or is steady again, is news although the receiver knows that it fires.
             let says_state = matches!(sent.reason, Reason::Repeat | Reason::Steady | Reason::Flapping);
@@ -447,7 +471,8 @@ fn live(acts: &[Act]) -> Vec<Notification> {
         }
     }
     world.publish();
-    world.run_to(world.now.plus_millis(3_600_000));
+    // Long enough for every silence to end.
+    world.run_to(world.now.plus_millis(2 * 3_600_000));
     for sent in &world.sent[checked..] {
         let known = believed.entry((sent.receiver.clone(), sent.group_key.clone())).or_default();
         sent.resolved().for_each(|alert| {

@@ -1,5 +1,7 @@
 //! One event condition at run time: its clock, its keys, its alerts.
 
+mod told;
+
 use super::clock::{Clock, Place};
 use super::first_seen::{self, Memory, Sight};
 use super::gap;
@@ -368,6 +370,7 @@ impl RuleState {
         }
         self.active.insert(slot, labels.clone());
         self.step(&labels, Some(case), now, index, out);
+        self.note_event(slot, &labels);
     }
 
     fn end(&mut self, slot: u32, now: Timestamp, index: usize, out: &mut EventChanges) {

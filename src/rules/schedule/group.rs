@@ -213,6 +213,7 @@ pub(in crate::rules) fn publish(
             value_at_firing: state.value_at_firing,
             value: state.value,
             value_at_resolve: state.value_at_resolve,
+            context: state.context.clone(),
             generator_url: match expression {
                 // An event condition has no expression to look at.
                 "" => settings.external_url.clone(),

@@ -210,6 +210,19 @@ fn why_says_what_is_left_who_is_told_and_what_is_in_the_way() {
     });
     lines_with(&sidewatch, "rule=Lesser", |line| line["outcome"] == "withheld" && line["reason"] == "inhibited");
 
+    let silence = r#"{"matchers":[{"name":"alertname","value":"Low","isRegex":false,"isEqual":true}],
+        "startsAt":"2020-01-01T00:00:00Z","endsAt":"2099-01-01T00:00:00Z","createdBy":"ops","comment":"known"}"#;
+    let posted = crate::harness::request(
+        sidewatch.observe,
+        "POST",
+        "/api/v2/silences",
+        &[("content-type", "application/json")],
+        silence.as_bytes(),
+    );
+    assert_eq!(posted.0, 200, "{}", posted.1);
+    assert_eq!(ways("Low")[0]["by"], "silence", "{}", ways("Low"));
+    assert!(words("Low").contains("by ops (known), until 2099-01-01"), "{}", words("Low"));
+
     let calm = why("Calm");
     assert_eq!((&calm["state"], &calm["clauses"][0]["series"][0]["holds"]), (&"inactive".into(), &false.into()));
     assert_eq!(calm["routes"][0]["receiver"], "day");

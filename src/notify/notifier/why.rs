@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// Something that keeps an alert from being told now.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct InTheWay {
-    /// `inhibition`, `mute_time_interval`, `active_time_interval`, `first_evaluation`, `flapping`, or the reason of the last
+    /// `silence`, `inhibition`, `mute_time_interval`, `active_time_interval`, `first_evaluation`, `flapping`, or the reason of the last
     /// decision where that says more.
     pub by: String,
     /// In words.
@@ -121,6 +121,11 @@ impl Notifier {
             let name = self.known.get(&source).map_or_else(String::new, |known| known.alert.labels.to_string());
             add("inhibition", format!("inhibit rule {} mutes it while {name} fires", rule + 1), None);
         }
+        for silence in self.silences.silencing(labels, now) {
+            let comment = if silence.comment.is_empty() { "no comment" } else { &silence.comment };
+            let what = format!("the silence {} by {} ({comment})", silence.id, silence.created_by);
+            add("silence", what, Some(silence.ends_at));
+        }
         let (route, intervals) = (&self.routing.routes[route], &self.routing.intervals);
         for name in route.mute_time_intervals.iter().filter(|name| intervals.contains(name, now)) {
             add("mute_time_interval", format!("its route is muted by the time interval {name} now"), None);
@@ -141,6 +146,7 @@ impl Notifier {
             Withheld::OutsideActiveTime,
             Withheld::WaitingForFirstEvaluation,
             Withheld::Flapping,
+            Withheld::Silenced,
             Withheld::EndedUntold,
         ];
         for decision in decisions {

@@ -8,12 +8,14 @@ mod build;
 mod checkpoints;
 mod core_task;
 mod evaluate;
+mod history;
 mod probes;
 mod reload;
 mod run;
 mod sources;
 mod upkeep;
 mod watch;
+mod watchdog;
 
 pub use build::{build, files_matching, rule_files};
 pub use run::{Configured, ReadAgain, RunError, Started, run};

@@ -1,7 +1,7 @@
 //! `notify:`, the short form of receivers.
 
 use crate::config::reader::{self, MapReader};
-use crate::config::schema::{Named, NotifyConfig, ReceiverConfig, ReceiverKind, SecretSource};
+use crate::config::schema::{FlappingConfig, Named, NotifyConfig, ReceiverConfig, ReceiverKind, SecretSource};
 use crate::config::yaml::{Kind, Node};
 use crate::config::{Diagnostics, Spanned};
 use crate::secret::Secret;
@@ -33,12 +33,17 @@ pub(in crate::config) const HIDDEN: &str = "<secret>";
 /// Reads `notify:`.
 pub(super) fn read(map: &mut MapReader<'_, '_>) -> NotifyConfig {
     let mut alertmanager = None;
+    let mut flapping = FlappingConfig::Default;
     let mut exec_allowed = Vec::new();
     let mut silences = Vec::new();
     let receivers = map.named("notify", |name, node, found| {
         let scalar = matches!(node.kind, Kind::Scalar { .. }) && !node.is_null();
         if name.value == "alertmanager" && (scalar || node.is_null()) {
             alertmanager = reader::string(node, "alertmanager", found);
+            return None;
+        }
+        if name.value == "flapping" {
+            flapping = super::watchdog::flapping(node, found).unwrap_or_default();
             return None;
         }
         if name.value == EXEC_ALLOWED && (node.as_map().is_none() || node.is_null()) {
@@ -58,7 +63,7 @@ pub(super) fn read(map: &mut MapReader<'_, '_>) -> NotifyConfig {
         receiver(node, found)
     });
     let receivers = receivers.into_iter().map(|(name, value)| Named { name, value }).collect();
-    NotifyConfig { receivers, alertmanager, exec_allowed, silences }
+    NotifyConfig { receivers, alertmanager, flapping, exec_allowed, silences }
 }
 
 /// A program that may be run: its whole path.
@@ -252,7 +257,7 @@ fn smtp_address(smtp: &Spanned<String>, found: &mut Diagnostics) -> bool {
 }
 
 /// `url` or `url_file`, one of which is needed. The address is a secret, so that no message repeats it.
-fn url(map: &mut MapReader<'_, '_>) -> Option<SecretSource> {
+pub(super) fn url(map: &mut MapReader<'_, '_>) -> Option<SecretSource> {
     map.exactly_one(&["url", "url_file"])?;
     let source = secret(map, "url", "url_file")?;
     http_url(&source, map.found()).then_some(source)

@@ -271,6 +271,8 @@ pub(in crate::rules) fn end_alerts(
             to: AlertPhase::Inactive,
             reason: Reason::RuleRemoved,
             value: state.value,
+            since: state.active_at,
+            fired_at: state.fired_at,
         };
         out.transitions.push(RuleTransition { file: file.clone(), group: group.into(), change });
     }

@@ -123,7 +123,8 @@ pub(super) fn notification(entry: &Value, now_ms: i64) -> String {
         spaced(&entry["reason"]),
     );
     if text("outcome") != "withheld" {
-        out.push_str(&format!(", {}, {} alerts", text("status"), entry["alerts"]));
+        let alerts = if entry["alerts"] == 1 { "alert" } else { "alerts" };
+        out.push_str(&format!(", {}, {} {alerts}", text("status"), entry["alerts"]));
     }
     if let Some(attempts) = entry["attempts"].as_u64().filter(|attempts| *attempts > 0) {
         out.push_str(&format!(", attempt {attempts}"));
@@ -142,12 +143,16 @@ fn other(entry: &Value, now_ms: i64) -> String {
     let at = moment(&entry["at"], now_ms);
     let (name, from, to) = (&entry["check"], &entry["from"], &entry["to"]);
     format!(
-        "{at}  {:<8} {}: from {} to {}: {}",
+        "{at}  {:<8} {}: from {} to {}{}",
         "health",
         name.as_str().unwrap_or(""),
         spaced(from),
         spaced(to),
-        spaced(&entry["reason"])
+        // A text for people, unlike the reasons of alerts: what stands in it is an expression.
+        match entry["reason"].as_str().unwrap_or("") {
+            "" => String::new(),
+            reason => format!(": {reason}"),
+        }
     )
 }
 
@@ -168,7 +173,7 @@ mod tests {
         assert_eq!(
             in_words(&answer, 20_000),
             "00:00:10 UTC  firing   Low item=tea: held long enough, value 3, 250ms after the condition began\n\
-             00:00:12 UTC  delivered hook {}:{alertname=\"Low\"}: first, firing, 1 alerts, attempt 2, took 7ms, answered 200 OK\n\
+             00:00:12 UTC  delivered hook {}:{alertname=\"Low\"}: first, firing, 1 alert, attempt 2, took 7ms, answered 200 OK\n\
              Low: fired 1, ended 0; detected after 250ms (median; at most 250ms)\n\
              (kept in memory only: set state.dir to keep it over a restart)\n"
         );

@@ -307,8 +307,8 @@ fn the_page_lists_dead_letters_and_tries_them_again() {
     });
     assert!(browser.text().contains("0 on their way, 2 given up"), "{}", browser.text());
     server.set(Mood::Status(200));
-    // The first in the list is the newest.
-    browser.eval("document.querySelector('#outbox li:nth-child(1) button').click()");
+    let row = "[...document.querySelectorAll('#outbox li')].find((row) => row.textContent.includes('Bang'))";
+    browser.eval(&format!("{row}.querySelector('button').click()"));
     server.took("Bang");
     eventually("one is left", 30, || browser.text().contains("1 given up").then_some(()));
     let drop = "document.querySelector('#outbox li:last-child button:last-child')";

@@ -127,7 +127,8 @@ impl Rules {
     }
 
     fn build_groups(&mut self, now: Timestamp) {
-        self.groups = self.set.groups.iter().map(|group| GroupState::new(group.clone(), now)).collect();
+        let timers = self.set.settings.reactive;
+        self.groups = self.set.groups.iter().map(|group| GroupState::new(group.clone(), timers, now)).collect();
         self.by_metric.clear();
         for (at, group) in self.set.groups.iter().enumerate() {
             for (index, rule) in group.rules.iter().enumerate() {

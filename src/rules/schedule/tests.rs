@@ -1,5 +1,7 @@
 //! Slots, reactive evaluation, reload, restart, driven as the engine drives them.
 
+mod specification;
+
 use super::*;
 use crate::config::Diagnostics;
 use crate::promql::Options;

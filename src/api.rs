@@ -16,9 +16,11 @@ mod error;
 mod events;
 #[cfg(test)]
 mod grafana_tests;
+mod history;
 mod listen;
 mod metrics;
 mod negotiate;
+mod notifications;
 mod openapi;
 mod origin;
 mod page;
@@ -30,6 +32,7 @@ mod routes;
 mod status;
 #[cfg(test)]
 mod tests;
+mod why;
 
 pub use backend::{CALL_TIMEOUT, CALLS, CoreGone, CoreHandle, CoreJob, core_channel};
 pub use error::ApiError;
@@ -42,8 +45,9 @@ pub use routes::routers;
 use crate::config::schema::Limits;
 use crate::engine::Core;
 use crate::model::{FieldPlan, Timestamp};
-use crate::notify::OutboxStatus;
+use crate::notify::{Deliveries, OutboxStatus};
 use crate::source::IngestSink;
+use crate::state::StateStore;
 use arc_swap::ArcSwap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -122,12 +126,37 @@ pub struct ReloadStatus {
     pub error: String,
 }
 
+/// How the pings of `watchdog:` go.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WatchdogStatus {
+    /// Whether the last ping arrived; `None` before the first.
+    pub arrives: Option<bool>,
+    /// Pings that arrived.
+    pub sent: u64,
+    /// Pings that failed.
+    pub failed: u64,
+    /// Pings that were not sent, because rules were not evaluated in time.
+    pub withheld: u64,
+    /// When the last ping arrived.
+    pub last_sent: Option<Timestamp>,
+    /// Why the last one failed or was withheld; empty when it arrived.
+    pub last_error: String,
+    /// How often it is sent, in milliseconds.
+    pub every_ms: i64,
+}
+
 /// The parts of the state that the core does not own, as `app` gives them.
 pub struct Surroundings {
     /// The outbox and its receivers.
     pub outbox: Box<dyn Fn() -> OutboxStatus + Send + Sync>,
     /// How the last reading of the configuration went.
     pub reload_status: Box<dyn Fn() -> ReloadStatus + Send + Sync>,
+    /// Messages on their way, to be looked at, tried again and dropped.
+    pub deliveries: Deliveries,
+    /// What happened.
+    pub history: StateStore,
+    /// The dead man's switch; `None` when none is configured.
+    pub watchdog: Box<dyn Fn() -> Option<WatchdogStatus> + Send + Sync>,
     /// The Prometheus text of sidewatch's own metrics.
     pub self_metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// Waits until a checkpoint holds so many commands ([`Core::commands`]), and says whether it was written. Without a

@@ -8,6 +8,7 @@ mod build;
 mod checkpoints;
 mod core_task;
 mod evaluate;
+mod history;
 mod lint;
 mod probes;
 mod reload;
@@ -15,6 +16,7 @@ mod run;
 mod sources;
 mod upkeep;
 mod watch;
+mod watchdog;
 
 pub use build::{build, files_matching, rule_files};
 pub use lint::{lint, memory};

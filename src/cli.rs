@@ -2,6 +2,7 @@
 //!
 //! A command returns [`Failure`] when it fails; `main` maps it to the exit code and nothing else does.
 
+mod alerts;
 mod check;
 mod client;
 mod config;
@@ -82,12 +83,14 @@ enum Command {
     Check(check::Check),
     /// Ask a running sidewatch in PromQL.
     Query(query::Query),
+    /// What alerts there are, why, and what happened to them.
+    Alerts(alerts::Alerts),
     /// Send events to a running sidewatch.
     Send(send::Send),
     /// Silence alerts of a running sidewatch: add, list, expire, show.
     #[command(subcommand)]
     Silence(silence::Silence),
-    /// Try out receivers.
+    /// Messages on their way, dead letters; try out receivers.
     #[command(subcommand)]
     Notifications(notifications::Notifications),
     /// The effective configuration, or the schema of the file.
@@ -140,6 +143,7 @@ pub fn main() -> ExitCode {
         Command::Demo(command) => command.run(&common),
         Command::Check(command) => command.run(&common),
         Command::Query(command) => command.run(&common),
+        Command::Alerts(command) => command.run(&common),
         Command::Send(command) => command.run(&common),
         Command::Silence(command) => command.run(&common),
         Command::Notifications(command) => command.run(&common),

@@ -142,10 +142,13 @@ pub struct Checks {
     transitions: Vec<Transition>,
 }
 
+/// Name, status, reason, since when, last heard, ever heard, heard from where.
+type SavedCheck = (String, Status, String, Option<Timestamp>, Timestamp, bool, BTreeSet<Arc<str>>);
+
 #[derive(Serialize, Deserialize)]
 struct Saved {
     at: Timestamp,
-    checks: Vec<(String, Status, String, Option<Timestamp>, Timestamp, bool, BTreeSet<Arc<str>>)>,
+    checks: Vec<SavedCheck>,
 }
 
 /// Evaluates a check's expression: `Some` value when its condition holds (a result that is not empty, a scalar that is

@@ -22,6 +22,7 @@ mod decision;
 mod deliver;
 mod email;
 mod exec;
+mod flapping;
 mod group;
 mod handover;
 mod http;
@@ -49,21 +50,23 @@ mod terminal;
 mod texts;
 mod trial;
 mod webhook;
+mod withheld;
 
 pub use breaker::{Breaker, BreakerState};
 pub use courier::Courier;
 pub use decision::{Decision, Reason, Told, Withheld};
 pub use deliver::{Clock, Deliveries, DrainReport};
+pub use flapping::{DEFAULT_FLAPPING, FlapPolicy, FlapView};
 pub use http::plain_client;
 pub use inhibit::InhibitRule;
 pub use lint::lint;
 pub use matcher::{MatchOp, Matcher, parse as parse_matchers};
 pub use memory::Remembered;
 pub use notification::Notification;
-pub use notifier::{AlertGroup, GroupView, Notifier, Suppression};
+pub use notifier::{AlertGroup, GroupView, GroupWhy, InTheWay, Notifier, Suppression};
 pub use outbox::{
-    Attempt, DeadLetter, Delivery, GivenUp, LaneCounters, LaneId, LaneStatus, LastError, Next, Outbox, OutboxStatus,
-    Outcome, Queued,
+    Attempt, DeadLetter, Delivery, Fate, GivenUp, LaneCounters, LaneId, LaneStatus, LastError, Letter, Next, Outbox,
+    OutboxStatus, Outcome, Place, Queued, Record, Requeued,
 };
 pub use posted::{POSTED_ALERT_BYTES, PostRefused, PostedAlert, PostedAlerts, PostedTimes, RESOLVE_TIMEOUT_MS};
 pub use receiver::{Integration, IntegrationKind, Receiver};
@@ -73,3 +76,4 @@ pub use silences::Silences;
 pub use terminal::{Terminal, line as terminal_line};
 pub use trial::{TrialResult, test_message};
 pub use webhook::body as webhook_body;
+pub use withheld::WithheldNote;

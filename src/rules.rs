@@ -9,13 +9,14 @@
 //! - [`events`]: count, absent, sequence, rate_change, first_seen, gap on events. [`slo`]: objectives and their budgets.
 //! - [`schedule`]: slots, reactive evaluation, budget. [`eval`]: one group at one moment.
 //! - [`lint`]: rules that are valid and still cannot do what they were written for.
-//! - [`describe`]: what the API says. [`snapshot`]: what the checkpoint keeps. [`unit_test`]: promtool's test files.
+//! - [`describe`], [`why`]: what the API says. [`snapshot`]: what the checkpoint keeps. [`unit_test`]: promtool's test files.
 //!
 //! Deliberately absent: Prometheus's restore of `for` from `ALERTS_FOR_STATE` (the checkpoint restores exactly), and
 //! sending alerts (the notifier reads [`Rules::published`]).
 
 pub mod alert_state;
 pub mod bundled;
+pub mod clauses;
 pub mod compile;
 pub mod describe;
 pub mod eval;
@@ -30,9 +31,11 @@ pub mod short;
 pub mod slo;
 pub mod snapshot;
 pub mod unit_test;
+pub mod why;
 
 pub use alert_state::{AlertPhase, Reason, RecordedSample, Transition};
 pub use compile::{RuleFile, RuleInput};
 pub use eval::{EvalJob, EvalKind, EvalResult, Ticket};
 pub use rule::{Group, Rule, RuleSet, Settings, ShortRoute};
 pub use schedule::{Counters, Effects, RuleTransition, Rules, SourceHealth};
+pub use why::{AlertWhy, RuleWhy};

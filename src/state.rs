@@ -9,6 +9,7 @@
 mod database;
 mod error;
 mod folder;
+mod history;
 
 pub use error::StateError;
 
@@ -58,6 +59,8 @@ pub struct HistoryQuery {
     pub kind: Option<String>,
     /// Only this key.
     pub key: Option<String>,
+    /// Only what is about this rule: by its key, or among the `rules` of the body of a notification.
+    pub rule: Option<String>,
     /// At most so many.
     pub limit: usize,
 }
@@ -65,7 +68,7 @@ pub struct HistoryQuery {
 impl Default for HistoryQuery {
     fn default() -> Self {
         let ends = (Timestamp::from_micros(i64::MIN), Timestamp::from_micros(i64::MAX));
-        Self { from: ends.0, to: ends.1, kind: None, key: None, limit: 100 }
+        Self { from: ends.0, to: ends.1, kind: None, key: None, rule: None, limit: 100 }
     }
 }
 
@@ -74,13 +77,18 @@ impl Default for HistoryQuery {
 pub struct Retention {
     /// Older lines are forgotten (7 days).
     pub age_ms: i64,
-    /// The oldest beyond so many are forgotten (100,000).
+    /// The oldest beyond so many are forgotten (500,000, some 150 MB).
     pub rows: u64,
+}
+
+impl Retention {
+    /// What a run without `state:` keeps in memory: some 4 MB.
+    pub const IN_MEMORY: Self = Self { age_ms: 7 * 86_400_000, rows: 10_000 };
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { age_ms: 7 * 86_400_000, rows: 100_000 }
+        Self { age_ms: 7 * 86_400_000, rows: 500_000 }
     }
 }
 
@@ -94,9 +102,9 @@ pub struct StateStore {
 type Answer<T> = oneshot::Sender<Result<T, StateError>>;
 
 enum Request {
-    Checkpoint { full: bool, created: Timestamp, blob: Vec<u8>, answer: Answer<u64> },
+    Checkpoint { full: bool, created: Timestamp, blob: Vec<u8>, history: Vec<HistoryEntry>, answer: Answer<u64> },
     Load(Answer<Vec<Checkpoint>>),
-    Write(Vec<(String, Option<Vec<u8>>)>, Answer<()>),
+    Write(Vec<(String, Option<Vec<u8>>)>, Vec<HistoryEntry>, Answer<()>),
     Get(String, Answer<Option<Vec<u8>>>),
     Names(String, Answer<Vec<String>>),
     AppendHistory(Vec<HistoryEntry>, Answer<()>),
@@ -129,7 +137,7 @@ impl StateStore {
     /// # Errors
     /// [`StateError`] when SQLite cannot start.
     pub fn in_memory() -> Result<Self, StateError> {
-        Self::start(Database::in_memory(Retention::default())?, None)
+        Self::start(Database::in_memory(Retention::IN_MEMORY)?, None)
     }
 
     fn start(database: Database, lock: Option<FolderLock>) -> Result<Self, StateError> {
@@ -152,7 +160,22 @@ impl StateStore {
     /// # Errors
     /// [`StateError`]; nothing was stored then.
     pub async fn append_checkpoint(&self, delta: Vec<u8>, created: Timestamp) -> Result<u64, StateError> {
-        self.ask(|answer| Request::Checkpoint { full: false, created, blob: delta, answer }).await
+        self.checkpoint(false, delta, created, Vec::new()).await
+    }
+
+    /// Stores a checkpoint, whole or what changed, together with the lines of the journal that say how its state came
+    /// about: both are there after a crash, or neither. Lines that stand in the journal already are left out.
+    ///
+    /// # Errors
+    /// [`StateError`]; nothing was stored then.
+    pub async fn checkpoint(
+        &self,
+        full: bool,
+        blob: Vec<u8>,
+        created: Timestamp,
+        history: Vec<HistoryEntry>,
+    ) -> Result<u64, StateError> {
+        self.ask(|answer| Request::Checkpoint { full, created, blob, history, answer }).await
     }
 
     /// Stores everything and forgets every checkpoint before it, both or neither.
@@ -160,7 +183,7 @@ impl StateStore {
     /// # Errors
     /// [`StateError`]; nothing was changed then.
     pub async fn compact(&self, full: Vec<u8>, created: Timestamp) -> Result<u64, StateError> {
-        self.ask(|answer| Request::Checkpoint { full: true, created, blob: full, answer }).await
+        self.checkpoint(true, full, created, Vec::new()).await
     }
 
     /// The checkpoints in order: as a rule a full one and the deltas after it.
@@ -184,7 +207,20 @@ impl StateStore {
     /// # Errors
     /// [`StateError`]; nothing was changed then.
     pub async fn write(&self, blobs: Vec<(String, Option<Vec<u8>>)>) -> Result<(), StateError> {
-        self.ask(|answer| Request::Write(blobs, answer)).await
+        self.write_with_history(blobs, Vec::new()).await
+    }
+
+    /// As [`StateStore::write`], with the lines of the journal that belong to it, all or none. Lines that stand in the
+    /// journal already are left out.
+    ///
+    /// # Errors
+    /// [`StateError`]; nothing was changed then.
+    pub async fn write_with_history(
+        &self,
+        blobs: Vec<(String, Option<Vec<u8>>)>,
+        history: Vec<HistoryEntry>,
+    ) -> Result<(), StateError> {
+        self.ask(|answer| Request::Write(blobs, history, answer)).await
     }
 
     /// The blob under a name.
@@ -239,11 +275,11 @@ fn serve(mut database: Database, lock: Option<FolderLock>, mut requests: mpsc::R
     // Whoever asked may have gone away; the work is done all the same, and there is nobody to tell.
     while let Some(request) = requests.blocking_recv() {
         match request {
-            Request::Checkpoint { full, created, blob, answer } => {
-                drop(answer.send(database.append_checkpoint(full, created, &blob)));
+            Request::Checkpoint { full, created, blob, history, answer } => {
+                drop(answer.send(database.checkpoint(full, created, &blob, &history)));
             }
             Request::Load(answer) => drop(answer.send(database.load())),
-            Request::Write(blobs, answer) => drop(answer.send(database.write(&blobs))),
+            Request::Write(blobs, history, answer) => drop(answer.send(database.write(&blobs, &history))),
             Request::Get(name, answer) => drop(answer.send(database.get(&name))),
             Request::Names(prefix, answer) => drop(answer.send(database.names(&prefix))),
             Request::AppendHistory(entries, answer) => drop(answer.send(database.append_history(&entries))),

@@ -4,6 +4,7 @@
 import { Chart, windowSince } from "./chart.js";
 import { $, keyed, make, setText } from "./dom.js";
 import { age, bytes, clock, clockMillis, compact, share, span, value, whole } from "./format.js";
+import { showOutbox } from "./outbox.js";
 import { addSilencing, readSilences, updateSilencing } from "./silences.js";
 
 const EVERY_MS = 1000;
@@ -374,6 +375,7 @@ async function ask() {
     showLink("live", "Live", "good");
     $("gone").hidden = true;
     show(data);
+    await showOutbox({ $, make, setText, setBadge, keyed }, data);
     await readSilences();
     await readEvents();
   } catch (error) {

@@ -14,8 +14,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The names of the files, for the table of routes.
-pub const ASSETS: [&str; 7] =
-    ["/app.js", "/chart.js", "/dom.js", "/format.js", "/silences.js", "/style.css", "/favicon.svg"];
+pub const ASSETS: [&str; 8] =
+    ["/app.js", "/chart.js", "/dom.js", "/format.js", "/outbox.js", "/silences.js", "/style.css", "/favicon.svg"];
 
 /// `GET /` and the files that the page names.
 pub async fn file(uri: Uri, headers: HeaderMap) -> Response {

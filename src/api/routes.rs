@@ -2,7 +2,8 @@
 
 use super::error::ApiError;
 use super::{
-    Shared, alertmanager, dashboard, events, metrics, openapi, page, probes, prometheus, push, reload, status,
+    Shared, alertmanager, dashboard, events, history, metrics, notifications, openapi, page, probes, prometheus, push,
+    reload, status, why,
 };
 use axum::extract::State;
 use axum::http::Uri;
@@ -82,6 +83,11 @@ pub fn table() -> Vec<Route> {
         read("/api/dashboard", GET, get(dashboard::dashboard)),
         read("/api/status", GET, get(status::status)),
         read("/api/events", GET, get(events::events)),
+        read("/api/history", GET, get(history::history)),
+        read("/api/alerts/why", GET, get(why::why)),
+        read("/api/notifications", GET, get(notifications::list)),
+        read("/api/notifications/{id}", &["GET", "DELETE"], get(notifications::one).delete(notifications::discard)),
+        read("/api/notifications/{id}/retry", &["POST"], post(notifications::retry)),
         read("/openapi.json", GET, get(openapi::document)),
         read("/", GET, get(page::file)),
     ];

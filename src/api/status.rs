@@ -26,6 +26,7 @@ struct Status {
     series: Value,
     rules: Value,
     notifications: Value,
+    watchdog: Value,
 }
 
 /// `GET /api/status`.
@@ -39,6 +40,14 @@ pub async fn status(State(backend): State<Shared>) -> Result<Response, ApiError>
     let notifications = json!({
         "pending": outbox.pending, "limit_messages": outbox.limit_messages, "receivers": receivers(&outbox),
         "receiver_gone": outbox.receiver_gone, "dead_letters": outbox.dead_letters.len(),
+        "dead_letters_forgotten": outbox.dead_letters_forgotten,
+    });
+    let watchdog = (backend.surroundings.watchdog)().map_or(Value::Null, |dog| {
+        json!({
+            "arrives": dog.arrives, "sent": dog.sent, "failed": dog.failed, "withheld": dog.withheld,
+            "last_sent": dog.last_sent.map(|at| at.rfc3339()), "last_error": dog.last_error,
+            "every": crate::model::format_duration_ms(dog.every_ms),
+        })
     });
     let addresses = backend.addresses;
     let status = backend.core.call(move |core, now| {
@@ -84,6 +93,7 @@ pub async fn status(State(backend): State<Shared>) -> Result<Response, ApiError>
                 "failures": counters.failures,
             }),
             notifications,
+            watchdog,
         }
     });
     Ok(json_answer(StatusCode::OK, &status.await?))

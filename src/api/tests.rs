@@ -99,6 +99,14 @@ fn bench_with(limits: Limits, queue_bytes: usize) -> Bench {
         sink,
         surroundings: Surroundings {
             outbox: Box::new(|| crate::notify::Outbox::new(10, 1).status()),
+            deliveries: Deliveries::new(
+                crate::notify::Outbox::new(10, 1),
+                Arc::new(crate::notify::Routing::terminal()),
+                crate::notify::Courier::new(crate::notify::Terminal::new(false, |_| {}), ""),
+                Arc::new(clock::now),
+            ),
+            history: StateStore::in_memory().unwrap(),
+            watchdog: Box::new(|| None),
             reload_status: Box::new(|| ReloadStatus { succeeded: true, at: Timestamp::EPOCH, error: String::new() }),
             stored: Box::new(|_| Box::pin(async { true })),
             self_metrics: Box::new(|| "# TYPE sidewatch_x_total counter\nsidewatch_x_total 1\n".into()),

@@ -1,9 +1,10 @@
 //! Writing checkpoints: one at a time, each acknowledged to the core task.
 
+use super::history::{self, Line};
 use crate::api::CALL_TIMEOUT;
 use crate::model::Timestamp;
-use crate::notify::Deliveries;
-use crate::state::StateStore;
+use crate::notify::{Deliveries, Record};
+use crate::state::{HistoryEntry, StateError, StateStore};
 use crate::telemetry::{OnChange, clock, self_metrics};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,10 @@ pub(super) struct Write {
     pub at: Timestamp,
     /// The highest input number that it stands for.
     pub number: u64,
+    /// What happened since the last one.
+    pub lines: Vec<Line>,
+    /// What became of messages that the outbox in it holds no more, and the number to acknowledge it with.
+    pub records: (u64, Vec<Record>),
     /// The commands of the API that it holds.
     pub commands: u64,
 }
@@ -29,6 +34,10 @@ pub(super) struct Written {
     pub number: u64,
     pub commands: u64,
     pub stored: bool,
+    /// The last record of the outbox that is written with it.
+    pub records: u64,
+    /// The lines that are not written, because it was not stored.
+    pub unwritten: Vec<HistoryEntry>,
 }
 
 /// How far the commands of the API are on disk.
@@ -52,9 +61,12 @@ pub(super) async fn is_stored(mut stored: watch::Receiver<Stored>, commands: u64
 /// The task: writes until the core task is gone.
 pub(super) async fn run(state: StateStore, mut writes: mpsc::Receiver<Write>, written: mpsc::Sender<Written>) {
     let failing = OnChange::new(false);
-    while let Some(Write { blob, full, at, number, commands }) = writes.recv().await {
+    while let Some(Write { blob, full, at, number, commands, lines, records: (records, made) }) = writes.recv().await {
         let began = clock::instant();
-        let outcome = if full { state.compact(blob, at).await } else { state.append_checkpoint(blob, at).await };
+        let lines: Vec<HistoryEntry> = lines.into_iter().map(Line::entry).collect();
+        let mut history = lines.clone();
+        history.extend(history::entries(made));
+        let outcome = state.checkpoint(full, blob, at, history).await;
         self_metrics::checkpoint_seconds().record(began.elapsed().as_secs_f64());
         let stored = outcome.is_ok();
         match outcome {
@@ -70,30 +82,43 @@ pub(super) async fn run(state: StateStore, mut writes: mpsc::Receiver<Write>, wr
                 }
             }
         }
-        if written.send(Written { number, commands, stored }).await.is_err() {
+        let unwritten = if stored { Vec::new() } else { lines };
+        if written.send(Written { number, commands, stored, records, unwritten }).await.is_err() {
             return;
         }
     }
 }
 
-/// Keeps the outbox on disk as it changes.
+/// Keeps the outbox on disk as it changes, with what became of its messages. Without `state:` only the latter is kept.
 pub(super) async fn run_outbox(state: StateStore, deliveries: Deliveries, cancel: CancellationToken) {
     let mut stored = 0;
     loop {
-        let (revision, blob) = deliveries.snapshot();
-        if revision != stored {
-            // A failure is counted and said by the checkpoints, which use the same disk.
-            if state.put(OUTBOX, blob).await.is_ok() {
-                stored = revision;
-            }
-        }
+        // A failure is counted and said by the checkpoints, which use the same disk; the next change tries again.
+        let _ = store_outbox(&state, &deliveries, &mut stored).await;
         tokio::select! {
             () = deliveries.changed() => {}
             () = cancel.cancelled() => break,
         }
     }
-    let (_, blob) = deliveries.snapshot();
-    if let Err(error) = state.put(OUTBOX, blob).await {
+    if let Err(error) = store_outbox(&state, &deliveries, &mut stored).await {
         tracing::error!(%error, "the outbox could not be written at the end");
     }
+}
+
+async fn store_outbox(state: &StateStore, deliveries: &Deliveries, stored: &mut u64) -> Result<(), StateError> {
+    if !state.is_persistent() {
+        let (number, records) = deliveries.records();
+        if !records.is_empty() {
+            state.append_history(history::entries(records)).await?;
+            deliveries.records_written(number);
+        }
+        return Ok(());
+    }
+    let (revision, blob, number, records) = deliveries.snapshot_with_records();
+    if revision != *stored || !records.is_empty() {
+        state.write_with_history(vec![(OUTBOX.into(), Some(blob))], history::entries(records)).await?;
+        *stored = revision;
+        deliveries.records_written(number);
+    }
+    Ok(())
 }

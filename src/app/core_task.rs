@@ -2,15 +2,16 @@
 
 use super::checkpoints::{Stored, Write, Written};
 use super::evaluate::Finished;
+use super::history::{self, Line, Lines};
 use crate::api::CoreJob;
 use crate::engine::{Change, Core, EvalJob, Input};
 use crate::model::Timestamp;
-use crate::notify::{Deliveries, Notification, Outbox};
+use crate::notify::{Deliveries, Notification, Outbox, Record};
 use crate::promql::Options;
 use crate::series::View;
 use crate::source::decode::Decoder;
 use crate::source::{Ingest, IngestQueue};
-use crate::state::{HistoryEntry, StateStore};
+use crate::state::StateStore;
 use crate::telemetry::{clock, self_metrics};
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
@@ -32,8 +33,8 @@ const BUSY: Duration = Duration::from_micros(500);
 const FULL_EVERY_MS: i64 = 60_000;
 /// Without input a checkpoint is still written this often: a restart counts what came after it towards no `for`.
 const IDLE_CHECKPOINT_MS: i64 = 2_000;
-/// Lines of the journal that may wait.
-pub(super) const HISTORY_LINES: usize = 1_024;
+/// Portions of lines that may wait when there is no checkpoint that takes them along.
+pub(super) const HISTORY_PORTIONS: usize = 64;
 
 /// The decoders by source, for batches that were decoded with an older plan.
 pub(super) type Decoders = Arc<ArcSwap<BTreeMap<Arc<str>, Arc<Decoder>>>>;
@@ -64,7 +65,10 @@ pub(super) struct CoreTask {
     pub decoders: Decoders,
     pub deliveries: Deliveries,
     pub checkpointing: Option<Checkpointing>,
-    pub history: Option<mpsc::Sender<HistoryEntry>>,
+    /// What happened since the last checkpoint.
+    pub lines: Lines,
+    /// Where lines go when there are no checkpoints.
+    pub history: Option<mpsc::Sender<Vec<Line>>>,
     /// Messages that wait for the checkpoint that holds them.
     pub held: Vec<Notification>,
     /// Messages whose checkpoint is being written.
@@ -95,7 +99,7 @@ impl CoreTask {
                     continue;
                 }
                 Some(finished) = self.finished.recv() => self.finish(finished),
-                Some(written) = receive(&mut self.checkpointing) => self.written(&written),
+                Some(written) = receive(&mut self.checkpointing) => self.written(written),
                 inputs = self.queue.receive(INPUTS_AT_ONCE), if !gathering => {
                     let began = clock::instant();
                     gathering = began.duration_since(last_input) < BUSY && inputs.len() < INPUTS_AT_ONCE;
@@ -119,6 +123,7 @@ impl CoreTask {
         self.core.engine.tick(now);
         let notifications = self.core.notifications(now);
         self.send(notifications);
+        self.say_changes();
         self.last_checkpoint(now).await;
     }
 
@@ -175,11 +180,7 @@ impl CoreTask {
             return;
         }
         for notification in &notifications {
-            let body = serde_json::json!({
-                "reason": notification.reason, "status": notification.status, "group_key": notification.group_key,
-                "alerts": notification.alerts.len(),
-            });
-            self.remember("notification", &notification.receiver, notification.at, body.to_string());
+            self.lines.queued(notification);
         }
         match &mut self.checkpointing {
             Some(checkpointing) => {
@@ -190,11 +191,11 @@ impl CoreTask {
         }
     }
 
-    /// The outbox with the messages that wait.
-    fn outbox(&self, now: Timestamp) -> Vec<u8> {
-        let (_, blob) = self.deliveries.snapshot();
+    /// The outbox with the messages that wait, and what became of others.
+    fn outbox(&self, now: Timestamp) -> (Vec<u8>, u64, Vec<Record>) {
+        let (_, blob, number, records) = self.deliveries.snapshot_with_records();
         if self.held.is_empty() {
-            return blob;
+            return (blob, number, records);
         }
         let mut outbox = Outbox::new(self.deliveries.status().limit_messages, 1);
         if outbox.restore(&blob, now).is_ok() {
@@ -202,24 +203,27 @@ impl CoreTask {
                 outbox.push(notification.clone(), now);
             }
         }
-        outbox.snapshot()
+        (outbox.snapshot(), number, records)
     }
 
     fn say_changes(&mut self) {
+        for note in self.core.notifier.take_withheld() {
+            history::count(&note);
+            self.lines.push(Line::Withheld(Box::new(note)));
+        }
         for change in self.core.engine.take_changes() {
+            if let Some(line) = history::line(&change) {
+                self.lines.push(line);
+            }
             match change {
                 Change::Alert(transition) => {
                     if let Some(checkpointing) = &mut self.checkpointing {
                         checkpointing.dirty = true;
                     }
-                    let (rule, change) = (&transition.group, &transition.change);
+                    history::observe(&transition);
+                    let change = &transition.change;
                     let name = change.labels.get("alertname").unwrap_or_default();
                     tracing::info!(alert = name, labels = %change.labels, from = ?change.from, to = ?change.to, reason = ?change.reason, value = change.value, "alert");
-                    let body = serde_json::json!({
-                        "group": **rule, "labels": pairs(&change.labels), "from": format!("{:?}", change.from).to_lowercase(),
-                        "to": format!("{:?}", change.to).to_lowercase(), "reason": change.reason, "value": change.value.to_string(),
-                    });
-                    self.remember("alert", name, change.at, body.to_string());
                 }
                 Change::Rule { group, rule, error: Some(error) } => {
                     tracing::warn!(%group, %rule, %error, "a rule cannot be evaluated");
@@ -235,20 +239,14 @@ impl CoreTask {
                         reason = change.reason,
                         "health"
                     );
-                    let body = serde_json::json!({"from": change.from, "to": change.to, "reason": change.reason});
-                    self.remember("health", &change.check, change.at, body.to_string());
                 }
             }
         }
-    }
-
-    fn remember(&self, kind: &str, key: &str, at: Timestamp, body: String) {
-        if let Some(history) = &self.history {
-            let entry = HistoryEntry { at, kind: kind.into(), key: key.into(), body };
-            // A full queue means the disk hangs: then the journal has a hole, and the checkpoints say why.
-            if history.try_send(entry).is_err() {
-                self_metrics::checkpoint_failures().increment(1);
-            }
+        if let Some(history) = &self.history
+            && !self.lines.is_empty()
+            && let Ok(room) = history.try_reserve()
+        {
+            room.send(self.lines.take());
         }
     }
 
@@ -267,10 +265,8 @@ impl CoreTask {
             return;
         }
         let full = checkpointing.need_full || now.millis_since(checkpointing.last_full) >= FULL_EVERY_MS;
-        let outbox = self.outbox(now);
-        let blob = self.core.snapshot(full, outbox);
-        let commands = self.core.commands();
-        let write = Write { blob, full, at: now, number: self.queue.received(), commands };
+        let write = self.write(now, full);
+        let commands = write.commands;
         self.releasing.append(&mut self.held);
         let Some(checkpointing) = &mut self.checkpointing else { return };
         checkpointing.commands = commands;
@@ -279,13 +275,23 @@ impl CoreTask {
         if full {
             checkpointing.last_full = now;
         }
-        if checkpointing.writes.try_send(write).is_ok() {
-            (checkpointing.in_flight, checkpointing.need_full) = (true, false);
-        } else {
-            checkpointing.need_full = true;
-            checkpointing.stored.send_modify(|stored| stored.tried = commands);
-            self.release();
+        match checkpointing.writes.try_send(write) {
+            Ok(()) => (checkpointing.in_flight, checkpointing.need_full) = (true, false),
+            Err(mpsc::error::TrySendError::Full(write) | mpsc::error::TrySendError::Closed(write)) => {
+                checkpointing.need_full = true;
+                checkpointing.stored.send_modify(|stored| stored.tried = commands);
+                self.lines.put_back(write.lines.into_iter().map(Line::entry).collect());
+                self.release();
+            }
         }
+    }
+
+    /// What is to be stored: the state and, beside it, what led to it.
+    fn write(&mut self, now: Timestamp, full: bool) -> Write {
+        let (outbox, number, records) = self.outbox(now);
+        let blob = self.core.snapshot(full, outbox);
+        let (lines, commands) = (self.lines.take(), self.core.commands());
+        Write { blob, full, at: now, number: self.queue.received(), commands, lines, records: (number, records) }
     }
 
     /// Sends what was held back. A checkpoint that failed never stops a message: it is counted and said.
@@ -294,7 +300,7 @@ impl CoreTask {
         self.deliveries.send(messages);
     }
 
-    fn written(&mut self, written: &Written) {
+    fn written(&mut self, written: Written) {
         self.release();
         let Some(checkpointing) = &mut self.checkpointing else { return };
         checkpointing.in_flight = false;
@@ -304,7 +310,9 @@ impl CoreTask {
                 stored.written = written.commands;
             }
         });
+        self.lines.put_back(written.unwritten);
         if written.stored {
+            self.deliveries.records_written(written.records);
             self.queue.set_checkpointed(written.number);
         } else {
             // The delta that was lost is missing from all that follow: only a whole one helps.
@@ -317,18 +325,16 @@ impl CoreTask {
             && checkpointing.in_flight
             && let Some(written) = checkpointing.written.recv().await
         {
-            self.written(&written);
+            self.written(written);
         }
         let Some(full) = self.checkpointing.as_ref().map(|checkpointing| checkpointing.need_full) else { return };
-        let outbox = self.outbox(now);
-        let blob = self.core.snapshot(full, outbox);
-        let write = Write { blob, full, at: now, number: self.queue.received(), commands: self.core.commands() };
+        let write = self.write(now, full);
         self.releasing.append(&mut self.held);
         let Some(checkpointing) = &mut self.checkpointing else { return };
         if checkpointing.writes.send(write).await.is_ok()
             && let Some(written) = checkpointing.written.recv().await
         {
-            self.written(&written);
+            self.written(written);
         }
     }
 }
@@ -340,16 +346,13 @@ async fn receive(checkpointing: &mut Option<Checkpointing>) -> Option<Written> {
     }
 }
 
-fn pairs(labels: &crate::model::Labels) -> BTreeMap<&str, &str> {
-    labels.iter().map(|label| (&*label.name, &*label.value)).collect()
-}
-
-/// Writes the journal.
-pub(super) async fn write_history(state: StateStore, mut lines: mpsc::Receiver<HistoryEntry>) {
-    let mut entries = Vec::new();
-    while lines.recv_many(&mut entries, HISTORY_LINES).await > 0 {
-        if let Err(error) = state.append_history(std::mem::take(&mut entries)).await {
-            tracing::debug!(%error, "the journal could not be written");
+/// Writes the history when there are no checkpoints to take it along.
+pub(super) async fn write_history(state: StateStore, mut portions: mpsc::Receiver<Vec<Line>>) {
+    while let Some(lines) = portions.recv().await {
+        let count = lines.len() as u64;
+        if let Err(error) = state.append_history(lines.into_iter().map(Line::entry).collect()).await {
+            self_metrics::history_lost("failed").increment(count);
+            tracing::debug!(%error, "the history could not be written");
         }
     }
 }

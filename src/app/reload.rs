@@ -5,7 +5,7 @@ use super::run::{ReadAgain, decoders, findings, push};
 use super::sources::Sources;
 use super::{core_task, probes};
 use crate::api::{CoreHandle, ReloadStatus, Reloaded, Shared};
-use crate::config::schema::Config;
+use crate::config::schema::{Config, WatchdogConfig};
 use crate::config::{Diagnostics, Named};
 use crate::engine::{Core, Parts};
 use crate::notify::Deliveries;
@@ -14,7 +14,7 @@ use crate::telemetry::{clock, self_metrics};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard, OnceLock, PoisonError};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 /// What a reload changes.
@@ -26,6 +26,7 @@ pub(super) struct Reloader {
     pub decoders: core_task::Decoders,
     pub deliveries: Deliveries,
     pub sources: Mutex<Sources>,
+    pub watchdog: watch::Sender<Option<WatchdogConfig>>,
     /// Held for a swap.
     pub probes: StdMutex<CancellationToken>,
     pub client: reqwest::Client,
@@ -168,6 +169,11 @@ impl Reloader {
         sources.configure(&parts.sources, config.limits.event_bytes, &positions).await;
         let fresh = probes::start(probe_specs, &self.client, &self.core, &self.supervisor);
         std::mem::replace(&mut *self.probes.lock().unwrap_or_else(PoisonError::into_inner), fresh).cancel();
+        self.watchdog.send_if_modified(|known| {
+            let differs = *known != config.watchdog;
+            known.clone_from(&config.watchdog);
+            differs
+        });
         *current = config;
         *self.rules() = rules;
         Ok(reloaded)
@@ -193,6 +199,8 @@ fn differences(old: &Config, new: &Config, rules_differ: bool) -> Reloaded {
         }
     };
     whole("rule files or the Alertmanager file", rules_differ);
+    whole("watchdog", old.watchdog != new.watchdog);
+    whole("flapping", old.notify.flapping != new.notify.flapping);
     whole("silences of the configuration", old.notify.silences != new.notify.silences);
     whole("limits", old.limits != new.limits);
     whole("external_labels", old.external_labels != new.external_labels);

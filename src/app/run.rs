@@ -2,10 +2,11 @@
 
 use super::build::build;
 use super::checkpoints::{self, OUTBOX};
-use super::core_task::{Checkpointing, CoreTask, Decoders, HISTORY_LINES, write_history};
+use super::core_task::{Checkpointing, CoreTask, Decoders, HISTORY_PORTIONS, write_history};
+use super::history::Lines;
 use super::reload::{Reloader, texts};
 use super::sources::Sources;
-use super::{evaluate, probes, upkeep};
+use super::{evaluate, probes, upkeep, watchdog};
 use crate::api::{self, Addresses, Backend, Identity, Push, PushSource, Readiness, Surroundings, core_channel};
 use crate::config::{Config, Diagnostics};
 use crate::engine::{Core, Parts};
@@ -130,20 +131,26 @@ pub async fn run(
     let deliveries = Deliveries::new(outbox, parts.routing.clone(), courier, Arc::new(clock::now));
 
     let decoders: Decoders = Arc::new(ArcSwap::from_pointee(decoders(&parts)));
+    let journal = match &state {
+        Some(state) => state.clone(),
+        None => StateStore::in_memory().context("starting the history in memory")?,
+    };
+    let (store, messages) = (journal.clone(), deliveries.clone());
+    supervisor.spawn(Stage::Api, "outbox", |cancel| checkpoints::run_outbox(store, messages, cancel));
     let (command_stored, stored) = watch::channel(checkpoints::Stored::default());
     let is_durable = state.is_some();
     let (checkpointing, history) = match &state {
-        None => (None, None),
+        None => {
+            let (portions, to_write) = mpsc::channel(HISTORY_PORTIONS);
+            let task = write_history(journal.clone(), to_write);
+            supervisor.spawn(Stage::Api, "history", |_| task);
+            (None, Some(portions))
+        }
         Some(state) => {
             let (writes, to_write) = mpsc::channel(1);
             let (acknowledge, written) = mpsc::channel(1);
             let task = checkpoints::run(state.clone(), to_write, acknowledge);
             supervisor.spawn(Stage::Api, "checkpoints", |_| task);
-            let (lines, journal) = mpsc::channel(HISTORY_LINES);
-            let task = write_history(state.clone(), journal);
-            supervisor.spawn(Stage::Api, "journal", |_| task);
-            let (store, messages) = (state.clone(), deliveries.clone());
-            supervisor.spawn(Stage::Api, "outbox", |cancel| checkpoints::run_outbox(store, messages, cancel));
             let interval_ms = config.state.as_ref().map_or(1_000, |state| state.checkpoint_interval_ms);
             let checkpointing = Checkpointing {
                 writes,
@@ -157,7 +164,7 @@ pub async fn run(
                 commands: 0,
                 stored: command_stored,
             };
-            (Some(checkpointing), Some(lines))
+            (Some(checkpointing), None)
         }
     };
     let positions = parts
@@ -175,6 +182,7 @@ pub async fn run(
         decoders: decoders.clone(),
         deliveries: deliveries.clone(),
         checkpointing,
+        lines: Lines::default(),
         history,
         held: Vec::new(),
         releasing: Vec::new(),
@@ -196,6 +204,10 @@ pub async fn run(
     };
     let memory = parts.sources.iter().filter(|part| part.kind == "memory");
     let memory = memory.map(|part| (part.name.clone(), handle_of(part))).collect();
+    let dog = watch::Sender::new(config.watchdog.clone());
+    let dog_status = watchdog::Status::default();
+    let (known, pings, door, says) = (dog.subscribe(), client.clone(), handle.clone(), dog_status.clone());
+    supervisor.spawn(Stage::Sources, "watchdog", |cancel| watchdog::run(known, pings, door, says, cancel));
     let reloader = Arc::new(Reloader {
         again,
         config: Mutex::new(config.clone()),
@@ -203,6 +215,7 @@ pub async fn run(
         decoders,
         deliveries: deliveries.clone(),
         sources: Mutex::new(running),
+        watchdog: dog,
         probes: std::sync::Mutex::new(probes::start(probe_specs, &client, &handle, &supervisor)),
         client,
         supervisor: supervisor.clone(),
@@ -232,6 +245,9 @@ pub async fn run(
                 let reloader = reloader.clone();
                 move || reloader.status()
             }),
+            deliveries: deliveries.clone(),
+            history: journal,
+            watchdog: Box::new(move || dog_status.get()),
             self_metrics: Box::new(|| own.render()),
             stored: Box::new(move |commands| {
                 let stored = stored.clone();
@@ -261,7 +277,8 @@ pub async fn run(
             }
         });
     }
-    supervisor.spawn(Stage::Sources, "upkeep", |cancel| upkeep::run(own, handle, cancel));
+    let messages = deliveries.clone();
+    supervisor.spawn(Stage::Sources, "upkeep", |cancel| upkeep::run(own, handle, messages, cancel));
     reloader.start_sources(&parts, config.limits.event_bytes, &positions).await;
     if reloader.can_reload() {
         let reloader = reloader.clone();

@@ -3,7 +3,7 @@
 use crate::api::CoreHandle;
 use crate::engine::{Core, Input, InputSample};
 use crate::model::AlertStatus;
-use crate::notify::SilenceState;
+use crate::notify::{Deliveries, SilenceState};
 use crate::series::text;
 use crate::telemetry::self_metrics::{self, SelfMetrics};
 use std::time::Duration;
@@ -12,10 +12,16 @@ use tokio_util::sync::CancellationToken;
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Runs until cancelled or the core is gone.
-pub(super) async fn run(own: &'static SelfMetrics, core: CoreHandle<Core>, cancel: CancellationToken) {
+pub(super) async fn run(
+    own: &'static SelfMetrics,
+    core: CoreHandle<Core>,
+    deliveries: Deliveries,
+    cancel: CancellationToken,
+) {
     let mut hits = 0;
     loop {
         own.upkeep();
+        outbox(&deliveries);
         match core.call(move |core, _| figures(core, hits)).await {
             Ok(seen) => hits = seen,
             Err(_) => return,
@@ -41,6 +47,17 @@ pub(super) async fn run(own: &'static SelfMetrics, core: CoreHandle<Core>, cance
             () = cancel.cancelled() => return,
         }
     }
+}
+
+/// What the outbox counts itself becomes self-metrics.
+fn outbox(deliveries: &Deliveries) {
+    for lane in deliveries.lanes() {
+        let counters = lane.counters;
+        let dead = counters.refused + counters.expired + counters.outbox_full;
+        self_metrics::notification_dead_letters(&lane.receiver, lane.integration).absolute(dead);
+        self_metrics::notifications_pending(&lane.receiver, lane.integration).set(lane.pending as f64);
+    }
+    self_metrics::history_lost("outbox").absolute(deliveries.records_dropped());
 }
 
 /// What the core counts itself becomes self-metrics. `hits` is the number of limited updates seen before.
@@ -69,6 +86,8 @@ fn figures(core: &mut Core, hits: u64) -> u64 {
             }
         }
     }
+    self_metrics::notifications_withheld("flapping").absolute(core.notifier.flapping_withheld());
+    self_metrics::history_lost("withheld").absolute(core.notifier.withheld_notes_dropped());
     let counters = core.engine.rules().counters();
     self_metrics::rule_evaluations("all", "interval").absolute(counters.evaluations);
     self_metrics::rule_evaluations("all", "reactive").absolute(counters.reactive);

@@ -63,7 +63,7 @@ pub async fn prometheus(base: &str, path: &str, parameters: &[(&str, String)]) -
 }
 
 /// Percent-encoding of a form's value: everything but unreserved characters (RFC 3986, section 2.3).
-fn encode(text: &str) -> String {
+pub fn encode(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
     text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }

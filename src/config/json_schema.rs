@@ -95,12 +95,19 @@ fn top() -> Vec<(&'static str, Value)> {
             "notify",
             named(
                 &either(
-                    &[one_or_list(&plain, ""), reference("receiver"), one_or_list(&reference("silence"), "")],
-                    "A receiver; under alertmanager: a file; under exec_allowed: programs that may be run; under silences: a list.",
+                    &[
+                        one_or_list(&plain, ""),
+                        flag(""),
+                        reference("receiver"),
+                        reference("flapping"),
+                        one_or_list(&reference("silence"), ""),
+                    ],
+                    "A receiver; under alertmanager: a file; under exec_allowed: programs that may be run; under silences: a list; under flapping: when messages are damped, or false.",
                 ),
                 "Receivers; the first is the default.",
             ),
         ),
+        ("watchdog", reference("watchdog")),
         ("state", either(&[plain, reference("state")], "Where state survives a restart.")),
         ("external_labels", texts("Labels that every alert carries.")),
         ("external_url", text("Where people reach this sidewatch.")),
@@ -128,6 +135,23 @@ fn definitions() -> Map<String, Value> {
                 ("dir", text("The folder.")),
                 ("sync", one_of(&["normal", "full"], "full survives power loss.")),
                 ("checkpoint_interval", time("How often changes are written.")),
+            ],
+        ),
+        object(
+            "watchdog",
+            &[
+                ("url", text("What is asked while rules are evaluated in time.")),
+                ("url_file", text("A file that holds the address.")),
+                ("every", time("How often.")),
+                ("method", one_of(&["GET", "POST"], "How.")),
+            ],
+        ),
+        object(
+            "flapping",
+            &[
+                ("changes", integer("More changes than this within the window.")),
+                ("window", time("The window.")),
+                ("steady", time("Without a change for so long, it is over.")),
             ],
         ),
         limits(),
@@ -521,7 +545,7 @@ mod tests {
 
     #[test]
     fn schema_and_reader_know_the_same_keys() {
-        let silence = "notify: {silences: [{matchers: a=b, starts: 2026-01-01, ends: 2026-01-02, time_interval: {weekdays: monday, times: [{start_time: '01:00', end_time: '02:00'}]}, comment: c}]}\n";
+        let silence = "watchdog: {url: 'http://x/'}\nnotify: {flapping: {changes: 4}, silences: [{matchers: a=b, starts: 2026-01-01, ends: 2026-01-02, time_interval: {weekdays: monday, times: [{start_time: '01:00', end_time: '02:00'}]}, comment: c}]}\n";
         let extra = "notify: {exec_allowed: /bin/true, x: {exec: {command: /bin/true}}, p: {pagerduty: {routing_key: k}}, a: {alertmanager: {url: 'http://am:9093'}}}\nsources: {a: {unix: {path: x}}, b: {stdin: {}}, c: {scrape: {url: 'http://h/m', basic_auth: {username: u, password: p}, tls_config: {}, metric_relabel_configs: [{action: labeldrop, regex: x}]}}, d: {scrape: {targets: h:1, authorization: {credentials: c}}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}, B: {event: {rate_change: a, within: 1m}}, C: {event: {first_seen: data.a}}, D: {event: {gap: data.a}}, E: {slo: {good: {series: a_total}, total: b_total, target: 99%}}}\n";
         for text in [include_str!("../../deploy/sidewatch.yaml"), extra, silence] {
             let (config, found) = load_text("t.yaml", text, &Default::default(), &Overrides::default());

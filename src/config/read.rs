@@ -10,6 +10,7 @@ mod scrape;
 mod silences;
 mod slo;
 mod sources;
+mod watchdog;
 
 use super::diagnostic::nearest;
 use super::reader::{self, MapReader};
@@ -91,6 +92,7 @@ pub(super) fn config(
     let rules = map.strings("rules");
     let bundled_rules = map.boolean("bundled_rules").map_or(defaults.bundled_rules, |wanted| wanted.value);
     let notify = notify::read(&mut map);
+    let watchdog = watchdog::read(&mut map);
     let state = map.get("state").and_then(|node| state(node, defaults.checkpoint_interval_ms, map.found()));
     let external_labels = external_labels(&mut map);
     let external_url = map.string("external_url");
@@ -114,6 +116,7 @@ pub(super) fn config(
         rules,
         bundled_rules,
         notify,
+        watchdog,
         state,
         external_labels,
         external_url: external_url.map(|url| url.value).unwrap_or_default(),

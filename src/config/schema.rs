@@ -47,6 +47,8 @@ pub struct Config {
     pub bundled_rules: bool,
     /// `notify:`.
     pub notify: NotifyConfig,
+    /// `watchdog:`.
+    pub watchdog: Option<WatchdogConfig>,
     /// `state:`; `None` keeps everything in memory.
     pub state: Option<StateConfig>,
     /// `external_labels:`.
@@ -493,10 +495,42 @@ pub struct NotifyConfig {
     pub receivers: Vec<Named<ReceiverConfig>>,
     /// A file in Alertmanager's format.
     pub alertmanager: Option<Spanned<String>>,
+    /// `flapping:`.
+    pub flapping: FlappingConfig,
     /// `exec_allowed:`: the programs that receivers may run, by their whole paths.
     pub exec_allowed: Vec<Spanned<String>>,
     /// `silences:`, silences and maintenance windows.
     pub silences: Vec<SilenceConfig>,
+}
+
+/// `notify: {flapping: {changes, window, steady}}`: when the messages of an alert are damped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FlappingConfig {
+    /// Nothing is said: on for the short form, off for Alertmanager's file.
+    #[default]
+    Default,
+    /// `flapping: false`.
+    Off,
+    /// For all routes.
+    On {
+        /// More changes than this within the window (6).
+        changes: usize,
+        /// `window:` in milliseconds (10 min).
+        window_ms: i64,
+        /// `steady:` in milliseconds (5 min): without a change for so long, it is over.
+        steady_ms: i64,
+    },
+}
+
+/// `watchdog: {url | url_file, every, method}`: a dead man's switch, pinged while rules are evaluated in time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WatchdogConfig {
+    /// The address that is asked.
+    pub url: SecretSource,
+    /// `every:` in milliseconds (1 min).
+    pub every_ms: i64,
+    /// `method: POST` instead of GET.
+    pub post: bool,
 }
 
 /// One receiver of the short form.

@@ -46,10 +46,28 @@ pub fn show(config: &Config) -> String {
     if let Some(file) = &config.notify.alertmanager {
         notify.push(("alertmanager".into(), text(&file.value)));
     }
+    match config.notify.flapping {
+        FlappingConfig::Default => {}
+        FlappingConfig::Off => notify.push(("flapping".into(), Raw("false".into()))),
+        FlappingConfig::On { changes, window_ms, steady_ms } => {
+            let times = [("window", Raw(duration(window_ms))), ("steady", Raw(duration(steady_ms)))];
+            let mut inner = Fields::default();
+            inner.raw("changes", changes);
+            inner.0.extend(times.map(|(key, value)| (key.to_owned(), value)));
+            notify.push(("flapping".into(), Map(inner.0)));
+        }
+    }
     if !config.notify.silences.is_empty() {
         notify.push(("silences".into(), Seq(config.notify.silences.iter().map(silences::entry).collect())));
     }
     map.add("notify", Map(notify));
+    if let Some(watchdog) = &config.watchdog {
+        let mut inner = Fields::default();
+        secret(&mut inner, "url", &watchdog.url);
+        inner.raw("every", duration(watchdog.every_ms));
+        inner.raw("method", if watchdog.post { "POST" } else { "GET" });
+        map.add("watchdog", Map(inner.0));
+    }
     if let Some(state) = &config.state {
         let mut inner = Fields::default();
         inner.text("dir", Some(&state.dir.value));

@@ -29,8 +29,12 @@ fn world(health: &str) -> World {
 
 impl World {
     fn beat(&mut self, second: i64) {
+        self.beat_from(second, "in");
+    }
+
+    fn beat_from(&mut self, second: i64, source: &str) {
         let line = b"{\"type\":\"beat\",\"payload\":{\"ok\":1}}".to_vec();
-        let batch = self.decoder.decode(line, Framing::Ndjson, &self.plan, &"in".into(), at(second));
+        let batch = self.decoder.decode(line, Framing::Ndjson, &self.plan, &source.into(), at(second));
         self.checks.observe(at(second), &batch);
     }
 
@@ -63,6 +67,34 @@ fn deaf_is_not_silent() {
     world.checks.source_state(at(61), &"in".into(), &SourceState::Connected);
     assert_eq!(world.status(70), "unknown", "no false alarm, and nobody knows yet");
     assert_eq!(world.status(72), "unhealthy");
+}
+
+#[test]
+fn only_the_sources_of_a_heartbeat_make_it_unknown() {
+    let mut world = world(
+        "  heard: {event: {match: beat, within: 10s}}\n  named: {event: {match: beat, within: 10s, source: other}}\nsources: {in: {memory: {}}, other: {memory: {}}}\n",
+    );
+    let statuses =
+        |world: &World| -> Vec<&str> { world.checks.report().checks.iter().map(|check| check.status.name()).collect() };
+    world.beat(1);
+    world.beat_from(1, "other");
+    // Nothing that these are heard from is lost.
+    world.checks.source_state(at(2), &"third".into(), &SourceState::Lost { reason: "cut".into() });
+    assert_eq!(statuses(&world), ["healthy", "healthy"]);
+    world.checks.source_state(at(3), &"in".into(), &SourceState::Lost { reason: "cut".into() });
+    assert_eq!(statuses(&world), ["unknown", "healthy"]);
+    // The return of one source starts no clock of a check that does not depend on it.
+    world.checks.source_state(at(9), &"in".into(), &SourceState::Connected);
+    world.checks.tick(at(12));
+    assert_eq!(statuses(&world), ["unknown", "unhealthy"]);
+    // What was heard from where survives a restart.
+    let saved = world.checks.snapshot();
+    let mut after = self::world(
+        "  heard: {event: {match: beat, within: 10s}}\n  named: {event: {match: beat, within: 10s, source: other}}\nsources: {in: {memory: {}}, other: {memory: {}}}\n",
+    );
+    after.checks.restore(&saved, at(13)).unwrap();
+    after.checks.source_state(at(13), &"third".into(), &SourceState::Lost { reason: "cut".into() });
+    assert_ne!(after.checks.report().checks[0].reason, "source third is lost: cut");
 }
 
 #[test]

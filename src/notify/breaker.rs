@@ -79,6 +79,13 @@ impl Breaker {
         }
     }
 
+    /// Somebody knows that the receiver is well again: an open breaker lets the next message try at once.
+    pub fn hurry(&mut self, now: Timestamp) {
+        if let BreakerState::Open { until } = &mut self.state {
+            *until = now.min(*until);
+        }
+    }
+
     /// A trial was given up without an outcome (shutdown, reload): the next one may try.
     pub fn abandoned(&mut self, now: Timestamp) {
         if self.state == BreakerState::HalfOpen {

@@ -21,6 +21,10 @@ pub enum Reason {
     Repeat,
     /// Sent by hand, to see whether the receiver works.
     Test,
+    /// An alert fires and ends again and again: its further changes are withheld until it is steady.
+    Flapping,
+    /// An alert that was flapping is steady again.
+    Steady,
 }
 
 /// Why nothing is sent.
@@ -43,6 +47,8 @@ pub enum Withheld {
     WaitingForFirstEvaluation,
     /// `group_wait` or `group_interval` has not passed.
     NotDue,
+    /// The alert fires and ends again and again, and the receiver knows that it does.
+    Flapping,
 }
 
 /// What to do.
@@ -86,6 +92,14 @@ pub struct View {
     pub silenced: usize,
     /// The route's time intervals mute it.
     pub muted_by_time: bool,
+    /// Firing, flapping, and the receiver does not know that it flaps.
+    pub flapping_new: usize,
+    /// Flapping, and the receiver knows: neither told nor taken for ended.
+    pub flapping_known: usize,
+    /// Was flapping, is steady now and fires; the receiver waits to hear of it.
+    pub steady_firing: usize,
+    /// Was flapping, is steady now and has ended; the receiver waits to hear of it. Counted in `ended_known`, too.
+    pub steady_ended: usize,
 }
 
 /// Decides as Alertmanager's deduplication stage does (notify/dedup_stage.go), with differences that keep the promise
@@ -110,6 +124,7 @@ pub fn decide(
     let Some(told) = told else {
         return match view {
             View { new_firing: 1.., .. } => Decision::Send(Reason::First),
+            View { flapping_new: 1.., .. } => Decision::Send(Reason::Flapping),
             View { muted_new: 1.., .. } => muted(),
             _ => Decision::Withhold(Withheld::EndedUntold),
         };
@@ -117,7 +132,13 @@ pub fn decide(
     if view.new_firing > 0 {
         return Decision::Send(Reason::NewMember);
     }
-    let still_firing = view.known_firing + view.muted_known;
+    if view.flapping_new > 0 {
+        return Decision::Send(Reason::Flapping);
+    }
+    if view.steady_firing > 0 || (view.steady_ended > 0 && send_resolved) {
+        return Decision::Send(Reason::Steady);
+    }
+    let still_firing = view.known_firing + view.muted_known + view.flapping_known;
     if view.ended_known > 0 && still_firing == 0 && view.ended_known == told.firing.len() {
         return if send_resolved {
             Decision::Send(Reason::AllResolved)
@@ -135,7 +156,11 @@ pub fn decide(
     if view.known_firing > 0 && now.millis_since(told.at) >= repeat_interval_ms {
         return Decision::Send(Reason::Repeat);
     }
-    if view.muted_new > 0 || view.silenced > 0 { muted() } else { Decision::Withhold(Withheld::Unchanged) }
+    match view {
+        View { muted_new: 1.., .. } | View { silenced: 1.., .. } => muted(),
+        View { flapping_known: 1.., .. } => Decision::Withhold(Withheld::Flapping),
+        _ => Decision::Withhold(Withheld::Unchanged),
+    }
 }
 
 #[cfg(test)]
@@ -179,6 +204,15 @@ mod tests {
         check(Some(told(&[1, 2])), View { ended_known: 1, known_firing: 1, ..none }, true, Send(Reason::SomeResolved));
         check(Some(told(&[1, 2])), View { ended_known: 1, muted_known: 1, ..none }, true, Send(Reason::SomeResolved));
         check(Some(told(&[1])), View { muted_known: 1, ..none }, true, Withhold(Withheld::Unchanged));
+        check(None, View { flapping_new: 1, ..none }, true, Send(Reason::Flapping));
+        check(Some(told(&[1])), View { flapping_new: 1, known_firing: 1, ..none }, true, Send(Reason::Flapping));
+        check(Some(told(&[1])), View { flapping_known: 1, ..none }, true, Withhold(Withheld::Flapping));
+        let one_ended = View { flapping_known: 1, ended_known: 1, ..none };
+        check(Some(told(&[1, 2])), one_ended, true, Send(Reason::SomeResolved));
+        check(Some(told(&[1])), View { steady_firing: 1, ..none }, false, Send(Reason::Steady));
+        let steady_ended = View { steady_ended: 1, ended_known: 1, ..none };
+        check(Some(told(&[1])), steady_ended, true, Send(Reason::Steady));
+        check(Some(told(&[1])), steady_ended, false, Withhold(Withheld::ResolvedNotWanted));
         check(None, View { muted_new: 1, silenced: 1, ..none }, true, Withhold(Withheld::Silenced));
         check(Some(told(&[1])), View { muted_known: 1, silenced: 1, ..none }, true, Withhold(Withheld::Silenced));
         let later = Timestamp::from_millis(11_000);

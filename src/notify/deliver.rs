@@ -2,7 +2,9 @@
 
 use super::courier::Courier;
 use super::notification::Notification;
-use super::outbox::{LaneId, Next, Outbox, OutboxStatus, Outcome};
+use super::outbox::{
+    LaneId, LaneStatus, Letter, Next, Outbox, OutboxStatus, Outcome, Record, Requeued, notify_seconds,
+};
 use super::resend::Resend;
 use super::routing::Routing;
 use crate::model::Timestamp;
@@ -52,7 +54,8 @@ pub struct DrainReport {
 
 impl Deliveries {
     /// Takes over an outbox. Nothing is sent before [`Deliveries::run`].
-    pub fn new(outbox: Outbox, routing: Arc<Routing>, courier: Courier, clock: Clock) -> Self {
+    pub fn new(mut outbox: Outbox, routing: Arc<Routing>, courier: Courier, clock: Clock) -> Self {
+        outbox.keep_memory(|(name, index)| routing.integration(name, *index).is_some());
         let shared = Shared {
             outbox: Mutex::new(outbox),
             routing: ArcSwap::new(routing.clone()),
@@ -120,13 +123,65 @@ impl Deliveries {
         self.shared.changed.notified().await;
     }
 
-    /// Tries a message that was given up once more. Returns whether there was one of this id.
-    pub fn requeue(&self, id: u64) -> bool {
+    /// The receivers' queues, without what is in them.
+    pub fn lanes(&self) -> Vec<LaneStatus> {
+        self.shared.outbox().lane_statuses()
+    }
+
+    /// Records that were dropped before they were written.
+    pub fn records_dropped(&self) -> u64 {
+        self.shared.outbox().records_dropped()
+    }
+
+    /// Everything that waits, is being sent or was given up.
+    pub fn letters(&self) -> Vec<Letter> {
+        self.shared.outbox().letters()
+    }
+
+    /// One message with all that it says.
+    pub fn letter(&self, id: u64) -> Option<(Letter, Arc<Notification>)> {
+        self.shared.outbox().letter(id)
+    }
+
+    /// Whether messages for this receiver still have somewhere to go.
+    pub fn is_configured(&self, receiver: &str, integration: usize) -> bool {
+        self.shared.routing.load().integration(receiver, integration).is_some()
+    }
+
+    /// Tries a message that was given up once more, and one that waits at once.
+    pub fn requeue(&self, id: u64) -> Requeued {
         let now = (self.shared.clock)();
-        let found = self.shared.outbox().requeue(id, now);
+        let requeued = self.shared.outbox().requeue(id, now);
         let lanes: Vec<LaneId> = self.shared.outbox().lanes().cloned().collect();
         lanes.iter().for_each(|lane| self.shared.ring(lane));
-        found
+        self.shared.changed.notify_one();
+        requeued
+    }
+
+    /// Drops a message that waits or was given up; what it was.
+    pub fn discard(&self, id: u64) -> Option<Letter> {
+        let now = (self.shared.clock)();
+        let dropped = self.shared.outbox().discard(id, now);
+        self.shared.changed.notify_one();
+        dropped
+    }
+
+    /// The outbox as bytes with the revision they belong to, the records that are not known to be written, and the number
+    /// to give to [`Deliveries::records_written`] once both are: what the bytes say became of a message, its record says.
+    pub fn snapshot_with_records(&self) -> (u64, Vec<u8>, u64, Vec<Record>) {
+        let outbox = self.shared.outbox();
+        let (number, records) = outbox.records();
+        (outbox.revision(), outbox.snapshot(), number, records)
+    }
+
+    /// The records that are not known to be written.
+    pub fn records(&self) -> (u64, Vec<Record>) {
+        self.shared.outbox().records()
+    }
+
+    /// Forgets the records up to this number: they are written.
+    pub fn records_written(&self, number: u64) {
+        self.shared.outbox().records_written(number);
     }
 
     /// Delivers until `stop`, then for at most `drain` longer, until nothing is left that can go at once.
@@ -225,18 +280,25 @@ impl Shared {
                     let guard = Abandon { shared: &self, lane: &lane };
                     let routing = self.routing.load_full();
                     let told = &attempt.notification;
-                    let earlier = resend.begin(&mut self.outbox(), &routing, &lane, told);
+                    let (earlier, mut forgotten) = resend.begin(&mut self.outbox(), &routing, &lane, told);
                     let sending = self.courier.deliver_after(&routing, told, earlier.as_ref(), now);
                     let cut_off = "the receiver hung and was cut off";
                     let (outcome, remember) = tokio::time::timeout(ATTEMPT_TIMEOUT, sending)
                         .await
                         .unwrap_or_else(|_| (Outcome::Retry { error: cut_off.into(), retry_after_ms: None }, None));
                     if let Some(what) = remember {
-                        self.outbox().remember(&lane, &told.group_key, what);
+                        forgotten = self.outbox().remember(&lane, &told.group_key, what);
+                    }
+                    if forgotten {
+                        self_metrics::notifications_failed(&lane.0, "forgotten").increment(1);
+                        tracing::warn!(
+                            receiver = &*lane.0,
+                            "more groups are told of than can be remembered; the oldest is told anew"
+                        );
                     }
                     let now = (self.clock)();
                     say(&lane, &outcome, &mut failing);
-                    count(&lane.0, &outcome, now.millis_since(attempt.notification.at));
+                    count(&attempt.notification, &outcome, now);
                     self.outbox().finish(&lane, attempt.id, outcome, now);
                     drop(guard);
                     self.changed.notify_one();
@@ -285,11 +347,16 @@ fn say(lane: &LaneId, outcome: &Outcome, failing: &mut bool) {
     *failing = !matches!(outcome, Outcome::Delivered(_));
 }
 
-fn count(receiver: &Arc<str>, outcome: &Outcome, latency_ms: i64) {
+fn count(notification: &Notification, outcome: &Outcome, now: Timestamp) {
+    let receiver = &notification.receiver;
     match outcome {
         Outcome::Delivered(_) => {
             self_metrics::notifications_sent(receiver).increment(1);
+            let latency_ms = now.millis_since(notification.at);
             self_metrics::notification_latency_seconds(receiver).record(latency_ms.max(0) as f64 / 1e3);
+            for (rule, seconds) in notify_seconds(notification, now) {
+                self_metrics::alert_time_to_notify(&rule).record(seconds);
+            }
         }
         Outcome::Retry { .. } => self_metrics::notifications_failed(receiver, "tried_again").increment(1),
         Outcome::Final { .. } => self_metrics::notifications_failed(receiver, "given_up").increment(1),

@@ -57,13 +57,19 @@ impl Inhibitor {
     /// Whether some other firing alert mutes this one. An alert that matches both sides of a rule is not muted by alerts
     /// for which the same holds, itself among them (inhibit.go, `excludeTwoSidedMatch`).
     pub(super) fn mutes(&self, labels: &Labels) -> bool {
-        self.rules.iter().zip(&self.sources).any(|(rule, sources)| {
+        self.muted_by(labels).is_some()
+    }
+
+    /// The first rule that mutes this one, and the alert that does.
+    pub(super) fn muted_by(&self, labels: &Labels) -> Option<(usize, u64)> {
+        self.rules.iter().zip(&self.sources).enumerate().find_map(|(at, (rule, sources))| {
             if sources.is_empty() || !matcher::all_match(&rule.target, labels) {
-                return false;
+                return None;
             }
-            let Some(members) = sources.get(&equal_values(rule, labels)) else { return false };
+            let members = sources.get(&equal_values(rule, labels))?;
             let both_sides = matcher::all_match(&rule.source, labels);
-            members.values().any(|source_has_both| !(both_sides && *source_has_both))
+            let source = members.iter().find(|(_, source_has_both)| !(both_sides && **source_has_both))?;
+            Some((at, *source.0))
         })
     }
 

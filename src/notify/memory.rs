@@ -60,12 +60,13 @@ impl Memory {
         self.entries.get(&(lane.clone(), group_key.clone()))
     }
 
-    /// Remembers or forgets. Returns whether anything changed.
-    pub(super) fn set(&mut self, lane: &LaneId, group_key: &Arc<str>, what: Option<Remembered>) -> bool {
+    /// Remembers or forgets. Returns whether anything changed, and whether an older group had to make room.
+    pub(super) fn set(&mut self, lane: &LaneId, group_key: &Arc<str>, what: Option<Remembered>) -> (bool, bool) {
         let key = (lane.clone(), group_key.clone());
         if self.entries.get(&key) == what.as_ref() {
-            return false;
+            return (false, false);
         }
+        let mut made_room = false;
         match what {
             None => {
                 self.entries.remove(&key);
@@ -76,27 +77,37 @@ impl Memory {
                     let oldest = self.entries.iter().min_by_key(|(_, kept)| kept.at()).map(|(key, _)| key.clone());
                     let Some(oldest) = oldest else { break };
                     self.entries.remove(&oldest);
+                    made_room = true;
                 }
             }
         }
-        true
+        (true, made_room)
     }
 
     /// What a lane's Alertmanager is to be told again; what has ended long enough ago is forgotten first.
     pub(super) fn handed(&mut self, lane: &LaneId, now: Timestamp) -> Vec<Arc<Notification>> {
-        self.entries.retain(|_, kept| !kept.is_over(now));
-        let mine = self.entries.iter().filter(|((known, _), _)| known == lane);
-        let handed = mine.filter_map(|(_, kept)| match kept {
+        let over: Vec<Arc<str>> =
+            self.of(lane).filter(|(_, kept)| kept.is_over(now)).map(|(key, _)| key.clone()).collect();
+        for key in over {
+            self.entries.remove(&(lane.clone(), key));
+        }
+        let handed = self.of(lane).filter_map(|(_, kept)| match kept {
             Remembered::Handed { notification } => Some(notification.clone()),
             Remembered::Posted { .. } => None,
         });
         handed.collect()
     }
 
-    /// Lanes that have something to tell again.
+    /// Whether a lane has something to tell again.
     pub(super) fn hands_over(&self, lane: &LaneId) -> bool {
-        let handed = |kept: &Remembered| matches!(kept, Remembered::Handed { .. });
-        self.entries.iter().any(|((known, _), kept)| known == lane && handed(kept))
+        self.of(lane).any(|(_, kept)| matches!(kept, Remembered::Handed { .. }))
+    }
+
+    /// What is remembered of one lane, by group.
+    fn of<'a>(&'a self, lane: &'a LaneId) -> impl Iterator<Item = (&'a Arc<str>, &'a Remembered)> {
+        let first = (lane.clone(), Arc::from(""));
+        let entries = self.entries.range(first..).take_while(move |((known, _), _)| known == lane);
+        entries.map(|((_, key), kept)| (key, kept))
     }
 
     /// The lanes of which anything is remembered.
@@ -109,5 +120,27 @@ impl Memory {
     /// Forgets what belongs to lanes that are gone.
     pub(super) fn keep_lanes(&mut self, configured: impl Fn(&LaneId) -> bool) {
         self.entries.retain(|(lane, _), _| configured(lane));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_makes_room_and_lanes_that_are_gone_are_forgotten() {
+        let (lane, other): (LaneId, LaneId) = (("a".into(), 0), ("b".into(), 1));
+        let posted =
+            |since| Remembered::Posted { channel: "C".into(), ts: "1".into(), since: Timestamp::from_millis(since) };
+        let mut memory = Memory::default();
+        assert_eq!(memory.set(&other, &"g".into(), Some(posted(5))), (true, false));
+        assert_eq!(memory.set(&other, &"g".into(), Some(posted(5))), (false, false));
+        for at in 0..REMEMBERED as i64 - 1 {
+            assert_eq!(memory.set(&lane, &format!("{at}").into(), Some(posted(100 + at))), (true, false));
+        }
+        assert_eq!(memory.set(&lane, &"new".into(), Some(posted(1_000_000))), (true, true));
+        assert_eq!(memory.get(&other, &"g".into()), None, "it was the oldest");
+        memory.keep_lanes(|lane| &*lane.0 == "b");
+        assert!(memory.lanes().is_empty());
     }
 }

@@ -3,7 +3,13 @@
 use super::decision::Reason;
 use crate::model::{Alert, AlertStatus, Label, Labels, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// Alerts that one message of the short form lists; the others are counted in it ("and 9,000 more").
+pub(super) const ALERTS_PER_MESSAGE: usize = 1_000;
+/// Alerts that a message keeps that waits for a receiver and takes over from older ones.
+const ALERTS_KEPT: usize = 10_000;
 
 /// One message, not yet in any receiver's words.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,18 +89,45 @@ impl Notification {
         self.status = if firing { AlertStatus::Firing } else { AlertStatus::Resolved };
     }
 
+    /// Keeps at most so many alerts, those whose change is the news before others; the rest is only counted. A tenth of the
+    /// places is left to others, so that a message about many endings still shows what fires.
+    pub(super) fn shorten(&mut self, limit: usize) {
+        if self.alerts.len() <= limit {
+            return;
+        }
+        let news: BTreeSet<u64> = self.news.iter().copied().collect();
+        let is_news: Vec<bool> = self.alerts.iter().map(|alert| news.contains(&alert.fingerprint())).collect();
+        let fresh = is_news.iter().filter(|is_news| **is_news).count();
+        let others = self.alerts.len() - fresh;
+        let mut fresh_left = fresh.min(limit - others.min(limit / 10));
+        let mut others_left = others.min(limit - fresh_left);
+        let before = self.alerts.len();
+        let mut at = 0;
+        self.alerts.retain(|_| {
+            let left = if is_news[at] { &mut fresh_left } else { &mut others_left };
+            at += 1;
+            let keep = *left > 0;
+            *left = left.saturating_sub(1);
+            keep
+        });
+        self.truncated += before - self.alerts.len();
+        let kept: BTreeSet<u64> = self.alerts.iter().map(|alert| alert.fingerprint()).collect();
+        self.news.retain(|fingerprint| kept.contains(fingerprint));
+    }
+
     /// Takes over from an older message that was never delivered what would be lost with it: endings that the newer one
     /// does not know of, and what was news then.
     pub(super) fn supersede(&mut self, older: &Self) {
         let repeats = self.news.is_empty();
+        let mut known: BTreeSet<u64> = self.alerts.iter().map(|alert| alert.fingerprint()).collect();
+        let mut news: BTreeSet<u64> = self.news.iter().copied().collect();
+        let older_news: BTreeSet<u64> = older.news.iter().copied().collect();
         for alert in &older.alerts {
             let fingerprint = alert.fingerprint();
-            let known = self.alerts.iter().any(|mine| mine.fingerprint() == fingerprint);
-            if !known && alert.status() == AlertStatus::Resolved {
+            if alert.status() == AlertStatus::Resolved && known.insert(fingerprint) {
                 self.alerts.push(alert.clone());
             }
-            let mine = self.alerts.iter().any(|mine| mine.fingerprint() == fingerprint);
-            if mine && older.news.contains(&fingerprint) && !self.news.contains(&fingerprint) {
+            if known.contains(&fingerprint) && older_news.contains(&fingerprint) && news.insert(fingerprint) {
                 self.news.push(fingerprint);
             }
         }
@@ -103,6 +136,7 @@ impl Notification {
         }
         self.since = self.since.min(older.since);
         self.settle();
+        self.shorten(ALERTS_KEPT);
     }
 }
 

@@ -5,21 +5,31 @@
 //! is over); nothing is told twice inside `repeat_interval`;
 //! while [`Notifier::hold_until_ready`] holds, nothing is sent and absence is not taken for an ending.
 //!
+//! Its parts: `damped` (alerts that flap, notes of what was withheld), `why` (what stands in an alert's way, for people).
+//!
 //! Deliberately absent: delivery. The notification log says what was handed to the outbox, which keeps it until the
 //! receiver has it.
 
+mod damped;
+mod look;
 mod suppression;
+mod why;
 
 pub use suppression::{AlertGroup, Suppression};
+pub use why::{GroupWhy, InTheWay};
 
-use super::decision::{Decision, Reason, Told, View, Withheld, decide};
+use look::{has_visible, look};
+
+use super::decision::{Decision, Reason, Told, Withheld, decide};
+use super::flapping::{Damping, Flapping};
 use super::group::Group;
 use super::inhibit::Inhibitor;
 use super::matcher::print_labels;
-use super::notification::Notification;
+use super::notification::{ALERTS_PER_MESSAGE, Notification};
 use super::routing::{Routing, SHORT_TIMING, Timing};
 use super::silence::SavedSilence;
 use super::silences::Silences;
+use super::withheld::WithheldNotes;
 use crate::model::{Alert, AlertStatus, Labels, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +38,7 @@ use std::sync::Arc;
 const NEVER: Timestamp = Timestamp::from_micros(i64::MAX);
 
 /// What the log is kept by: receiver, integration, group key.
-type LogKey = (Arc<str>, usize, Arc<str>);
+pub(super) type LogKey = (Arc<str>, usize, Arc<str>);
 /// A route's id and the group's labels.
 type GroupId = (String, Labels);
 
@@ -58,6 +68,8 @@ pub struct Notifier {
     groups: BTreeMap<GroupId, Group>,
     log: BTreeMap<LogKey, Told>,
     decisions: BTreeMap<LogKey, Decision>,
+    flapping: Flapping,
+    withheld: WithheldNotes,
     inhibitor: Inhibitor,
     silences: Silences,
     generation: u64,
@@ -104,6 +116,8 @@ impl Notifier {
             groups: BTreeMap::new(),
             log: BTreeMap::new(),
             decisions: BTreeMap::new(),
+            flapping: Flapping::default(),
+            withheld: WithheldNotes::default(),
             generation: 0,
             held: false,
             published: false,
@@ -145,6 +159,9 @@ impl Notifier {
         if sources_changed {
             self.wake_withheld(now);
         }
+        if self.held {
+            self.note_held(now);
+        }
         self.schedule();
     }
 
@@ -161,6 +178,9 @@ impl Notifier {
             self.groups.iter().filter(|(_, group)| group.next_flush <= now).map(|(id, _)| id.clone()).collect();
         for id in due {
             self.flush(&id, now, &mut out);
+        }
+        if let Some(policy) = self.routing.flapping {
+            self.flapping.prune(policy, now);
         }
         self.schedule();
         out
@@ -185,9 +205,11 @@ impl Notifier {
             groups: self.groups.iter().map(|(id, group)| (id.clone(), group.clone())).collect(),
             log: self.log.iter().map(|(key, told)| (key.clone(), told.clone())).collect(),
         };
-        // Silences stand behind the rest: what was written before there were any ends there.
-        let bytes = postcard::to_stdvec(&saved).unwrap_or_default();
-        postcard::to_extend(&self.silences.save(), bytes).unwrap_or_default()
+        // Silences and what flaps stand behind the rest: what was written before there were any ends there.
+        let mut bytes = postcard::to_stdvec(&saved).unwrap_or_default();
+        bytes.extend(postcard::to_stdvec(&self.silences.save()).unwrap_or_default());
+        bytes.extend(postcard::to_stdvec(&self.flapping).unwrap_or_default());
+        bytes
     }
 
     /// Takes up what [`Notifier::snapshot`] wrote, under the present routes.
@@ -195,13 +217,16 @@ impl Notifier {
     /// # Errors
     /// When the bytes are not a snapshot; then nothing is changed.
     pub fn restore(&mut self, bytes: &[u8], now: Timestamp) -> Result<(), String> {
-        let (saved, rest): (Saved, _) = postcard::take_from_bytes(bytes)
-            .map_err(|error| format!("the notification log cannot be read: {error}"))?;
+        let failed = |error: postcard::Error| format!("the notification log cannot be read: {error}");
+        let (saved, mut rest): (Saved, _) = postcard::take_from_bytes(bytes).map_err(failed)?;
         if !rest.is_empty() {
-            let silences: Vec<SavedSilence> =
-                postcard::from_bytes(rest).map_err(|error| format!("the silences cannot be read: {error}"))?;
+            let unreadable = |error: postcard::Error| format!("the silences cannot be read: {error}");
+            let (silences, behind): (Vec<SavedSilence>, _) = postcard::take_from_bytes(rest).map_err(unreadable)?;
             self.silences.load(silences)?;
+            rest = behind;
         }
+        self.flapping =
+            if rest.is_empty() { Flapping::default() } else { postcard::from_bytes(rest).map_err(failed)? };
         self.groups = saved.groups.into_iter().collect();
         self.log = saved.log.into_iter().collect();
         // What the log says fires is known until the set or its absence says otherwise.
@@ -251,6 +276,9 @@ impl Notifier {
     /// Takes one alert's state to the groups it belongs to. Returns whether what mutes others changed.
     fn observe(&mut self, fingerprint: u64, alert: &Arc<Alert>, now: Timestamp) -> bool {
         let sources_changed = self.inhibitor.observe(fingerprint, alert);
+        if let Some(policy) = self.routing.flapping {
+            self.flapping.observe(fingerprint, alert, policy, now);
+        }
         let ids = match self.known.get_mut(&fingerprint) {
             Some(known) => {
                 known.alert = alert.clone();
@@ -354,11 +382,13 @@ impl Notifier {
         let mut owed = BTreeSet::new();
         let routing = self.routing.clone();
         let integrations = routing.receiver(&group.receiver).map_or(&[][..], |receiver| &receiver.integrations);
-        let (mut repeat_due, mut sent) = (None::<Timestamp>, false);
+        let policy = routing.flapping.filter(|policy| !group.orphaned && (timing.eager || policy.everywhere));
+        let (mut repeat_due, mut sent, mut all_damped) = (None::<Timestamp>, false, true);
         for (index, integration) in integrations.iter().enumerate() {
             let key = (group.receiver.clone(), index, group.key.clone());
             let told = self.log.get(&key);
-            let view = look(&group, told, &muted, by_time);
+            let damped = self.damped(&group, &key, policy, now);
+            let view = look(&group, told, &muted, &damped, by_time);
             let decision = decide(told, view, integration.send_resolved, timing.repeat_interval_ms, now);
             // Of what its route no longer takes, only the endings are told.
             let decision = match decision {
@@ -368,17 +398,33 @@ impl Notifier {
                 decision => decision,
             };
             if let Decision::Send(reason) = decision {
-                out.push(self.tell(&group, index, reason, integration.send_resolved, &muted, now));
+                let mut message = self.tell(&group, index, reason, integration.send_resolved, (&muted, &damped), now);
+                if timing.eager {
+                    // Alertmanager sends whatever there is, so that routes of its file do, too.
+                    message.shorten(ALERTS_PER_MESSAGE);
+                }
+                out.push(message);
                 sent = true;
             } else if let Some(told) = self.log.get_mut(&key) {
                 // An ending that is not told (the receiver does not want it) is forgotten, so that the alert is news when
                 // it fires again.
-                // What a silence holds back is kept until then.
+                // What a silence holds back is kept until then, and what flaps until it is steady.
                 let is_owed = |f: &u64| integration.send_resolved && muted.get(f) == Some(&Muted::Silenced);
-                told.firing.retain(|f, _| {
-                    group.members.get(f).is_none_or(|a| a.status() == AlertStatus::Firing) || is_owed(f)
-                });
+                let ended = |f: &u64| group.members.get(f).is_some_and(|a| a.status() == AlertStatus::Resolved);
+                let is_damped = |f: &u64| damped.get(f) == Some(&Damping::Damped);
+                told.firing.retain(|f, _| !ended(f) || is_owed(f) || is_damped(f));
             }
+            for (fingerprint, _) in damped.iter().filter(|(_, damping)| **damping == Damping::Steady) {
+                // Told, or not wanted: in any case it waits no longer.
+                self.flapping.told(*fingerprint, &key, Damping::Steady);
+            }
+            if let Decision::Withhold(reason) = decision
+                && self.decisions.get(&key) != Some(&decision)
+                && (reason != Withheld::EndedUntold || view.ended_untold > 0)
+            {
+                self.withheld.note(&group, index, reason, now);
+            }
+            all_damped &= !damped.is_empty() && damped.len() == group.members.len();
             if integration.send_resolved {
                 let told = self.log.get(&key).into_iter().flat_map(|told| told.firing.keys());
                 owed.extend(told.filter(|f| muted.get(f) == Some(&Muted::Silenced)));
@@ -388,7 +434,7 @@ impl Notifier {
                     self.log.remove(&key);
                 }
                 // What is muted is not repeated: its group is looked at when that ends.
-                Some(told) if !group.orphaned && has_visible(&group, &muted) => {
+                Some(told) if !group.orphaned && !all_damped && has_visible(&group, &muted) => {
                     let due = told.at.plus_millis(timing.repeat_interval_ms);
                     repeat_due = Some(repeat_due.map_or(due, |earlier| earlier.min(due)));
                 }
@@ -400,7 +446,13 @@ impl Notifier {
         if sent || !timing.eager || group.last_flush.is_none() {
             group.last_flush = Some(now);
         }
-        if group.after_flush(timing, repeat_due, &owed, now) {
+        let waiting = self.waiting_for_steady(&group, policy);
+        owed.extend(waiting.iter().map(|(fingerprint, _)| *fingerprint));
+        let is_over = group.after_flush(timing, repeat_due, &owed, now);
+        for (_, at) in &waiting {
+            group.next_flush = group.next_flush.min((*at).max(now.plus_millis(1)));
+        }
+        if is_over {
             for index in 0..integrations.len() {
                 self.decisions.remove(&(group.receiver.clone(), index, group.key.clone()));
             }
@@ -416,7 +468,7 @@ impl Notifier {
         index: usize,
         reason: Reason,
         send_resolved: bool,
-        muted: &Mutes,
+        (muted, damped): (&Mutes, &BTreeMap<u64, Damping>),
         now: Timestamp,
     ) -> Notification {
         let key = (group.receiver.clone(), index, group.key.clone());
@@ -430,23 +482,32 @@ impl Notifier {
         for (fingerprint, alert) in &group.members {
             let muted = muted.get(fingerprint).copied().unwrap_or(Muted::No);
             let hidden = muted != Muted::No;
+            let damping = damped.get(fingerprint).copied();
+            let shown = || match (damping, self.routing.flapping) {
+                (Some(damping), Some(policy)) => self.flapping.annotated(*fingerprint, alert, damping, policy),
+                _ => alert.clone(),
+            };
             match alert.status() {
-                AlertStatus::Firing if hidden => {}
-                AlertStatus::Resolved if muted == Muted::Silenced => {}
+                _ if damping == Some(Damping::Damped) => continue,
+                AlertStatus::Firing if hidden => continue,
+                AlertStatus::Resolved if muted == Muted::Silenced => continue,
                 AlertStatus::Firing => {
-                    if !knows(fingerprint) {
+                    if !knows(fingerprint) || damping.is_some() {
                         news.push(*fingerprint);
                     }
                     firing.insert(*fingerprint, alert.clone());
-                    alerts.push(alert.clone());
+                    alerts.push(shown());
                 }
                 AlertStatus::Resolved => {
                     if send_resolved && (knows(fingerprint) || !hidden) {
                         news.push(*fingerprint);
-                        alerts.push(alert.clone());
+                        alerts.push(shown());
                     }
                     firing.remove(fingerprint);
                 }
+            }
+            if damping == Some(Damping::Began) {
+                self.flapping.told(*fingerprint, &key, Damping::Began);
             }
         }
         let since = told.as_ref().map_or(now, |told| told.since);
@@ -482,6 +543,7 @@ impl Notifier {
         let old = std::mem::take(&mut self.groups);
         let routing = self.routing.clone();
         self.log.retain(|(receiver, index, _), _| routing.integration(receiver, *index).is_some());
+        self.flapping.keep_receivers(|(receiver, index, _)| routing.integration(receiver, *index).is_some());
         let all: Vec<(u64, Arc<Alert>)> = self.known.iter().map(|(f, known)| (*f, known.alert.clone())).collect();
         for (fingerprint, alert) in &all {
             self.inhibitor.observe(*fingerprint, alert);
@@ -563,37 +625,7 @@ impl Notifier {
     }
 }
 
-/// Whether a member fires that is not muted.
-fn has_visible(group: &Group, muted: &Mutes) -> bool {
-    let mut firing = group.members.iter().filter(|(_, alert)| alert.status() == AlertStatus::Firing);
-    firing.any(|(fingerprint, _)| muted.get(fingerprint) == Some(&Muted::No))
-}
-
 /// The timing of a group's route; groups without a route (orphans) are eager.
 fn timing_of(routing: &Routing, route_by_id: &BTreeMap<String, usize>, id: &str) -> Timing {
     route_by_id.get(id).map_or(SHORT_TIMING, |at| routing.routes[*at].timing)
-}
-
-/// Counts a group's members as one receiver should see them.
-fn look(group: &Group, told: Option<&Told>, muted: &Mutes, by_time: bool) -> View {
-    let mut view = View { muted_by_time: by_time, ..View::default() };
-    for (fingerprint, alert) in &group.members {
-        let knows = told.is_some_and(|told| told.firing.contains_key(fingerprint));
-        let muted = muted.get(fingerprint).copied().unwrap_or(Muted::No);
-        let hidden = muted != Muted::No;
-        if muted == Muted::Silenced && (knows || alert.status() == AlertStatus::Firing) {
-            view.silenced += 1;
-        }
-        match (alert.status(), knows, hidden) {
-            (AlertStatus::Resolved, true, _) if muted == Muted::Silenced => view.muted_known += 1,
-            (AlertStatus::Firing, false, false) => view.new_firing += 1,
-            (AlertStatus::Firing, true, false) => view.known_firing += 1,
-            (AlertStatus::Firing, true, true) => view.muted_known += 1,
-            (AlertStatus::Firing, false, true) => view.muted_new += 1,
-            (AlertStatus::Resolved, true, _) => view.ended_known += 1,
-            (AlertStatus::Resolved, false, false) => view.ended_untold += 1,
-            (AlertStatus::Resolved, false, true) => {}
-        }
-    }
-    view
 }

@@ -4,6 +4,14 @@
 //! A pure state machine; the tasks that talk to receivers are in `deliver`. Messages are kept as [`Notification`]s and put
 //! into a receiver's words when they are sent, so that a corrected address or text applies to what is waiting.
 
+mod letters;
+mod record;
+
+pub use letters::{Letter, Place, Requeued};
+pub use record::{Fate, Record, notify_seconds};
+
+use record::Records;
+
 use super::breaker::{Breaker, BreakerState};
 use super::decision::Reason;
 use super::memory::{Memory, Remembered};
@@ -89,6 +97,18 @@ pub enum GivenUp {
     OutboxFull,
     /// Its receiver is no longer configured.
     ReceiverGone,
+}
+
+impl GivenUp {
+    /// In words.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Refused => "the receiver refused it",
+            Self::Expired => "it could not be delivered for a day",
+            Self::OutboxFull => "the outbox was full (limits.outbox_messages)",
+            Self::ReceiverGone => "its receiver is no longer configured",
+        }
+    }
 }
 
 /// A message that was given up.
@@ -193,6 +213,8 @@ pub struct OutboxStatus {
     pub lanes: Vec<LaneStatus>,
     /// Messages given up since the start because their receiver is no longer configured.
     pub receiver_gone: u64,
+    /// Dead letters that are no longer kept since the start, because there were more than a hundred.
+    pub dead_letters_forgotten: u64,
     /// Messages given up, the newest last.
     pub dead_letters: Vec<DeadLetter>,
     /// Past attempts, the newest last.
@@ -213,6 +235,8 @@ struct Entry {
 struct Lane {
     pending: BTreeMap<Arc<str>, Entry>,
     in_flight: Option<Entry>,
+    /// When the attempt that is in flight began.
+    began: Timestamp,
     breaker: Breaker,
     paused_until: Timestamp,
     counters: LaneCounters,
@@ -239,6 +263,7 @@ pub struct Outbox {
     lanes: BTreeMap<LaneId, Lane>,
     dead: VecDeque<DeadLetter>,
     history: VecDeque<Delivery>,
+    records: Records,
     memory: Memory,
     limit_messages: usize,
     receiver_gone: u64,
@@ -254,6 +279,7 @@ impl Outbox {
             lanes: BTreeMap::new(),
             dead: VecDeque::new(),
             history: VecDeque::new(),
+            records: Records::default(),
             memory: Memory::default(),
             limit_messages: limit_messages.max(1),
             receiver_gone: 0,
@@ -283,6 +309,7 @@ impl Outbox {
         let result = match lane.pending.remove(&group_key) {
             Some(older) => {
                 lane.counters.superseded += 1;
+                self.records.note(Record::of(&older, Fate::Superseded, now));
                 replace(&mut entry, older);
                 Queued::Superseded
             }
@@ -323,11 +350,19 @@ impl Outbox {
         self.memory.get(lane_id, group_key)
     }
 
-    /// Remembers something of a group's message, or forgets it.
-    pub fn remember(&mut self, lane_id: &LaneId, group_key: &Arc<str>, what: Option<Remembered>) {
-        if self.memory.set(lane_id, group_key, what) {
-            self.revision += 1;
-        }
+    /// Remembers something of a group's message, or forgets it. Returns whether an older group was forgotten for it.
+    #[must_use = "what is forgotten is counted"]
+    pub fn remember(&mut self, lane_id: &LaneId, group_key: &Arc<str>, what: Option<Remembered>) -> bool {
+        let (changed, made_room) = self.memory.set(lane_id, group_key, what);
+        self.revision += u64::from(changed);
+        made_room
+    }
+
+    /// Forgets what is remembered of receivers that are no longer configured: should one come back, what it was told long
+    /// ago is no news.
+    pub fn keep_memory(&mut self, configured: impl Fn(&LaneId) -> bool) {
+        self.memory.keep_lanes(configured);
+        self.revision += 1;
     }
 
     /// What a lane's Alertmanager was handed and is to be told again; groups with news on their way are left out.
@@ -363,6 +398,7 @@ impl Outbox {
         entry.attempts += 1;
         let attempt = Attempt { id: entry.id, attempt: entry.attempts, notification: entry.notification.clone() };
         lane.in_flight = Some(entry);
+        lane.began = now;
         Next::Send(attempt)
     }
 
@@ -394,6 +430,15 @@ impl Outbox {
                 latency_ms: now.millis_since(entry.notification.at),
             },
         );
+        let fate = match &outcome {
+            Outcome::Delivered(_) => Fate::Delivered,
+            Outcome::Retry { .. } => Fate::Failing,
+            Outcome::Final { .. } => Fate::GivenUp,
+        };
+        if fate != Fate::GivenUp {
+            let took_ms = now.millis_since(lane.began).max(0);
+            self.records.note_attempt(&entry, fate, &detail, took_ms, now);
+        }
         match outcome {
             Outcome::Delivered(_) => {
                 lane.breaker.answered();
@@ -422,7 +467,7 @@ impl Outbox {
                 lane.counters.refused += 1;
                 lane.last_error = Some(LastError { at: now, error: error.clone() });
                 entry.last_error = error;
-                bury(&mut self.dead, entry, GivenUp::Refused, now);
+                bury(&mut self.dead, &mut self.records, entry, GivenUp::Refused, now);
             }
         }
     }
@@ -440,14 +485,14 @@ impl Outbox {
 
     /// Gives up the messages of lanes that are no longer configured, and forgets these lanes.
     pub fn keep_lanes(&mut self, configured: impl Fn(&LaneId) -> bool, now: Timestamp) {
-        self.memory.keep_lanes(&configured);
+        self.keep_memory(&configured);
         let gone: Vec<LaneId> = self.lanes.keys().filter(|id| !configured(id)).cloned().collect();
         for id in gone {
             let Some(lane) = self.lanes.remove(&id) else { continue };
             for entry in lane.pending.into_values().chain(lane.in_flight) {
                 self.receiver_gone += 1;
                 self.revision += 1;
-                bury(&mut self.dead, entry, GivenUp::ReceiverGone, now);
+                bury(&mut self.dead, &mut self.records, entry, GivenUp::ReceiverGone, now);
             }
         }
     }
@@ -457,22 +502,8 @@ impl Outbox {
         self.lanes.entry(lane_id).or_default();
     }
 
-    /// Puts a message that was given up in again. Returns whether there was one of this id.
-    pub fn requeue(&mut self, id: u64, now: Timestamp) -> bool {
-        let Some(at) = self.dead.iter().position(|letter| letter.id == id) else { return false };
-        let Some(letter) = self.dead.remove(at) else { return false };
-        let lane_id = (letter.notification.receiver.clone(), letter.notification.integration);
-        let key = &letter.notification.group_key;
-        self.revision += 1;
-        // A newer message of the group says more; it keeps its place.
-        if self.lanes.get(&lane_id).is_none_or(|lane| !lane.pending.contains_key(key)) {
-            self.push(Notification::clone(&letter.notification), now);
-        }
-        true
-    }
-
-    /// Everything the API shows.
-    pub fn status(&self) -> OutboxStatus {
+    /// The lanes, without what is in them.
+    pub fn lane_statuses(&self) -> Vec<LaneStatus> {
         let lane_status = |((receiver, integration), lane): (&LaneId, &Lane)| LaneStatus {
             receiver: receiver.clone(),
             integration: *integration,
@@ -483,11 +514,17 @@ impl Outbox {
             breaker: lane.breaker.state(),
             counters: lane.counters,
         };
+        self.lanes.iter().map(lane_status).collect()
+    }
+
+    /// Everything the API shows.
+    pub fn status(&self) -> OutboxStatus {
         OutboxStatus {
             pending: self.len(),
             limit_messages: self.limit_messages,
-            lanes: self.lanes.iter().map(lane_status).collect(),
+            lanes: self.lane_statuses(),
             receiver_gone: self.receiver_gone,
+            dead_letters_forgotten: self.records.forgotten,
             dead_letters: self.dead.iter().cloned().collect(),
             history: self.history.iter().cloned().collect(),
         }
@@ -543,20 +580,9 @@ impl Outbox {
             if let Some(entry) = lane.pending.remove(&key) {
                 lane.counters.expired += 1;
                 self.revision += 1;
-                bury(&mut self.dead, entry, GivenUp::Expired, now);
+                bury(&mut self.dead, &mut self.records, entry, GivenUp::Expired, now);
             }
         }
-    }
-
-    /// Gives up the oldest waiting message of the longest lane: a receiver that is down must not push out the others'.
-    fn evict_oldest(&mut self, now: Timestamp) -> bool {
-        let longest = self.lanes.values_mut().max_by_key(|lane| lane.pending.len());
-        let Some(lane) = longest else { return false };
-        let oldest = lane.pending.iter().min_by_key(|(_, entry)| entry.id).map(|(key, _)| key.clone());
-        let Some(entry) = oldest.and_then(|key| lane.pending.remove(&key)) else { return false };
-        lane.counters.outbox_full += 1;
-        bury(&mut self.dead, entry, GivenUp::OutboxFull, now);
-        true
     }
 
     /// Marsaglia's xorshift64: enough to spread retries, and the same for the same seed.
@@ -597,7 +623,12 @@ fn put_back(lane: &mut Lane, entry: Entry) {
     }
 }
 
-fn bury(dead: &mut VecDeque<DeadLetter>, entry: Entry, why: GivenUp, now: Timestamp) {
+fn bury(dead: &mut VecDeque<DeadLetter>, records: &mut Records, entry: Entry, why: GivenUp, now: Timestamp) {
+    let mut record = Record::of(&entry, Fate::GivenUp, now);
+    if record.detail.is_empty() {
+        record.detail = why.words().to_owned();
+    }
+    records.note(record);
     let letter = DeadLetter {
         id: entry.id,
         why,
@@ -606,7 +637,15 @@ fn bury(dead: &mut VecDeque<DeadLetter>, entry: Entry, why: GivenUp, now: Timest
         at: now,
         notification: entry.notification,
     };
-    push_bounded(dead, DEAD_LETTERS, letter);
+    while dead.len() >= DEAD_LETTERS {
+        if let Some(oldest) = dead.pop_front() {
+            let mut record = Record::new(&oldest.notification, Fate::Forgotten, now);
+            (record.id, record.attempts, record.detail) = (Some(oldest.id), oldest.attempts, oldest.error);
+            records.note(record);
+            records.forgotten += 1;
+        }
+    }
+    dead.push_back(letter);
 }
 
 fn push_bounded<T>(list: &mut VecDeque<T>, limit: usize, item: T) {

@@ -37,7 +37,8 @@ pub(super) const DEFAULT_DEFINITIONS: &str = r#"
 {{ define "email.default.html" }}<h3>{{ template "__subject" . }}</h3>{{ range .Alerts }}<p><b>{{ .Status }}</b>{{ range .Labels.SortedPairs }}<br>{{ .Name }} = {{ .Value }}{{ end }}{{ range .Annotations.SortedPairs }}<br>{{ .Name }}: {{ .Value }}{{ end }}</p>{{ end }}{{ end }}
 "#;
 
-/// What templates see: Alertmanager's `template.Data`, with the alerts' values added.
+/// What templates see: Alertmanager's `template.Data`, with the alerts' values, what stands out and the last
+/// event's fields added.
 pub(super) fn data(notification: &Notification, external_url: &str) -> Value {
     let status = |status: AlertStatus| Value::text(if status == AlertStatus::Firing { "firing" } else { "resolved" });
     let time = |micros: Option<i64>| {
@@ -59,6 +60,8 @@ pub(super) fn data(notification: &Notification, external_url: &str) -> Value {
                 ("Value", Value::Float(alert.value)),
                 ("ValueAtFiring", Value::Float(alert.value_at_firing)),
                 ("ValueAtResolve", alert.value_at_resolve.map_or(Value::Nil, Value::Float)),
+                ("StandsOut", Value::list(alert.context.stands_out.iter().map(Value::text).collect())),
+                ("LastEvent", Value::map(alert.context.event.iter().map(|(path, text)| (path, Value::text(text))))),
             ],
         )
     };

@@ -16,21 +16,21 @@ pub(super) struct Resend {
 }
 
 impl Resend {
-    /// Before an attempt: what is remembered of the group. For an Alertmanager the message is what it is to know from now
-    /// on, whatever becomes of this attempt.
+    /// Before an attempt: what is remembered of the group, and whether another one was forgotten for it. For an
+    /// Alertmanager the message is what it is to know from now on, whatever becomes of this attempt.
     pub(super) fn begin(
         &mut self,
         outbox: &mut Outbox,
         routing: &Routing,
         lane: &LaneId,
         told: &Arc<Notification>,
-    ) -> Option<Remembered> {
+    ) -> (Option<Remembered>, bool) {
         let kind = routing.integration(&lane.0, lane.1).map(|integration| &integration.kind);
         if matches!(kind, Some(IntegrationKind::Alertmanager(_))) {
-            outbox.remember(lane, &told.group_key, Some(Remembered::Handed { notification: told.clone() }));
-            return None;
+            let handed = Remembered::Handed { notification: told.clone() };
+            return (None, outbox.remember(lane, &told.group_key, Some(handed)));
         }
-        outbox.recall(lane, &told.group_key).cloned()
+        (outbox.recall(lane, &told.group_key).cloned(), false)
     }
 
     /// What is to be told again now; the timer runs on. Nothing while there is nothing to repeat. A lane that was taken

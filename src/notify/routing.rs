@@ -1,5 +1,6 @@
 //! Receivers and the route tree, compiled once from either form of configuration.
 
+use super::flapping::{DEFAULT_FLAPPING, FlapPolicy};
 use super::inhibit::InhibitRule;
 use super::intervals::{Intervals, TimeInterval};
 use super::matcher::{self, MatchOp, Matcher};
@@ -8,7 +9,7 @@ use super::receiver::{Integration, IntegrationKind, Receiver};
 use super::silence_window::{self, ConfiguredSilence};
 use super::{alertmanager, receiver};
 use crate::config::diagnostic::nearest;
-use crate::config::schema::NotifyConfig;
+use crate::config::schema::{FlappingConfig, NotifyConfig};
 use crate::config::{Diagnostics, Span, Spanned};
 use crate::model::{Labels, Timestamp};
 use crate::template::Templates;
@@ -96,6 +97,8 @@ pub struct Routing {
     pub(super) silences: Vec<ConfiguredSilence>,
     /// Named templates that the receivers' texts may call.
     pub(super) templates: Templates,
+    /// What counts as flapping; `None` when that is switched off.
+    pub(super) flapping: Option<FlapPolicy>,
 }
 
 impl Routing {
@@ -119,6 +122,7 @@ impl Routing {
             resolve_timeout_ms: RESOLVE_TIMEOUT_MS,
             silences: Vec::new(),
             templates: Templates::default(),
+            flapping: policy(config.flapping),
         };
         let mut usable = true;
         for named in &config.receivers {
@@ -163,6 +167,7 @@ impl Routing {
             resolve_timeout_ms: RESOLVE_TIMEOUT_MS,
             silences: Vec::new(),
             templates: Templates::default(),
+            flapping: Some(DEFAULT_FLAPPING),
         };
         routing.root = routing.add_short_route(None, 0, false);
         routing
@@ -365,5 +370,16 @@ impl Routing {
     /// Receivers with at least one integration of this kind, for tests and for `check`.
     pub fn uses(&self, wanted: fn(&IntegrationKind) -> bool) -> bool {
         self.receivers.iter().flat_map(|receiver| &receiver.integrations).any(|integration| wanted(&integration.kind))
+    }
+}
+
+/// What is configured; without the key only the short form's routes are watched.
+fn policy(config: FlappingConfig) -> Option<FlapPolicy> {
+    match config {
+        FlappingConfig::Default => Some(DEFAULT_FLAPPING),
+        FlappingConfig::Off => None,
+        FlappingConfig::On { changes, window_ms, steady_ms } => {
+            Some(FlapPolicy { changes, window_ms, steady_ms, everywhere: true })
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Tests of the room. State machines are driven through timelines in virtual time.
 
 mod alertmanager_format;
+mod flapping;
 mod http_options;
 mod mail;
 mod more_receivers;

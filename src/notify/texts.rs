@@ -1,5 +1,6 @@
 //! What messages say when no template says otherwise: what, since when, the value then and now, labels.
 
+use super::decision::Reason;
 use super::notification::Notification;
 use super::webhook::label_line;
 use crate::model::{Alert, AlertStatus, Timestamp, format_duration_ms};
@@ -29,6 +30,8 @@ pub(super) fn summary(alert: &Alert) -> Option<&str> {
 /// `[FIRING:2] Name`, with what the alerts have in common beyond their group.
 pub(super) fn subject(notification: &Notification) -> String {
     let mut text = match notification.status {
+        _ if notification.reason == Reason::Flapping => "[FLAPPING]".into(),
+        AlertStatus::Firing if notification.truncated > 0 => format!("[FIRING:{}+]", notification.firing().count()),
         AlertStatus::Firing => format!("[FIRING:{}]", notification.firing().count()),
         AlertStatus::Resolved => "[RESOLVED]".into(),
     };
@@ -91,6 +94,15 @@ pub(super) fn facts(alert: &Alert) -> Vec<(&'static str, String)> {
         facts.push(("Last event", fields.join(", ")));
     }
     facts
+}
+
+/// Alerts that texts list; the others are counted.
+const ALERTS_SHOWN: usize = 100;
+
+/// How many alerts the texts leave out: `and 9900 more`.
+fn more(notification: &Notification) -> Option<String> {
+    let left_out = notification.truncated + notification.alerts.len().saturating_sub(ALERTS_SHOWN);
+    (left_out > 0).then(|| format!("and {left_out} more"))
 }
 
 /// Alerts in plain words, one after the other: for messages that take a text and no more.
@@ -183,6 +195,9 @@ pub(super) fn plain(notification: &Notification, external_url: &str) -> String {
         }
         text.push('\n');
     }
+    if let Some(more) = more(notification) {
+        text.push_str(&format!("... {more}\n\n"));
+    }
     if !external_url.is_empty() {
         text.push_str(&format!("-- \nsidewatch: {external_url}\n"));
     }
@@ -233,6 +248,9 @@ pub(super) fn html(notification: &Notification, external_url: &str) -> String {
             body.push_str("</div>\n");
         }
     }
+    if let Some(more) = more(notification) {
+        body.push_str(&format!("<p>… {more}</p>\n"));
+    }
     if is_link(external_url) {
         let url = escape_html(external_url);
         body.push_str(&format!("<p style=\"color:#666\">sidewatch: <a href=\"{url}\">{url}</a></p>\n"));
@@ -247,10 +265,13 @@ pub(super) fn html(notification: &Notification, external_url: &str) -> String {
 fn sections(notification: &Notification) -> Vec<(String, Vec<&Alert>)> {
     let firing: Vec<&Alert> = notification.firing().map(AsRef::as_ref).collect();
     let ended: Vec<&Alert> = notification.resolved().map(AsRef::as_ref).collect();
-    let mut sections = Vec::new();
-    for (word, alerts) in [("Firing", firing), ("Ended", ended)] {
+    let (mut sections, mut room) = (Vec::new(), ALERTS_SHOWN);
+    for (word, mut alerts) in [("Firing", firing), ("Ended", ended)] {
         if !alerts.is_empty() {
-            sections.push((format!("{word}: {}", alerts.len()), alerts));
+            let title = format!("{word}: {}", alerts.len());
+            alerts.truncate(room);
+            room -= alerts.len();
+            sections.push((title, alerts));
         }
     }
     sections

@@ -159,6 +159,10 @@ pub struct Transition {
     pub reason: Reason,
     /// The last value.
     pub value: f64,
+    /// Since when the condition holds: activeAt, or the time of the event that made it hold where that is earlier.
+    pub since: Timestamp,
+    /// Since when it fires, or fired until now.
+    pub fired_at: Option<Timestamp>,
 }
 
 /// Why a whole evaluation counts as failed.
@@ -341,6 +345,8 @@ fn transition(labels: &Labels, state: &AlertState, to: AlertPhase, reason: Reaso
         to,
         reason,
         value: state.value,
+        since: state.active_at,
+        fired_at: state.fired_at,
     }
 }
 

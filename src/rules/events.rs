@@ -26,6 +26,7 @@ mod clock;
 mod count;
 mod first_seen;
 mod gap;
+mod inspect;
 mod keys;
 mod rate_change;
 mod running;
@@ -34,6 +35,7 @@ mod size;
 mod state;
 
 pub(super) use clock::{Clock, Place};
+pub use inspect::{EventWhy, KeyWhy};
 pub use rate_change::RateSettings;
 pub(super) use state::EventChanges;
 pub use state::{EventCounters, EventRules, EventRulesSnapshot};

@@ -44,6 +44,11 @@ impl Expression {
         &self.text
     }
 
+    /// The expression itself.
+    pub fn expr(&self) -> &crate::promql::Expr {
+        self.query.expr()
+    }
+
     /// Whether it is nothing but a selector, without modifiers.
     pub fn is_selector(&self) -> bool {
         crate::promql::parse_metric_selector(&self.text).is_ok()

@@ -25,6 +25,8 @@ const BUDGET_US_PER_S: i64 = 10_000;
 const BUDGET_BURST_US: i64 = 100_000;
 /// Alerts that no group evaluates write their `ALERTS` series this often, in milliseconds.
 pub(super) const SERIES_EVERY_MS: i64 = 15_000;
+/// A group that is later than this, and than three of its intervals, is not evaluated in time, in milliseconds.
+const OVERDUE_MS: i64 = 10_000;
 /// The name of the alert about a source that cannot be heard.
 pub const DEAF_ALERT: &str = "SidewatchDeaf";
 
@@ -125,7 +127,8 @@ impl Rules {
     }
 
     fn build_groups(&mut self, now: Timestamp) {
-        self.groups = self.set.groups.iter().map(|group| GroupState::new(group.clone(), now)).collect();
+        let timers = self.set.settings.reactive;
+        self.groups = self.set.groups.iter().map(|group| GroupState::new(group.clone(), timers, now)).collect();
         self.by_metric.clear();
         for (at, group) in self.set.groups.iter().enumerate() {
             for (index, rule) in group.rules.iter().enumerate() {
@@ -192,12 +195,12 @@ impl Rules {
     /// `SidewatchDeaf` fires for it.
     pub fn source_state(&mut self, now: Timestamp, source: &Arc<str>, health: SourceHealth, out: &mut Effects) {
         self.events.source_state(now, source, &health);
-        self.slos.source_state(now, source, &health);
         self.deaf(now, source, health, out);
     }
 
-    /// Raises or ends SidewatchDeaf of a source. By itself for a source that brings no events: no condition waits for it.
+    /// The same for a source that brings no events but samples: no condition on events waits for it, objectives do.
     pub fn deaf(&mut self, now: Timestamp, source: &Arc<str>, health: SourceHealth, out: &mut Effects) {
+        self.slos.source_state(now, source, &health);
         let labels = Labels::from_pairs([("alertname", DEAF_ALERT), ("source", source), ("severity", "warning")]);
         let case = match &health {
             SourceHealth::Live => None,
@@ -300,6 +303,19 @@ impl Rules {
         let metric =
             metric.filter(|(rule, _)| rule.alerting.is_some()).map(|(rule, state)| (&*rule.name, &*state.states));
         metric.chain(self.events.iter().map(|(rule, alerts, _)| (&*rule.name, alerts)))
+    }
+
+    /// Why rules are not evaluated in time: a group whose slot passed long ago. `None` while all is well. What counts is
+    /// three of its intervals, or ten seconds where that is longer.
+    pub fn overdue(&self, now: Timestamp) -> Option<String> {
+        self.groups.iter().find_map(|group| {
+            let late_ms = now.millis() - group.next_slot_ms;
+            let allowed_ms = group.group.interval_ms.saturating_mul(3).max(OVERDUE_MS);
+            (late_ms > allowed_ms).then(|| {
+                let late = crate::model::format_duration_ms(late_ms / 1_000 * 1_000);
+                format!("the group {} of {} is {late} late", group.group.name, group.group.file)
+            })
+        })
     }
 
     /// When [`Self::due`] or [`Self::tick`] has something to do; `None` when nothing is configured.

@@ -68,9 +68,9 @@ pub enum SloInput {
     /// Events, judged by their own times.
     Events {
         /// `good` or `error`.
-        part: Select,
+        part: Box<Select>,
         /// `total`.
-        total: Select,
+        total: Box<Select>,
     },
     /// Counters.
     Series {
@@ -159,7 +159,7 @@ pub(super) fn compile(
             let (part, total) = (Select::compile(part, plan, found), Select::compile(total, plan, found));
             let (part, total) = (part?, total?);
             let text = format!("{words}({}) of total({})", part.text(), total.text());
-            (SloInput::Events { part, total }, text)
+            (SloInput::Events { part: Box::new(part), total: Box::new(total) }, text)
         }
         (SloSeries::Series(part), SloSeries::Series(total)) => {
             let selector = |text: &crate::config::Spanned<String>, found: &mut Diagnostics| {

@@ -1,6 +1,6 @@
 //! The SQLite file. Synchronous: the thread of `state` calls it.
 
-use super::{Checkpoint, HistoryEntry, HistoryQuery, Retention, StateError};
+use super::{Checkpoint, HistoryEntry, HistoryQuery, Retention, StateError, history};
 use crate::model::Timestamp;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use std::path::{Path, PathBuf};
@@ -99,7 +99,19 @@ impl Database {
         })
     }
 
+    #[cfg(test)]
     pub(super) fn append_checkpoint(&mut self, full: bool, created: Timestamp, blob: &[u8]) -> Result<u64> {
+        self.checkpoint(full, created, blob, &[])
+    }
+
+    pub(super) fn checkpoint(
+        &mut self,
+        full: bool,
+        created: Timestamp,
+        blob: &[u8],
+        history: &[HistoryEntry],
+    ) -> Result<u64> {
+        let retention = self.retention;
         self.run(|connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             transaction
@@ -109,6 +121,7 @@ impl Database {
             if full {
                 transaction.prepare_cached("DELETE FROM checkpoint WHERE seq < ?1")?.execute([seq])?;
             }
+            history::append(&transaction, history, retention)?;
             transaction.commit()?;
             Ok(seq.unsigned_abs())
         })
@@ -136,7 +149,8 @@ impl Database {
             .collect()
     }
 
-    pub(super) fn write(&mut self, blobs: &[(String, Option<Vec<u8>>)]) -> Result<()> {
+    pub(super) fn write(&mut self, blobs: &[(String, Option<Vec<u8>>)], lines: &[HistoryEntry]) -> Result<()> {
+        let retention = self.retention;
         self.run(|connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             for (name, blob) in blobs {
@@ -147,6 +161,7 @@ impl Database {
                     None => transaction.prepare_cached("DELETE FROM named WHERE name = ?1")?.execute([name])?,
                 };
             }
+            history::append(&transaction, lines, retention)?;
             transaction.commit()
         })
     }
@@ -170,54 +185,17 @@ impl Database {
         })
     }
 
-    /// Appends and prunes. Age is counted from the newest line's own time, for this room has no clock.
     pub(super) fn append_history(&mut self, entries: &[HistoryEntry]) -> Result<()> {
         let retention = self.retention;
         self.run(|connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let mut newest = i64::MIN;
-            for entry in entries {
-                transaction
-                    .prepare_cached("INSERT INTO history (at_us, kind, key, body) VALUES (?1, ?2, ?3, ?4)")?
-                    .execute(params![entry.at.micros(), entry.kind, entry.key, entry.body])?;
-                newest = newest.max(entry.at.micros());
-            }
-            let oldest = newest.saturating_sub(retention.age_ms.saturating_mul(1_000));
-            transaction.prepare_cached("DELETE FROM history WHERE at_us < ?1")?.execute([oldest])?;
-            // Numbers only grow, so that the newest so many are those above the highest number less so many.
-            transaction
-                .prepare_cached("DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?1")?
-                .execute([i64::try_from(retention.rows).unwrap_or(i64::MAX)])?;
+            history::append(&transaction, entries, retention)?;
             transaction.commit()
         })
     }
 
     pub(super) fn history(&mut self, query: &HistoryQuery) -> Result<Vec<HistoryEntry>> {
-        self.run(|connection| {
-            connection
-                .prepare_cached(
-                    "SELECT at_us, kind, key, body FROM history WHERE at_us BETWEEN ?1 AND ?2 \
-                     AND (?3 IS NULL OR kind = ?3) AND (?4 IS NULL OR key = ?4) ORDER BY at_us DESC, id DESC LIMIT ?5",
-                )?
-                .query_map(
-                    params![
-                        query.from.micros(),
-                        query.to.micros(),
-                        query.kind,
-                        query.key,
-                        i64::try_from(query.limit).unwrap_or(i64::MAX)
-                    ],
-                    |row| {
-                        Ok(HistoryEntry {
-                            at: Timestamp::from_micros(row.get(0)?),
-                            kind: row.get(1)?,
-                            key: row.get(2)?,
-                            body: row.get(3)?,
-                        })
-                    },
-                )?
-                .collect()
-        })
+        self.run(|connection| history::find(connection, query))
     }
 
     /// Folds the log into the file and closes it.

@@ -75,6 +75,35 @@ fn history_is_found_by_time_and_kind_and_forgotten_by_age_and_number() {
 }
 
 #[test]
+fn a_checkpoint_and_its_lines_are_stored_together_and_each_line_once() {
+    check(async {
+        let folder = tempfile::tempdir().unwrap();
+        let store = StateStore::open(folder.path(), false).unwrap();
+        let alert =
+            HistoryEntry { at: at(10), kind: "alert".into(), key: "Low".into(), body: "{\"to\":\"firing\"}".into() };
+        let sent = HistoryEntry {
+            at: at(11),
+            kind: "notification".into(),
+            key: "hook".into(),
+            body: "{\"rules\":[\"Low\",\"Lo\\\"w\"]}".into(),
+        };
+        store.checkpoint(true, b"A".to_vec(), at(12), vec![alert.clone()]).await.unwrap();
+        // The other writer had not heard yet that the first line is stored.
+        let both = vec![alert.clone(), sent.clone()];
+        store.write_with_history(vec![("outbox".into(), Some(b"x".to_vec()))], both).await.unwrap();
+        let find = async |query| store.history(query).await.unwrap();
+        let query = HistoryQuery::default;
+        assert_eq!(find(query()).await, [sent.clone(), alert.clone()]);
+        for (rule, expected) in
+            [("Low", vec![sent.clone(), alert.clone()]), ("Lo\"w", vec![sent.clone()]), ("Lo", vec![])]
+        {
+            assert_eq!(find(HistoryQuery { rule: Some(rule.into()), ..query() }).await, expected, "{rule}");
+        }
+        assert_eq!(find(HistoryQuery { rule: Some("Low".into()), key: Some("hook".into()), ..query() }).await, [sent]);
+    });
+}
+
+#[test]
 fn a_folder_serves_one_store_at_a_time() {
     check(async {
         let folder = tempfile::tempdir().unwrap();

@@ -57,6 +57,14 @@ names! {
     SERIES_LIMITED = "sidewatch_series_limited_total", Counter, Count, "Updates that met a limit on series, by metric.";
     SAMPLES_REFUSED = "sidewatch_samples_refused_total", Counter, Count, "Values and samples that the series store refused, by reason.";
     NOTIFICATION_LATENCY_SECONDS = "sidewatch_notification_latency_seconds", Histogram, Seconds, "Time from the decision to notify to the receiver's answer.";
+    ALERT_TIME_TO_DETECT = "sidewatch_alert_time_to_detect_seconds", Histogram, Seconds, "Time from the moment the condition began to hold (of the event, for conditions on events) to the alert's firing, by rule.";
+    ALERT_TIME_TO_NOTIFY = "sidewatch_alert_time_to_notify_seconds", Histogram, Seconds, "Time from an alert's firing to the delivery of the message that tells of it, by rule; the slowest alert of a message counts.";
+    ALERT_TIME_TO_RESOLVE = "sidewatch_alert_time_to_resolve_seconds", Histogram, Seconds, "Time from an alert's firing to its end, by rule.";
+    WATCHDOG_PINGS = "sidewatch_watchdog_pings_total", Counter, Count, "Pings of the watchdog, by result: sent, failed, or withheld because rules were not evaluated in time.";
+    DEAD_LETTERS = "sidewatch_notification_dead_letters_total", Counter, Count, "Messages given up: refused for good, not delivered for a day, or crowded out.";
+    NOTIFICATIONS_PENDING = "sidewatch_notifications_pending", Gauge, Count, "Messages that wait for a receiver or are being sent.";
+    NOTIFICATIONS_WITHHELD = "sidewatch_notifications_withheld_total", Counter, Count, "News that was not sent, by reason; for flapping each change counts.";
+    HISTORY_LOST = "sidewatch_history_lost_total", Counter, Count, "Lines of the history that could not be kept, by reason.";
     CORE_BATCH_SECONDS = "sidewatch_core_batch_seconds", Histogram, Seconds, "Time that the core takes for one batch.";
 }
 
@@ -204,6 +212,46 @@ pub fn notification_latency_seconds(receiver: &str) -> Histogram {
     metrics::histogram!(NOTIFICATION_LATENCY_SECONDS, "receiver" => receiver.to_owned())
 }
 
+/// Histogram of the time from the condition to the firing, in seconds.
+pub fn alert_time_to_detect(rule: &str) -> Histogram {
+    metrics::histogram!(ALERT_TIME_TO_DETECT, "rule" => rule.to_owned())
+}
+
+/// Histogram of the time from the firing to the delivery, in seconds.
+pub fn alert_time_to_notify(rule: &str) -> Histogram {
+    metrics::histogram!(ALERT_TIME_TO_NOTIFY, "rule" => rule.to_owned())
+}
+
+/// Histogram of the time from the firing to the end, in seconds.
+pub fn alert_time_to_resolve(rule: &str) -> Histogram {
+    metrics::histogram!(ALERT_TIME_TO_RESOLVE, "rule" => rule.to_owned())
+}
+
+/// Counter of pings of the watchdog; `result` is `sent`, `failed` or `withheld`.
+pub fn watchdog_pings(result: &'static str) -> Counter {
+    metrics::counter!(WATCHDOG_PINGS, "result" => result)
+}
+
+/// Counter of messages given up.
+pub fn notification_dead_letters(receiver: &str, integration: usize) -> Counter {
+    metrics::counter!(DEAD_LETTERS, "receiver" => receiver.to_owned(), "integration" => integration.to_string())
+}
+
+/// Gauge of messages on their way.
+pub fn notifications_pending(receiver: &str, integration: usize) -> Gauge {
+    metrics::gauge!(NOTIFICATIONS_PENDING, "receiver" => receiver.to_owned(), "integration" => integration.to_string())
+}
+
+/// Counter of news that was not sent.
+pub fn notifications_withheld(reason: &str) -> Counter {
+    metrics::counter!(NOTIFICATIONS_WITHHELD, "reason" => reason.to_owned())
+}
+
+/// Counter of lines of the history that could not be kept.
+pub fn history_lost(reason: &'static str) -> Counter {
+    metrics::counter!(HISTORY_LOST, "reason" => reason)
+}
+
 /// Histogram of the core's time for a batch, in seconds.
 pub fn core_batch_seconds() -> Histogram {
     metrics::histogram!(CORE_BATCH_SECONDS)
@@ -240,7 +288,11 @@ pub fn install() -> Result<&'static SelfMetrics, InstallError> {
         return Ok(installed);
     }
     let durations = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
+    let lives = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0];
     let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full(ALERT_TIME_TO_DETECT.to_owned()), &lives)?
+        .set_buckets_for_metric(Matcher::Full(ALERT_TIME_TO_NOTIFY.to_owned()), &lives)?
+        .set_buckets_for_metric(Matcher::Full(ALERT_TIME_TO_RESOLVE.to_owned()), &lives)?
         .set_buckets_for_metric(Matcher::Full(CHECKPOINT_SECONDS.to_owned()), &durations)?
         .set_buckets_for_metric(Matcher::Full(NOTIFICATION_LATENCY_SECONDS.to_owned()), &durations)?
         .set_buckets_for_metric(Matcher::Full(CORE_BATCH_SECONDS.to_owned()), &durations)?

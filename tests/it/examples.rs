@@ -29,6 +29,13 @@ fn the_example_with_every_key_builds_without_a_finding() {
 }
 
 #[test]
+fn the_rule_packs_have_no_finding_when_they_are_files_of_the_user() {
+    let rules = root().join("rules");
+    let packs = ["event-stream.yaml", "sidewatch.yaml"].map(|name| rules.join(name).display().to_string());
+    check("packs.yaml", &format!("bundled_rules: false\nrules: {packs:?}\n"));
+}
+
+#[test]
 fn the_readmes_example_builds_without_a_finding() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     let blocks: Vec<&str> = readme.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 const CONFIG: &str = "sources: {none: {none: {}}}
 metrics:
-  orders_total: {count: order.placed, labels: {region: data.region}}
+  orders_total: {counter: {match: order.placed, labels: {region: data.region}}}
 notify: {alertmanager: am.yaml}
 alerts:
   Slow: {expr: 'rate(order_total[5m]) > 1', severity: page}
@@ -38,6 +38,7 @@ fn check(rules: &str, arguments: &[&str]) -> Output {
     }
     let mut command = Command::new(binary());
     command.current_dir(folder.path()).args(["check", "sidewatch.yaml"]).args(arguments);
+    command.env_remove("SIDEWATCH_BIN").env_remove("SIDEWATCH_PYTHON").env_remove("SIDEWATCH_LONG");
     command.output().unwrap()
 }
 

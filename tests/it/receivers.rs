@@ -270,3 +270,119 @@ fn every_kind_can_be_tried_and_says_what_is_wrong() {
         "{code} {err}"
     );
 }
+
+/// Every receiver with all the keys that Debian's Alertmanager knows.
+const WHOLE: &str = r##"
+global:
+  resolve_timeout: 5m
+  http_config: {follow_redirects: true, enable_http2: false}
+  smtp_from: am@example.com
+  smtp_smarthost: localhost:25
+  smtp_hello: me
+  smtp_auth_username: u
+  smtp_auth_password: p
+  smtp_auth_identity: i
+  smtp_auth_secret: s
+  smtp_require_tls: false
+  slack_api_url: http://127.0.0.1:1/slack
+  pagerduty_url: https://events.pagerduty.com/v2/enqueue
+  opsgenie_api_key: k
+  opsgenie_api_url: https://api.opsgenie.com/
+  victorops_api_key: k
+  victorops_api_url: https://alert.victorops.com/
+  wechat_api_url: https://qyapi.weixin.qq.com/cgi-bin/
+  wechat_api_secret: s
+  wechat_api_corp_id: c
+  telegram_api_url: https://api.telegram.org
+  webex_api_url: https://webexapis.com/v1/messages
+templates: []
+route:
+  receiver: all
+  group_by: [alertname]
+receivers:
+- name: all
+  webhook_configs:
+  - url: http://127.0.0.1:1/hook
+    send_resolved: true
+    max_alerts: 3
+    http_config:
+      oauth2: {client_id: c, client_secret: s, token_url: 'http://127.0.0.1:1/t', scopes: [a], endpoint_params: {x: y}, tls_config: {insecure_skip_verify: true}}
+      proxy_url: http://127.0.0.1:3128
+  - url: http://127.0.0.1:1/basic
+    http_config: {basic_auth: {username: u, password: p}, tls_config: {server_name: n, min_version: TLS12}}
+  - url: http://127.0.0.1:1/bearer
+    http_config: {authorization: {type: Bearer, credentials: x}, follow_redirects: false}
+  slack_configs:
+  - channel: '#c'
+    username: '{{ template "slack.default.username" . }}'
+    color: '{{ if eq .Status "firing" }}danger{{ else }}good{{ end }}'
+    title: '{{ template "slack.default.title" . }}'
+    title_link: '{{ template "slack.default.titlelink" . }}'
+    pretext: '{{ template "slack.default.pretext" . }}'
+    text: '{{ range .Alerts }}{{ .Labels.SortedPairs.Values | join " " }} {{ .StartsAt }}{{ end }}'
+    fallback: '{{ template "slack.default.fallback" . }}'
+    callback_id: '{{ template "slack.default.callbackid" . }}'
+    footer: '{{ template "slack.default.footer" . }}'
+    icon_emoji: ':x:'
+    icon_url: http://i
+    image_url: http://i
+    thumb_url: http://i
+    link_names: true
+    short_fields: true
+    mrkdwn_in: [text]
+    send_resolved: true
+    fields: [{title: t, value: v, short: false}]
+    actions: [{type: button, text: t, url: 'http://u', style: primary}, {type: button, text: t, name: n, value: v, confirm: {text: t, title: t, ok_text: o, dismiss_text: d}}]
+  email_configs:
+  - to: a@example.com, b@example.com
+    from: f@example.com
+    smarthost: localhost:587
+    hello: h
+    auth_username: u
+    auth_password: p
+    auth_secret: s
+    auth_identity: i
+    require_tls: true
+    tls_config: {insecure_skip_verify: true}
+    html: '{{ template "email.default.html" . }}'
+    text: '{{ .CommonLabels.alertname }}'
+    headers: {Subject: '{{ template "email.default.subject" . }}', X-A: b}
+  pagerduty_configs:
+  - routing_key: k
+    url: https://events.pagerduty.com/v2/enqueue
+    client: '{{ template "pagerduty.default.client" . }}'
+    client_url: '{{ template "pagerduty.default.clientURL" . }}'
+    description: '{{ template "pagerduty.default.description" .}}'
+    severity: '{{ .CommonLabels.severity }}'
+    class: c
+    component: c
+    group: g
+    details: {firing: '{{ template "pagerduty.default.instances" .Alerts.Firing }}', x: y}
+    images: [{src: s, alt: a, href: h}]
+    links: [{href: h, text: t}]
+  - service_key: k
+  opsgenie_configs: [{message: m, tags: t, responders: [{name: n, type: team}], update_alerts: true, entity: e, actions: a}]
+  victorops_configs: [{routing_key: r, message_type: CRITICAL, custom_fields: {a: b}}]
+  wechat_configs: [{to_user: u, agent_id: '1', message_type: text}]
+  pushover_configs: [{user_key: u, token: t, title: t, retry: 1m, expire: 1h, html: true}]
+  sns_configs: [{topic_arn: 'arn:aws:sns:us-east-2:1:t', sigv4: {region: us-east-2}, attributes: {a: b}}]
+  telegram_configs: [{bot_token: t, chat_id: 1, parse_mode: HTML, disable_notifications: true}]
+  webex_configs: [{room_id: r, message: m, http_config: {authorization: {credentials: c}}}]
+  discord_configs: [{webhook_url: 'http://127.0.0.1:1/d', title: t, message: m}]
+"##;
+
+#[test]
+fn what_amtool_accepts_is_accepted_and_what_is_not_served_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("am.yml"), WHOLE).unwrap();
+    std::fs::write(dir.path().join("sidewatch.yaml"), "notify: {alertmanager: am.yml}\n").unwrap();
+    match Command::new("amtool").args(["check-config", "am.yml"]).current_dir(dir.path()).output() {
+        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
+        Err(error) => assert!(!in_ci(), "amtool is needed here: {error}"),
+    }
+    let (code, out, err) = run(dir.path(), &["check"]);
+    assert_eq!(code, 0, "{out}{err}");
+    let named: Vec<&str> = err.lines().filter(|line| line.contains("are not served by this build")).collect();
+    assert_eq!(named.len(), 8, "{err}");
+    assert!(!err.contains("error"), "{err}");
+}

@@ -36,7 +36,8 @@ const CONFIGURATIONS: [&str; 2] = [
      \x20 Hole: {event: {gap: data.n, match: beat, by: data.worker, within: 5s}}\n\
      \x20 Slump: {event: {rate_change: beat, by: data.worker, within: 5s, baseline: 60s, direction: down, threshold: 4, floor: 1, lateness: 5s}}\n\
      \x20 NewItem: {event: {first_seen: subject, match: stock, learn: 30s, for: 1h, within: 10s}}\n\
-     notify: {one: {webhook: {url: 'http://127.0.0.1:1/a'}}, two: {webhook: {url: 'http://127.0.0.1:1/b'}}}\n",
+     notify: {one: {webhook: {url: 'http://127.0.0.1:1/a'}}, two: {webhook: {url: 'http://127.0.0.1:1/b'}},\n\
+     \x20 flapping: {changes: 4, window: 60s, steady: 20s}}\n",
     "bundled_rules: false\n\
      sources: {log: {memory: {}}}\n\
      metrics:\n  orders_total: {counter: {match: 'order.*', labels: {region: data.region}}}\n\
@@ -51,7 +52,8 @@ const CONFIGURATIONS: [&str; 2] = [
      \x20 Slump: {event: {rate_change: beat, by: data.worker, within: 5s, baseline: 60s, direction: down, threshold: 4, floor: 1, lateness: 5s}}\n\
      \x20 Orders: {slo: {error: payment.failed, total: ['order.*', 'payment.*'], target: 99%, window: 1h}}\n\
      \x20 ManyOrders: {expr: 'sum(rate(orders_total[10s])) > 30'}\n\
-     notify: {one: {webhook: {url: 'http://127.0.0.1:1/a'}}, two: {webhook: {url: 'http://127.0.0.1:1/b'}}}\n",
+     notify: {one: {webhook: {url: 'http://127.0.0.1:1/a'}}, two: {webhook: {url: 'http://127.0.0.1:1/b'}},\n\
+     \x20 flapping: false}\n",
 ];
 
 /// SplitMix64.

@@ -1,7 +1,7 @@
 //! `notify:`, the short form of receivers.
 
 use crate::config::reader::{self, MapReader};
-use crate::config::schema::{Named, NotifyConfig, ReceiverConfig, ReceiverKind, SecretSource};
+use crate::config::schema::{FlappingConfig, Named, NotifyConfig, ReceiverConfig, ReceiverKind, SecretSource};
 use crate::config::yaml::{Kind, Node};
 use crate::config::{Diagnostics, Spanned};
 use crate::secret::Secret;
@@ -33,12 +33,17 @@ pub(in crate::config) const HIDDEN: &str = "<secret>";
 /// Reads `notify:`.
 pub(super) fn read(map: &mut MapReader<'_, '_>) -> NotifyConfig {
     let mut alertmanager = None;
+    let mut flapping = FlappingConfig::Default;
     let mut exec_allowed = Vec::new();
     let mut silences = Vec::new();
     let receivers = map.named("notify", |name, node, found| {
         let scalar = matches!(node.kind, Kind::Scalar { .. }) && !node.is_null();
         if name.value == "alertmanager" && (scalar || node.is_null()) {
             alertmanager = reader::string(node, "alertmanager", found);
+            return None;
+        }
+        if name.value == "flapping" {
+            flapping = super::watchdog::flapping(node, found).unwrap_or_default();
             return None;
         }
         if name.value == EXEC_ALLOWED && (node.as_map().is_none() || node.is_null()) {
@@ -58,7 +63,7 @@ pub(super) fn read(map: &mut MapReader<'_, '_>) -> NotifyConfig {
         receiver(node, found)
     });
     let receivers = receivers.into_iter().map(|(name, value)| Named { name, value }).collect();
-    NotifyConfig { receivers, alertmanager, exec_allowed, silences }
+    NotifyConfig { receivers, alertmanager, flapping, exec_allowed, silences }
 }
 
 /// A program that may be run: its whole path.
@@ -252,7 +257,7 @@ fn smtp_address(smtp: &Spanned<String>, found: &mut Diagnostics) -> bool {
 }
 
 /// `url` or `url_file`, one of which is needed. The address is a secret, so that no message repeats it.
-fn url(map: &mut MapReader<'_, '_>) -> Option<SecretSource> {
+pub(super) fn url(map: &mut MapReader<'_, '_>) -> Option<SecretSource> {
     map.exactly_one(&["url", "url_file"])?;
     let source = secret(map, "url", "url_file")?;
     http_url(&source, map.found()).then_some(source)
@@ -270,5 +275,46 @@ fn secret(map: &mut MapReader<'_, '_>, key: &'static str, file_key: &'static str
         (Some(text), None) => Some(SecretSource::Inline(Spanned::new(Secret::new(text.value), text.span))),
         (None, Some(file)) => Some(SecretSource::File(file)),
         (None, None) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Overrides, load_text};
+
+    #[track_caller]
+    fn check(notify: &str, expected: &str) {
+        let text = format!("notify: {{{notify}}}\n");
+        let (_, found) = load_text("s.yaml", &text, &Default::default(), &Overrides::default());
+        let said = found.to_string();
+        assert_eq!(said.lines().next().unwrap_or_default(), expected, "{said}");
+    }
+
+    #[test]
+    fn mistakes_in_receivers_have_their_places() {
+        check(
+            "a: {slack: {url: 'http://x', app_token: t}}",
+            "s.yaml:1:39: error: slack receiver: exactly one of url, url_file, app_token or app_token_file is needed, found url and app_token",
+        );
+        check("a: {slack: {app_token: t}}", "s.yaml:1:21: error: slack receiver: a bot needs a channel");
+        check(
+            "a: {slack: {url: 'http://x', update_message: true}}",
+            "s.yaml:1:55: error: update_message needs a bot's token",
+        );
+        check(
+            "a: {pagerduty: {routing_key: k, severity: bad}}",
+            "s.yaml:1:52: error: severity: \"bad\" is not one of critical, error, warning or info",
+        );
+        check(
+            "a: {alertmanager: {url: 'am:9093'}}",
+            "s.yaml:1:34: error: url: not an address that begins with http:// or https://",
+        );
+        check("a: {alertmanager: {}}", "s.yaml:1:28: error: alertmanager receiver: the key \"url\" is missing");
+        check(
+            "a: {exec: {command: /bin/a, timeout: 2m}}",
+            "s.yaml:1:47: error: timeout: a command may run for 1ms to 50s",
+        );
+        check("exec_allowed: [bin/a]", "s.yaml:1:25: error: exec_allowed: \"bin/a\" is no path from the root");
+        check("a: {exec: {command: /bin/a}}, exec_allowed: /bin/a", "");
     }
 }

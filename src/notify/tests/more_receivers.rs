@@ -259,6 +259,15 @@ async fn a_bot_edits_its_message_until_all_has_ended() {
     assert_eq!(bodies[2]["attachments"][0]["color"], "good");
     assert_eq!(server.asked()[0].1["authorization"], "Bearer xoxb-1");
 
+    // The other way to write it: the API's address, and the token in http_config.
+    server.asked.lock().unwrap().clear();
+    let by_address = receiver(&format!(
+        "  slack_configs: [{{api_url: '{address}/api/chat.postMessage', channel: c, update_message: true, http_config: {{authorization: {{credentials: xoxb-2}}}}}}]"
+    ));
+    in_turn(&by_address, &[firing(), two.clone()]).await;
+    assert_eq!(server.paths(), ["POST /api/chat.postMessage", "POST /api/chat.update"]);
+    assert_eq!(server.asked()[1].1["authorization"], "Bearer xoxb-2");
+
     server.asked.lock().unwrap().clear();
     let threaded = bot("message_strategy: thread, threaded_options: {resolve_emoji: ':ok:'}");
     in_turn(&threaded, &[firing(), two, resolved()]).await;
@@ -314,6 +323,38 @@ async fn a_message_that_cannot_be_edited_is_told_anew() {
     assert!(matches!(outcomes[1], Outcome::Delivered(_)), "{outcomes:?}");
     assert_eq!(server.paths()[1..], ["POST /api/chat.update", "POST /api/chat.postMessage"]);
     assert_eq!(memory, Some(Remembered::Posted { channel: "C1".into(), ts: "2".into(), since: FIRED }));
+}
+
+#[test]
+fn a_webhook_cannot_edit_and_two_accesses_contradict() {
+    let check = |more: &str, expected: &str| {
+        let text = format!("route: {{receiver: r}}\nreceivers: [{{name: r, slack_configs: [{{{more}}}]}}]\n");
+        let mut found = Diagnostics::new();
+        Routing::compile(&NotifyConfig::default(), Some(("am.yaml", &text)), &[], &mut found);
+        let said = found.to_string();
+        assert!(said.lines().next().unwrap_or_default().ends_with(expected), "{said}");
+    };
+    let needed = "am.yaml:2:88: error: a webhook cannot edit or answer messages: a bot's token is needed";
+    check("api_url: 'http://x/services/1', update_message: true", needed);
+    check(
+        "api_url: 'http://x', app_token: t",
+        "slack_configs: at most one of api_url (a webhook) and app_token (a bot) may be set",
+    );
+    check("app_token: t, update_message: true, message_strategy: new", "belongs to message_strategy: update");
+    check("app_token: t, threaded_options: {}", "threaded_options belong to message_strategy: thread");
+    check("app_token: t, actions: [{type: button, text: x}]", "action: one of url and name is needed");
+}
+
+#[test]
+fn templates_see_what_stands_out_and_the_last_event() {
+    let mut alert = flip();
+    alert.context.event = vec![("data.card".into(), "visa".into())];
+    let message = notification("r", vec![alert], FIRED);
+    let templates = crate::template::Templates::default();
+    let text = r#"{{ range .Alerts }}{{ .ValueAtFiring }} {{ index .LastEvent "data.card" }} {{ join "," .StandsOut }}{{ end }}"#;
+    let template = crate::template::Template::parse_as(text, crate::template::Dialect::Alertmanager).unwrap();
+    let renderer = render::Renderer::new(&message, "", &templates);
+    assert_eq!(renderer.text(&template), "12.5 visa code=500: 92 %");
 }
 
 #[tokio::test]

@@ -189,8 +189,11 @@ fn refused_expired_and_crowded_out_messages_are_listed() {
     assert_eq!(status.pending, 0);
     world.moods.clear();
     world.log.clear();
-    assert!(world.outbox.requeue(status.dead_letters[0].id, world.now));
-    assert!(!world.outbox.requeue(status.dead_letters[0].id, world.now), "only once");
+    let requeued = world.outbox.requeue(status.dead_letters[0].id, world.now);
+    assert_eq!(requeued, Requeued::Waiting);
+    let pending = world.outbox.len();
+    assert_eq!(world.outbox.requeue(status.dead_letters[0].id, world.now), Requeued::Hurried, "only once");
+    assert_eq!(world.outbox.len(), pending);
     world.run_to(world.now);
     check(&world.log, "1d1h no #1 A Well");
     for at in 0..2 * DEAD_LETTERS {

@@ -390,17 +390,23 @@ impl RuleState {
             Some(next) => self.alerts.insert(labels.clone(), next),
             None => self.alerts.remove(labels),
         };
-        self.set_timer();
+        // At the latest when this one is due; going through all of them at each step of a storm would be quadratic.
+        let due = self.alerts.get(labels).and_then(|state| self.due(state));
+        self.timer = self.timer.into_iter().chain(due).min();
     }
 
-    fn set_timer(&mut self) {
+    /// When `for` or `keep_firing_for` of an alert is over, or when it is forgotten.
+    fn due(&self, state: &AlertState) -> Option<Timestamp> {
         let timing = self.rule.timing;
-        let due = |state: &AlertState| match state.phase {
+        match state.phase {
             AlertPhase::Pending => Some(state.active_at.plus_millis(timing.for_ms)),
             AlertPhase::Firing => state.keep_firing_since.map(|since| since.plus_millis(timing.keep_firing_for_ms)),
             AlertPhase::Inactive => state.resolved_at.map(|at| at.plus_millis(RESOLVED_RETENTION_MS + 1)),
-        };
-        self.timer = self.alerts.values().filter_map(due).min();
+        }
+    }
+
+    fn set_timer(&mut self) {
+        self.timer = self.alerts.values().filter_map(|state| self.due(state)).min();
     }
 
     pub fn tick(&mut self, now: Timestamp, index: usize, around: &Around<'_>, out: &mut EventChanges) {
@@ -453,6 +459,16 @@ impl RuleState {
         if self.timer.is_some_and(|timer| timer <= now) {
             self.timer = Some(now.plus_millis(1_000));
         }
+    }
+
+    /// Its keys, in no order.
+    pub fn known_keys(&self) -> impl Iterator<Item = &KeyState> {
+        self.keys.iter().flatten()
+    }
+
+    /// What its clock reads, and whether that stands still.
+    pub fn clock_reads(&self, now: Timestamp) -> (i64, bool) {
+        (self.clock.read(now), self.clock.paused)
     }
 
     pub fn next_due(&self) -> Option<Timestamp> {

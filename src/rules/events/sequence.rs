@@ -56,6 +56,11 @@ impl Steps {
         self.found
     }
 
+    /// The first step of which no event is known.
+    pub fn missing(&self) -> Option<usize> {
+        self.times.iter().position(VecDeque::is_empty)
+    }
+
     /// The newest time of any step.
     pub fn newest(&self) -> Option<i64> {
         self.times.iter().filter_map(|times| times.back().copied()).max()

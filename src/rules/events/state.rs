@@ -116,6 +116,11 @@ impl EventRules {
         self.rules.iter().map(|state| (&state.rule, &state.alerts, state.counters))
     }
 
+    /// The conditions in order.
+    pub(super) fn rule_states(&self) -> &[RuleState] {
+        &self.rules
+    }
+
     pub(in crate::rules) fn alerts_mut(&mut self) -> impl Iterator<Item = &mut AlertStates> {
         self.rules.iter_mut().map(|state| &mut state.alerts)
     }
@@ -149,7 +154,12 @@ impl EventRules {
                     continue;
                 }
                 let heard = state.sources_heard();
+                let before = out.transitions.len();
                 state.event(now, batch, row, *step as usize, *rule as usize, &around, &mut self.scratch, out);
+                let happened = event.time.map_or(batch.arrived, |time| time.min(batch.arrived));
+                for (_, change) in &mut out.transitions[before..] {
+                    change.since = change.since.min(happened);
+                }
                 if heard != state.sources_heard() && !self.deaf.is_empty() {
                     // Now it is known which source this rule depends on.
                     state.set_paused(now, &self.deaf);

@@ -92,6 +92,8 @@ pub(in crate::rules) struct GroupState {
     pub took: Duration,
     pub next_slot_ms: i64,
     pub in_flight: bool,
+    /// Whether rules evaluate between their slots: when an input changes, and when a `for` is over.
+    pub between_slots: bool,
     /// The earliest reactive evaluation or timer of its rules.
     pub wake_ms: i64,
     /// Its alerts come from a checkpoint: the first evaluation, before sources have delivered anything, ends none.
@@ -99,7 +101,7 @@ pub(in crate::rules) struct GroupState {
 }
 
 impl GroupState {
-    pub fn new(group: Arc<Group>, now: Timestamp) -> Self {
+    pub fn new(group: Arc<Group>, between_slots: bool, now: Timestamp) -> Self {
         let rules = group.rules.iter().map(|_| RuleState::new()).collect();
         // The first evaluation is at once, so that nobody waits a whole interval for the first answer.
         Self {
@@ -109,6 +111,7 @@ impl GroupState {
             took: Duration::ZERO,
             next_slot_ms: now.millis(),
             in_flight: false,
+            between_slots,
             wake_ms: i64::MAX,
             restored: false,
         }
@@ -180,6 +183,9 @@ impl GroupState {
     }
 
     pub fn set_wake(&mut self) {
+        if !self.between_slots {
+            return;
+        }
         let each = self.rules.iter().zip(&self.group.rules);
         let due = each.flat_map(|(state, rule)| state.react_at_ms.into_iter().chain(state.timer_ms(rule)));
         self.wake_ms = due.min().unwrap_or(i64::MAX);
@@ -271,6 +277,8 @@ pub(in crate::rules) fn end_alerts(
             to: AlertPhase::Inactive,
             reason: Reason::RuleRemoved,
             value: state.value,
+            since: state.active_at,
+            fired_at: state.fired_at,
         };
         out.transitions.push(RuleTransition { file: file.clone(), group: group.into(), change });
     }

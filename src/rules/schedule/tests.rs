@@ -1,5 +1,7 @@
 //! Slots, reactive evaluation, reload, restart, driven as the engine drives them.
 
+mod specification;
+
 use super::*;
 use crate::config::Diagnostics;
 use crate::promql::Options;
@@ -29,6 +31,21 @@ fn set(yaml: &str) -> RuleSet {
         reactive: true,
     };
     RuleSet { groups, settings: Arc::new(settings), ..RuleSet::default() }
+}
+
+#[test]
+fn a_group_whose_evaluation_hangs_is_overdue_and_one_in_time_is_not() {
+    let mut rules = Rules::new(set("groups: [{name: g, interval: 2s, rules: [{alert: A, expr: up == 0}]}]"), at(0));
+    let job = rules.due(at(0)).remove(0);
+    assert_eq!(rules.overdue(at(10_000)), None, "slow, but not hanging");
+    let said = rules.overdue(at(15_000)).unwrap();
+    assert!(said.starts_with("the group g of r.yaml is 1") && said.ends_with("s late"), "{said}");
+    let result = job.run(&TestStorage::default(), &Options::default());
+    rules.apply(at(15_000), result, Duration::ZERO, &mut Effects::default());
+    let job = rules.due(at(15_000)).remove(0);
+    assert_eq!(rules.overdue(at(15_000)), None);
+    rules.lost(job.ticket());
+    assert_eq!(rules.overdue(at(16_000)), None);
 }
 
 struct World {

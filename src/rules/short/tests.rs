@@ -72,6 +72,66 @@ fn metrics_compile_to_promql_with_messages() {
     );
 }
 
+/// What each stat becomes, with and without `by` and `over`.
+#[test]
+fn each_stat_becomes_its_promql() {
+    for (alert, expr) in [
+        // Counters.
+        ("metric: events_total, above: 5", "sum(rate(events_total[5m])) > 5"),
+        (
+            "metric: events_total, stat: rate, over: 1m, by: type, above: 5",
+            "sum by (type) (rate(events_total[1m])) > 5",
+        ),
+        ("metric: events_total, stat: increase, over: 1h, below: 5", "sum(increase(events_total[1h])) < 5"),
+        ("metric: events_total, stat: last, at_least: 5", "sum(events_total) >= 5"),
+        (
+            "metric: events_failed_total, of: events_total, stat: increase, over: 1h, by: [type, source], above: 5%",
+            "sum by (type, source) (increase(events_failed_total[1h])) / sum by (type, source) (increase(events_total[1h])) > 0.05",
+        ),
+        // Gauges.
+        ("metric: stock, at_most: 5", "stock <= 5"),
+        ("metric: stock, stat: last, by: data.item, below: 5", "sum by (item) (stock) < 5"),
+        ("metric: stock, stat: avg, over: 5m, below: 5", "avg_over_time(stock[5m]) < 5"),
+        ("metric: stock, stat: avg, over: 5m, by: item, below: 5", "avg by (item) (avg_over_time(stock[5m])) < 5"),
+        ("metric: stock, stat: avg, by: item, below: 5", "avg by (item) (stock) < 5"),
+        ("metric: stock, stat: min, over: 5m, below: 5", "min_over_time(stock[5m]) < 5"),
+        ("metric: stock, stat: min, below: 5", "min(stock) < 5"),
+        ("metric: stock, stat: max, over: 5m, by: item, above: 5", "max by (item) (max_over_time(stock[5m])) > 5"),
+        ("metric: stock, stat: sum, above: 5", "sum(stock) > 5"),
+        ("metric: stock, stat: sum, over: 5m, by: item, above: 5", "sum by (item) (sum_over_time(stock[5m])) > 5"),
+        ("metric: stock, stat: p90, over: 5m, above: 5", "quantile_over_time(0.9, stock[5m]) > 5"),
+        (
+            "metric: stock, stat: p90, over: 5m, by: item, above: 5",
+            "max by (item) (quantile_over_time(0.9, stock[5m])) > 5",
+        ),
+        // Histograms.
+        (
+            "metric: order_duration_seconds, stat: p50, over: 1m, above: 2s",
+            "histogram_quantile(0.5, sum(rate(order_duration_seconds[1m]))) > 2",
+        ),
+        (
+            "metric: order_duration_seconds, stat: p99.9, by: region, above: 2s",
+            "histogram_quantile(0.999, sum by (region) (rate(order_duration_seconds[5m]))) > 2",
+        ),
+        (
+            "metric: order_duration_seconds, stat: avg, by: region, above: 2s",
+            "histogram_avg(sum by (region) (rate(order_duration_seconds[5m]))) > 2",
+        ),
+        (
+            "metric: order_duration_seconds, stat: rate, above: 2",
+            "sum(histogram_count(rate(order_duration_seconds[5m]))) > 2",
+        ),
+        (
+            "metric: order_duration_seconds, stat: increase, over: 1h, by: region, below: 2",
+            "sum by (region) (histogram_count(increase(order_duration_seconds[1h]))) < 2",
+        ),
+    ] {
+        let (set, found) = compile(&format!("A: {{{alert}}}"));
+        assert_eq!(found, "", "{alert}");
+        assert_eq!(set.groups[0].rules[0].expression.text(), expr, "{alert}");
+    }
+}
+
 #[test]
 fn what_makes_no_sense_is_said_with_its_place() {
     for (yaml, place, part) in [
@@ -91,6 +151,17 @@ fn what_makes_no_sense_is_said_with_its_place() {
             "regular expression",
         ),
         ("A: {event: {absent: x, by: [data.id, payload.id], within: 1m}}", "a.yaml:2:", "labels are the same"),
+        ("A: {event: {first_seen: data.id, by: payload.id}}", "a.yaml:2:", "both make the label \"id\""),
+        ("A: {event: {first_seen: data.id, for: 1h, learn: 2h}}", "a.yaml:2:", "remembered for longer"),
+        ("A: {event: {rate_change: x, within: 1h, baseline: 1h}}", "a.yaml:2:", "holds 1 windows"),
+        ("A: {event: {rate_change: x, within: 1m, floor: much}}", "a.yaml:2:", "neither a share nor a number"),
+        ("A: {event: {rate_change: x, within: 1m, threshhold: 3}}", "a.yaml:2:", "did you mean \"threshold\""),
+        ("A: {event: {rate_change: x, within: 1m, lateness: 2m}}", "a.yaml:2:", "at most as long as within"),
+        ("A: {event: {rate_change: x, within: 1m, direction: downn}}", "a.yaml:2:", "did you mean \"down\""),
+        ("A: {event: {gap: data.n, learn: 1h}}", "a.yaml:2:", "learn goes with first_seen, not with gap"),
+        ("A: {event: {gap: data.n, first_seen: data.n}}", "a.yaml:2:", "exactly one of"),
+        ("A: {event: {absent: x, within: 1m, for: 1h}}", "a.yaml:2:", "for stands beside event"),
+        ("A: {event: {sequence: [a], within: 1m}}", "a.yaml:2:", "at least two steps"),
     ] {
         let (_, found) = compile(yaml);
         assert!(found.contains(part), "{yaml}: {found}");

@@ -68,6 +68,9 @@ enum Figure {
     Bad,
 }
 
+/// Objectives that look at a type, and whether as part and as total.
+type Hits = Arc<[(usize, bool, bool)]>;
+
 /// All objectives.
 pub struct Objectives {
     all: Vec<Objective>,
@@ -75,7 +78,7 @@ pub struct Objectives {
     due_ms: i64,
     limit: usize,
     /// The objectives that look at a type, and whether as part and as total.
-    by_type: HashMap<Box<str>, Arc<[(usize, bool, bool)]>, RandomState>,
+    by_type: HashMap<Box<str>, Hits, RandomState>,
 }
 
 impl Objective {
@@ -224,7 +227,7 @@ impl Objectives {
         }
     }
 
-    fn dispatch(&mut self, name: &str) -> Arc<[(usize, bool, bool)]> {
+    fn dispatch(&mut self, name: &str) -> Hits {
         let looks = |(index, one): (usize, &Objective)| match &one.slo.input {
             SloInput::Events { part, total } => Some((index, part.matches_type(name), total.matches_type(name))),
             SloInput::Series { .. } => None,
@@ -233,7 +236,7 @@ impl Objectives {
         if self.by_type.len() >= MAX_TYPES {
             self.by_type.clear();
         }
-        let hits: Arc<[(usize, bool, bool)]> = hits;
+        let hits: Hits = hits;
         self.by_type.insert(name.into(), hits.clone());
         hits
     }

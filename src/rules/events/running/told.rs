@@ -17,7 +17,7 @@ impl RuleState {
             return;
         }
         let mut fields = Vec::new();
-        flatten("", &event_value(&self.rule, &key.captured, &key.facts()), &mut fields);
+        flatten("", &event_value(&self.rule, &key.captured, &[]), &mut fields);
         if let Some(state) = self.alerts.get_mut(labels)
             && state.context.event != fields
         {

@@ -325,6 +325,62 @@ fn messages_may_query_and_show_the_first_event() {
 }
 
 #[test]
+fn a_sequence_is_found_whatever_the_order_of_arrival() {
+    let yaml = "alerts:\n  Chain: {event: {sequence: [a, b, c], by: data.k, within: 10s}}\n  Stuck: {event: {sequence: [a, b, d], by: data.k, within: 10s, missing: last}}\n";
+    let mut world = World::new(yaml);
+    // c at 3, then b at 2, then a at 1, all by their own times.
+    for (arrives, late, name) in [(4.0, 1.0, "c"), (4.1, 2.1, "b"), (4.2, 3.2, "a")] {
+        world.event(arrives, late, name, &[("data.k", "x")]);
+    }
+    assert_eq!(world.changes(), ["4.2 inactive->firing a, then b, then c happened within 10s for k x"]);
+    // The clocks stood at 3 and 2 when 4 and 4.1 had come.
+    world.run(15.0);
+    let mut changes = world.changes();
+    changes.sort();
+    assert_eq!(
+        changes,
+        [
+            "14 firing->inactive a, then b, then c happened within 10s for k x",
+            "14.1 inactive->firing d is missing after a, b for k x"
+        ]
+    );
+    // A later beginning counts when the first one is too long ago.
+    let mut world = World::new("alerts:\n  Two: {event: {sequence: [a, b], by: data.k, within: 10s}}\n");
+    for (second, name) in [(0.0, "a"), (9.0, "a"), (12.0, "b")] {
+        world.event(second, 0.0, name, &[("data.k", "x")]);
+    }
+    assert_eq!(world.changes(), ["12 inactive->firing a, then b happened within 10s for k x"]);
+}
+
+#[test]
+fn every_comparison_of_a_count_holds_as_it_says() {
+    for (count, expected) in
+        [("> 2", [3, 4]), (">= 3", [3, 4]), ("== 3", [3, 3]), ("!= 2", [3, 4]), ("< 2", [0, 1]), ("<= 1", [0, 1])]
+    {
+        let yaml = format!("alerts:\n  C: {{event: {{match: e, count: '{count}', within: 100s, by: data.k}}}}\n");
+        let mut world = World::new(&yaml);
+        // Another key keeps the rule's clock: a whole window of listening comes first.
+        let mut holds = Vec::new();
+        world.event(0.0, 0.0, "e", &[("data.k", "x")]);
+        for number in 0_i64..=4 {
+            let second = 200.0 + number as f64 * 0.5;
+            world.run(second);
+            if number > 0 {
+                world.event(second, 0.0, "e", &[("data.k", "x")]);
+            }
+            let firing = world.rules.published().1.iter().any(|alert| alert.resolved_at.is_none());
+            if firing {
+                holds.push(number);
+            }
+        }
+        let least = holds.first().copied();
+        // `!=` holds for none and one as well.
+        let expected = if count == "!= 2" { [0, 4] } else { expected };
+        assert_eq!((least, holds.last().copied()), (Some(expected[0]), Some(expected[1])), "{count}: {holds:?}");
+    }
+}
+
+#[test]
 fn a_window_of_many_events_is_counted_in_full() {
     let mut world = World::new("alerts:\n  Many: {event: {match: e, count: '>= 20000', within: 100s}}\n");
     for second in 0..100 {

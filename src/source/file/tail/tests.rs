@@ -139,7 +139,8 @@ fn several_rotations_while_nobody_reads_are_read_in_their_order() {
     let mut scene = Scene::new("", false);
     let age = |scene: &Scene, name: &str, seconds: u64| {
         let file = OpenOptions::new().append(true).open(scene.path(name)).unwrap();
-        file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(seconds)).unwrap();
+        let written = file.metadata().unwrap().modified().unwrap();
+        file.set_modified(written - std::time::Duration::from_secs(seconds)).unwrap();
     };
     scene.write("long ago\n");
     scene.poll();

@@ -11,6 +11,7 @@ mod evaluate;
 mod history;
 mod probes;
 mod reload;
+pub mod rule_test;
 mod run;
 mod sources;
 mod upkeep;

@@ -9,6 +9,7 @@ mod checkpoints;
 mod core_task;
 mod evaluate;
 mod history;
+mod lint;
 mod probes;
 mod reload;
 pub mod rule_test;
@@ -19,6 +20,7 @@ mod watch;
 mod watchdog;
 
 pub use build::{build, files_matching, rule_files};
+pub use lint::{lint, memory};
 pub use run::{Configured, ReadAgain, RunError, Started, run};
 
 pub use crate::engine::Parts;

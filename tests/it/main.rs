@@ -23,6 +23,7 @@ mod harness;
 mod history;
 mod http;
 mod kills;
+mod lints;
 mod ranks;
 mod receivers;
 mod reload;

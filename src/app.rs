@@ -12,6 +12,7 @@ mod history;
 mod lint;
 mod probes;
 mod reload;
+pub mod rule_test;
 mod run;
 mod sources;
 mod upkeep;

@@ -1,7 +1,7 @@
 //! `sidewatch test rules|promql FILE...`.
 
 use super::Failure;
-use crate::app::files_matching;
+use crate::app::{files_matching, rule_test};
 use crate::config::Diagnostics;
 use crate::rules::{RuleFile, unit_test};
 use anyhow::{Context, anyhow};
@@ -66,7 +66,16 @@ fn rules(files: &[PathBuf]) -> Result<(usize, Vec<String>), Failure> {
             paths.into_iter().filter_map(one).collect()
         };
         let mut found = Diagnostics::new();
-        let report = unit_test::run(&file.display().to_string(), &read(file)?, &rule_files, &mut found);
+        let (name, text) = (file.display().to_string(), read(file)?);
+        let test_file = unit_test::read(&name, &text, &mut Diagnostics::new());
+        let report = match test_file.filter(|test_file| test_file.config.is_some()) {
+            Some(test_file) => {
+                // Read again for what is wrong with it: the other way reads for itself.
+                unit_test::read(&name, &text, &mut found);
+                rule_test::run(&name, &test_file, &folder, &mut found)
+            }
+            None => unit_test::run(&name, &text, &rule_files, &mut found),
+        };
         if found.has_errors() {
             return Err(Failure::Configuration(found.to_string()));
         }

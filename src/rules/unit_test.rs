@@ -3,9 +3,9 @@
 //! Beside `input_series` a test may have `input_events`: events that conditions of the short form see, at their times.
 //! Reactive evaluation is off here, as in promtool.
 
-mod compare;
+pub(crate) mod compare;
 mod events;
-mod schema;
+pub(crate) mod schema;
 
 use super::rule::{RuleSet, Settings};
 use super::schedule::{Effects, Rules};
@@ -16,7 +16,7 @@ use crate::promql::testing::{PointValue, TestStorage};
 use crate::promql::{Options, Query};
 use crate::series::SampleValue;
 use crate::source::decode::Decoder;
-pub use schema::{AlertTest, ExpectedAlert, ExprTest, InputEvent, TestCase, TestFile};
+pub use schema::{AlertTest, ExpectedAlert, ExpectedNotification, ExprTest, InputEvent, TestCase, TestFile, read};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,7 +71,7 @@ impl fmt::Display for Report {
 /// relative to the test file). What is wrong with the files themselves goes to `found`.
 pub fn run(name: &str, text: &str, rule_files: &dyn Fn(&str) -> Vec<RuleFile>, found: &mut Diagnostics) -> Report {
     let mut report = Report::default();
-    let Some(test_file) = schema::read(name, text, found) else { return report };
+    let Some(test_file) = read(name, text, found) else { return report };
     let mut files = Vec::new();
     for pattern in &test_file.rule_files {
         let matched = rule_files(&pattern.value);

@@ -28,6 +28,7 @@ mod ranks;
 mod receivers;
 mod reload;
 mod rule_files;
+mod rule_tests;
 mod scrape;
 mod silences;
 mod simulation;

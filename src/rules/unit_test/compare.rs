@@ -9,12 +9,12 @@ use crate::rules::schedule::Rules;
 use std::fmt::Write as _;
 
 /// A time as promtool prints it.
-pub(super) fn time(at_ms: i64) -> String {
+pub(crate) fn time(at_ms: i64) -> String {
     format_duration_ms(at_ms)
 }
 
 /// Labels and annotations of the firing alerts of a name must be exactly the expected ones.
-pub(super) fn alerts(test: &AlertTest, rules: &Rules, failures: &mut Vec<String>) {
+pub(crate) fn alerts(test: &AlertTest, rules: &Rules, failures: &mut Vec<String>) {
     let mut found: Vec<(Labels, Labels)> = Vec::new();
     for (name, states) in rules.alerts_by_rule() {
         if *name != *test.alertname {
@@ -46,7 +46,7 @@ fn list(text: &mut String, alerts: &[(Labels, Labels)]) {
 }
 
 /// The result must have exactly the expected samples.
-pub(super) fn samples(test: &ExprTest, value: Value, fuzzy: bool, failures: &mut Vec<String>) {
+pub(crate) fn samples(test: &ExprTest, value: Value, fuzzy: bool, failures: &mut Vec<String>) {
     let found: Vec<(Labels, SampleValue)> = match value {
         Value::Scalar { value, .. } => vec![(Labels::default(), SampleValue::Float(value))],
         Value::Vector(samples) => samples.into_iter().map(|sample| (sample.labels, sample.value)).collect(),

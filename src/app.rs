@@ -11,6 +11,7 @@ mod evaluate;
 mod history;
 mod probes;
 mod reload;
+mod rule_test;
 mod run;
 mod sources;
 mod upkeep;
@@ -18,6 +19,7 @@ mod watch;
 mod watchdog;
 
 pub use build::{build, files_matching, rule_files};
+pub use rule_test::test_rules;
 pub use run::{Configured, ReadAgain, RunError, Started, run};
 
 pub use crate::engine::Parts;

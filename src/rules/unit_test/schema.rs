@@ -1,19 +1,23 @@
 //! promtool's test files as read.
 
+use super::extras::{self, ExpectedNotification, InputEvent};
 use crate::config::reader::{self, MapReader};
 use crate::config::yaml::Node;
-use crate::config::{Diagnostics, Spanned, yaml};
+use crate::config::{Diagnostics, Span, Spanned, yaml};
 use crate::model::Labels;
 use crate::promql::testing::{PointValue, SeriesNotation, parse_series};
-use std::sync::Arc;
 
 /// A test file.
 #[derive(Clone, Debug)]
 pub struct TestFile {
     /// `rule_files:`, relative to the test file.
     pub rule_files: Vec<Spanned<String>>,
-    /// `evaluation_interval:` in milliseconds (1 min).
+    /// `config:`, the sidewatch.yaml under test, relative to the test file.
+    pub config: Option<Spanned<String>>,
+    /// `evaluation_interval:` in milliseconds (1 min, or with `config` what it says).
     pub evaluation_interval_ms: i64,
+    /// Whether the file gives `evaluation_interval:`.
+    pub interval_given: bool,
     /// `group_eval_order:`.
     pub group_eval_order: Vec<String>,
     /// `fuzzy_compare:`.
@@ -39,26 +43,33 @@ pub struct TestCase {
     pub alert_tests: Vec<AlertTest>,
     /// `promql_expr_test:`.
     pub expr_tests: Vec<ExprTest>,
+    /// `expect_notifications:`.
+    pub notifications: Vec<ExpectedNotification>,
     /// `external_labels:`.
-    pub external_labels: Vec<(String, String)>,
+    pub external_labels: Vec<(Spanned<String>, String)>,
     /// `external_url:`.
     pub external_url: String,
 }
 
-/// `{at: 10s, source: orders, event: {...}}`.
-#[derive(Clone, Debug)]
-pub struct InputEvent {
-    /// When it arrives, in milliseconds from the start; its own time, when it has one, is used as it is.
-    pub at_ms: i64,
-    /// The source that it comes from (`test`).
-    pub source: Arc<str>,
-    /// The event as JSON.
-    pub event: serde_json::Value,
+impl TestCase {
+    /// Its name, or its number for one without.
+    pub fn title(&self, at: usize) -> String {
+        if self.name.is_empty() { format!("test {}", at + 1) } else { self.name.clone() }
+    }
+
+    /// The last moment that anything is expected of, in milliseconds from the start.
+    pub fn last_ms(&self) -> i64 {
+        let alerts = self.alert_tests.iter().map(|test| test.at_ms);
+        let exprs = self.expr_tests.iter().map(|test| test.at_ms);
+        alerts.chain(exprs).chain(self.notifications.iter().map(|one| one.until_ms())).max().unwrap_or(0)
+    }
 }
 
 /// One expectation about an alert.
 #[derive(Clone, Debug)]
 pub struct AlertTest {
+    /// Where it stands.
+    pub span: Span,
     /// `eval_time:` in milliseconds.
     pub at_ms: i64,
     /// `alertname:`.
@@ -92,25 +103,42 @@ pub fn read(file: &str, text: &str, found: &mut Diagnostics) -> Option<TestFile>
     let tree = yaml::parse(file, text, found)?;
     let mut map = MapReader::new(&tree, "test file", found)?;
     let rule_files = map.strings("rule_files");
-    let interval = map.duration_ms("evaluation_interval").map_or(60_000, |interval| interval.value);
+    let config = map.string("config");
+    let interval = map.duration_ms("evaluation_interval").map_or(0, |interval| interval.value);
     let group_eval_order = map.strings("group_eval_order").into_iter().map(|name| name.value).collect();
     let fuzzy_compare = map.boolean("fuzzy_compare").is_some_and(|fuzzy| fuzzy.value);
     let evaluation_interval_ms = if interval > 0 { interval } else { 60_000 };
-    let tests = map.each("tests", |node, found| case(node, evaluation_interval_ms, found));
+    let tests = map.each("tests", |node, found| case(node, evaluation_interval_ms, config.is_some(), found));
     map.finish();
-    Some(TestFile { rule_files, evaluation_interval_ms, group_eval_order, fuzzy_compare, tests })
+    let interval_given = interval > 0;
+    Some(TestFile {
+        rule_files,
+        config,
+        evaluation_interval_ms,
+        interval_given,
+        group_eval_order,
+        fuzzy_compare,
+        tests,
+    })
 }
 
-fn case(node: &Node, default_interval_ms: i64, found: &mut Diagnostics) -> Option<TestCase> {
+fn case(node: &Node, default_interval_ms: i64, configured: bool, found: &mut Diagnostics) -> Option<TestCase> {
     let mut map = MapReader::new(node, "test", found)?;
     let name = map.string("name").map(|name| name.value).unwrap_or_default();
     let interval = map.duration_ms("interval").map_or(0, |interval| interval.value);
     let start_ms = map.get("start_timestamp").map_or(0, |node| start(node, map.found()));
     let series = map.each("input_series", series);
-    let mut events = map.each("input_events", event);
+    let mut events: Vec<InputEvent> = map.each("input_events", extras::events).into_iter().flatten().collect();
     events.sort_by_key(|event| event.at_ms);
     let alert_tests = map.each("alert_rule_test", alert_test);
     let expr_tests = map.each("promql_expr_test", expr_test);
+    let notifications = map.each("expect_notifications", extras::notification);
+    if let Some((key, _)) = map.entry("expect_notifications")
+        && !configured
+    {
+        let message = "expect_notifications needs the routes of a configuration";
+        map.found().error_hint(&key.span, message, "name it at the top of the file: config: sidewatch.yaml");
+    }
     let external_labels = map.string_map("external_labels");
     let external_url = map.string("external_url").map(|url| url.value).unwrap_or_default();
     map.finish();
@@ -122,7 +150,8 @@ fn case(node: &Node, default_interval_ms: i64, found: &mut Diagnostics) -> Optio
         events,
         alert_tests,
         expr_tests,
-        external_labels: external_labels.into_iter().map(|(name, value)| (name.value, value.value)).collect(),
+        notifications,
+        external_labels: external_labels.into_iter().map(|(name, value)| (name, value.value)).collect(),
         external_url,
     })
 }
@@ -157,34 +186,9 @@ fn series(node: &Node, found: &mut Diagnostics) -> Option<SeriesNotation> {
     }
 }
 
-fn event(node: &Node, found: &mut Diagnostics) -> Option<InputEvent> {
-    let mut map = MapReader::new(node, "input event", found)?;
-    let at = map.required_duration_ms("at");
-    let source = map.string("source").map_or_else(|| "test".into(), |source| source.value);
-    let event = map.required("event").map(json);
-    map.finish();
-    Some(InputEvent { at_ms: at?.value, source: source.as_str().into(), event: event? })
-}
-
-/// YAML to JSON, numbers and booleans as YAML's core schema reads them.
-fn json(node: &Node) -> serde_json::Value {
-    use serde_json::Value;
-    if let Some(entries) = node.as_map() {
-        return Value::Object(
-            entries.iter().map(|(key, value)| (key.as_str().unwrap_or_default().to_owned(), json(value))).collect(),
-        );
-    }
-    if let Some(items) = node.as_seq() {
-        return Value::Array(items.iter().map(json).collect());
-    }
-    let Some(text) = node.as_str() else { return Value::Null };
-    let plain = matches!(&node.kind, yaml::Kind::Scalar { plain: true, .. });
-    let parsed = if plain { serde_json::from_str(text).ok() } else { None };
-    parsed.unwrap_or_else(|| Value::String(text.to_owned()))
-}
-
 fn alert_test(node: &Node, found: &mut Diagnostics) -> Option<AlertTest> {
     let mut map = MapReader::new(node, "alert test", found)?;
+    let span = map.span().clone();
     let at = map.duration_ms("eval_time").map_or(0, |at| at.value);
     let alertname = map.required_string("alertname").map(|name| name.value);
     let alerts = map.each("exp_alerts", |node, found| {
@@ -203,10 +207,10 @@ fn alert_test(node: &Node, found: &mut Diagnostics) -> Option<AlertTest> {
             annotations: to_labels(&annotations),
         })
         .collect();
-    Some(AlertTest { at_ms: at, alertname, expected })
+    Some(AlertTest { span, at_ms: at, alertname, expected })
 }
 
-fn to_labels(pairs: &[(Spanned<String>, Spanned<String>)]) -> Labels {
+pub(super) fn to_labels(pairs: &[(Spanned<String>, Spanned<String>)]) -> Labels {
     Labels::from_pairs(pairs.iter().map(|(name, value)| (&name.value, &value.value)))
 }
 

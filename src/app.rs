@@ -9,9 +9,10 @@ mod checkpoints;
 mod core_task;
 mod evaluate;
 mod history;
+mod lint;
 mod probes;
 mod reload;
-mod rule_test;
+pub mod rule_test;
 mod run;
 mod sources;
 mod upkeep;
@@ -19,7 +20,7 @@ mod watch;
 mod watchdog;
 
 pub use build::{build, files_matching, rule_files};
-pub use rule_test::test_rules;
+pub use lint::{lint, memory};
 pub use run::{Configured, ReadAgain, RunError, Started, run};
 
 pub use crate::engine::Parts;

@@ -8,6 +8,7 @@
 //! - [`file`], [`short`]: the two ways to write rules; both compile to the same types ([`rule`]).
 //! - [`events`]: count, absent, sequence, rate_change, first_seen, gap on events. [`slo`]: objectives and their budgets.
 //! - [`schedule`]: slots, reactive evaluation, budget. [`eval`]: one group at one moment.
+//! - [`lint`]: rules that are valid and still cannot do what they were written for.
 //! - [`describe`], [`why`]: what the API says. [`snapshot`]: what the checkpoint keeps. [`unit_test`]: promtool's test files.
 //!
 //! Deliberately absent: Prometheus's restore of `for` from `ALERTS_FOR_STATE` (the checkpoint restores exactly), and
@@ -23,6 +24,7 @@ pub mod events;
 mod evidence;
 pub mod expression;
 pub mod file;
+pub mod lint;
 pub mod rule;
 pub mod schedule;
 pub mod short;

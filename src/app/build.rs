@@ -51,7 +51,7 @@ pub fn build(config: &Config, found: &mut Diagnostics) -> Option<Parts> {
 }
 
 /// What a metric is, as far as the configuration says.
-fn metric_type(mappings: &Mappings, name: &str) -> Option<MetricType> {
+pub(super) fn metric_type(mappings: &Mappings, name: &str) -> Option<MetricType> {
     if let Some((_, kind)) = mappings.metrics().find(|(known, _)| *known == name) {
         return Some(match kind {
             MetricKind::Counter => MetricType::Counter,
@@ -93,7 +93,7 @@ fn sources(config: &Config, found: &mut Diagnostics) -> Option<Vec<SourcePart>> 
 }
 
 /// The Alertmanager file of `notify:`, variables replaced.
-fn alertmanager_file(config: &Config, found: &mut Diagnostics) -> Option<(String, String)> {
+pub(super) fn alertmanager_file(config: &Config, found: &mut Diagnostics) -> Option<(String, String)> {
     let path = config.notify.alertmanager.as_ref()?;
     let file = config.base_dir.join(&path.value);
     match std::fs::read_to_string(&file) {

@@ -1,9 +1,10 @@
 //! `sidewatch check [FILE]`: builds everything, binds nothing.
 
 use super::{Common, Failure};
-use crate::app::{Configured, Parts};
-use crate::config::{Config, load_from_system};
+use crate::app::{Configured, Parts, build, lint, memory};
+use crate::config::{Config, Diagnostics, Level, load_from_system};
 use clap::Args;
+use serde_json::json;
 use std::path::PathBuf;
 
 /// Build everything, bind nothing, say everything that is wrong.
@@ -11,6 +12,9 @@ use std::path::PathBuf;
 pub struct Check {
     /// The configuration file (like --config).
     file: Option<PathBuf>,
+    /// Print the findings as a JSON array of {level, file, line, column, message, hint}.
+    #[arg(long)]
+    json: bool,
 }
 
 impl Check {
@@ -18,9 +22,43 @@ impl Check {
     pub fn run(&self, common: &Common) -> Result<(), Failure> {
         let mut common = common.clone();
         common.config = self.file.clone().or(common.config);
-        let (config, parts) = load(&common)?;
+        let (config, found) = load_from_system(common.config.as_deref(), &common.overrides());
+        if self.json {
+            return json_findings(config.as_ref(), found);
+        }
+        let Configured { config, mut found, parts, .. } = Configured::new(config, found, None)?;
+        lint(&config, &parts, &mut found);
+        found.sort();
+        eprint!("{found}");
         println!("{}", summary(&config, &parts));
         Ok(())
+    }
+}
+
+/// Prints the findings for programs; errors fail as they do in the text.
+fn json_findings(config: Option<&Config>, mut found: Diagnostics) -> Result<(), Failure> {
+    let parts = config.and_then(|config| build(config, &mut found));
+    if let (Some(config), Some(parts), false) = (config, &parts, found.has_errors()) {
+        lint(config, parts, &mut found);
+    }
+    found.sort();
+    let findings: Vec<_> = found
+        .iter()
+        .map(|finding| {
+            json!({
+                "level": if finding.level == Level::Error { "error" } else { "warning" },
+                "file": &*finding.span.file,
+                "line": finding.span.line,
+                "column": finding.span.column,
+                "message": finding.message,
+                "hint": finding.hint,
+            })
+        })
+        .collect();
+    println!("{:#}", json!(findings));
+    match found.has_errors() || parts.is_none() {
+        true => Err(Failure::Configuration("the configuration has errors".into())),
+        false => Ok(()),
     }
 }
 
@@ -54,5 +92,15 @@ fn summary(config: &Config, parts: &Parts) -> String {
         text.push_str(&line);
     }
     text.push_str("\nok");
+    for line in memory(config, parts) {
+        text.push('\n');
+        text.push_str(&line);
+    }
+    text.push_str(&format!(
+        "\n{}, {}, {}",
+        count(rules, "rule", "rules"),
+        count(parts.routing.routes().len(), "route", "routes"),
+        count(parts.routing.receivers().len(), "receiver", "receivers"),
+    ));
     text
 }

@@ -1,15 +1,17 @@
 //! `sidewatch test rules|promql FILE...`.
 
 use super::Failure;
-use crate::app::test_rules;
-use anyhow::anyhow;
+use crate::app::{files_matching, rule_test};
+use crate::config::Diagnostics;
+use crate::rules::{RuleFile, unit_test};
+use anyhow::{Context, anyhow};
 use clap::Subcommand;
 use std::path::{Path, PathBuf};
 
 /// Run tests of rules or PromQL.
 #[derive(Debug, Subcommand)]
 pub enum Test {
-    /// Unit tests of rules in promtool's format; with `config:` also of mappings, the short form and notifications.
+    /// Unit tests of rules in promtool's format.
     Rules {
         /// Test files.
         #[arg(required = true, value_name = "FILE")]
@@ -47,20 +49,41 @@ impl Test {
 }
 
 fn read(file: &Path) -> Result<String, Failure> {
-    let cannot = |error| Failure::Configuration(format!("{} cannot be read: {error}", file.display()));
-    std::fs::read_to_string(file).map_err(cannot)
+    Ok(std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?)
 }
 
 /// Runs test files; their patterns are relative to them. How many tests passed, and what the others said.
 fn rules(files: &[PathBuf]) -> Result<(usize, Vec<String>), Failure> {
     let (mut passed, mut failures) = (0, Vec::new());
     for file in files {
-        for test in test_rules(file).map_err(Failure::Configuration)?.tests {
+        let folder = file.parent().unwrap_or(Path::new("")).to_owned();
+        let rule_files = |pattern: &str| -> Vec<RuleFile> {
+            let paths = files_matching(&folder, pattern).unwrap_or_default();
+            let one = |path: PathBuf| {
+                let text = std::fs::read_to_string(&path).ok()?;
+                Some(RuleFile { name: path.display().to_string().into(), text: text.into() })
+            };
+            paths.into_iter().filter_map(one).collect()
+        };
+        let mut found = Diagnostics::new();
+        let (name, text) = (file.display().to_string(), read(file)?);
+        let test_file = unit_test::read(&name, &text, &mut Diagnostics::new());
+        let report = match test_file.filter(|test_file| test_file.config.is_some()) {
+            Some(test_file) => {
+                // Read again for what is wrong with it: the other way reads for itself.
+                unit_test::read(&name, &text, &mut found);
+                rule_test::run(&name, &test_file, &folder, &mut found)
+            }
+            None => unit_test::run(&name, &text, &rule_files, &mut found),
+        };
+        if found.has_errors() {
+            return Err(Failure::Configuration(found.to_string()));
+        }
+        for test in report.tests {
             if test.failures.is_empty() {
                 passed += 1;
             } else {
-                let said = test.failures.join("\n").replace('\n', "\n    ");
-                failures.push(format!("{}: {}: FAILED\n    {said}", test.file, test.name));
+                failures.push(format!("{}: {}\n    {}", test.file, test.name, test.failures.join("\n    ")));
             }
         }
     }

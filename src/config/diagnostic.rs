@@ -116,6 +116,11 @@ impl Diagnostics {
         self.push(Level::Warning, span, message.into(), None);
     }
 
+    /// Adds a warning with what to do about it.
+    pub fn warning_hint(&mut self, span: &Span, message: impl Into<String>, hint: impl Into<String>) {
+        self.push(Level::Warning, span, message.into(), Some(hint.into()));
+    }
+
     fn push(&mut self, level: Level, span: &Span, message: String, hint: Option<String>) {
         self.found.push(Diagnostic { level, span: span.clone(), message, hint });
     }

@@ -31,6 +31,7 @@ mod keys;
 mod rate_change;
 mod running;
 mod sequence;
+mod size;
 mod state;
 
 pub(super) use clock::{Clock, Place};

@@ -1,25 +1,22 @@
 //! promtool's unit tests of rules (`cmd/promtool/unittest.go`): its files run unchanged, with the same verdicts.
 //!
 //! Beside `input_series` a test may have `input_events`: events that conditions of the short form see, at their times.
-//! Reactive evaluation is off here, as in promtool. A file with `config:` is driven by `app`, with the whole core of that
-//! configuration: mappings, short form, routes.
+//! Reactive evaluation is off here, as in promtool.
 
-pub mod compare;
+pub(crate) mod compare;
 mod events;
-mod extras;
-mod schema;
+pub(crate) mod schema;
 
 use super::rule::{RuleSet, Settings};
 use super::schedule::{Effects, Rules};
 use super::{RuleFile, file, short};
 use crate::config::Diagnostics;
 use crate::model::{FieldPlan, FieldPlanBuilder, Labels, Timestamp};
-use crate::promql::Options;
 use crate::promql::testing::{PointValue, TestStorage};
+use crate::promql::{Options, Query};
 use crate::series::SampleValue;
 use crate::source::decode::Decoder;
-pub use extras::{ExpectedNotification, InputEvent, When};
-pub use schema::{AlertTest, ExpectedAlert, ExprTest, TestCase, TestFile, read};
+pub use schema::{AlertTest, ExpectedAlert, ExpectedNotification, ExprTest, InputEvent, TestCase, TestFile, read};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,18 +70,8 @@ impl fmt::Display for Report {
 /// Runs a test file. `rule_file` gives the files that its `rule_files` patterns name (the shell reads them; patterns are
 /// relative to the test file). What is wrong with the files themselves goes to `found`.
 pub fn run(name: &str, text: &str, rule_files: &dyn Fn(&str) -> Vec<RuleFile>, found: &mut Diagnostics) -> Report {
-    let Some(test_file) = read(name, text, found) else { return Report::default() };
-    run_file(name, &test_file, rule_files, found)
-}
-
-/// Runs a test file that was read; see [`run`].
-pub fn run_file(
-    name: &str,
-    test_file: &TestFile,
-    rule_files: &dyn Fn(&str) -> Vec<RuleFile>,
-    found: &mut Diagnostics,
-) -> Report {
     let mut report = Report::default();
+    let Some(test_file) = read(name, text, found) else { return report };
     let mut files = Vec::new();
     for pattern in &test_file.rule_files {
         let matched = rule_files(&pattern.value);
@@ -95,13 +82,17 @@ pub fn run_file(
     }
     let before = found.has_errors();
     for (at, case) in test_file.tests.iter().enumerate() {
-        let Some((rules, plan)) = compile(test_file, case, &files, found) else { break };
+        let Some((rules, plan)) = compile(&test_file, case, &files, found) else { break };
         if found.has_errors() && (before || at == 0) {
             break;
         }
-        let mut world = World::new(test_file, case, rules, plan);
+        let mut world = World::new(&test_file, case, rules, plan);
         world.run();
-        report.tests.push(TestResult { file: name.into(), name: case.title(at), failures: world.failures });
+        report.tests.push(TestResult {
+            file: name.into(),
+            name: if case.name.is_empty() { format!("test {}", at + 1) } else { case.name.clone() },
+            failures: world.failures,
+        });
     }
     report
 }
@@ -115,7 +106,7 @@ fn compile(
 ) -> Option<(RuleSet, Arc<FieldPlan>)> {
     let mut plan = FieldPlanBuilder::default();
     let settings = Settings {
-        external_labels: Labels::from_pairs(case.external_labels.iter().map(|(name, value)| (&name.value, value))),
+        external_labels: Labels::from_pairs(case.external_labels.iter().map(|(name, value)| (name, value))),
         external_url: case.external_url.clone(),
         alerts_per_rule: 10_000,
         pattern_keys: 10_000,
@@ -193,9 +184,7 @@ impl<'a> World<'a> {
         }
         self.load(i64::MAX);
         for test in &self.case.expr_tests {
-            let (file, start_ms) = (self.file, self.case.start_ms);
-            let fuzzy = file.fuzzy_compare;
-            compare::expression(test, start_ms, &self.storage, &self.options, fuzzy, &mut self.failures);
+            self.expression(test);
         }
     }
 
@@ -223,10 +212,8 @@ impl<'a> World<'a> {
             self.next_event += 1;
             let Some(decoder) = &self.decoder else { continue };
             let batch = events::batch(decoder, event, &self.plan, at);
-            let refused = batch
-                .refused
-                .iter()
-                .map(|refusal| format!("{}event: {}", compare::place(&event.span), refusal.message));
+            let refused =
+                batch.refused.iter().map(|refusal| format!("event at {}ms: {}", event.at_ms, refusal.message));
             self.failures.extend(refused);
             let mut out = Effects::default();
             self.rules.observe(at, &batch, &self.storage, &mut out);
@@ -263,6 +250,23 @@ impl<'a> World<'a> {
                 SampleValue::Histogram(histogram) => PointValue::Histogram { histogram, hint_given: true },
             };
             self.storage.add(&sample.labels, sample.t_ms, &value, 0);
+        }
+    }
+
+    fn expression(&mut self, test: &ExprTest) {
+        let at_ms = self.case.start_ms + test.at_ms;
+        let found = Query::parse(&test.expr.value)
+            .map_err(|error| error.to_string())
+            .and_then(|query| query.instant(&self.storage, at_ms, &self.options).map_err(|error| error.to_string()));
+        match found {
+            Ok(evaluation) => compare::samples(test, evaluation.value, self.file.fuzzy_compare, &mut self.failures),
+            Err(error) => {
+                self.failures.push(format!(
+                    "expr: {:?}, time: {}: {error}",
+                    test.expr.value,
+                    compare::time(test.at_ms)
+                ));
+            }
         }
     }
 }

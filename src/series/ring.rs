@@ -226,29 +226,31 @@ impl<C: Codec> Ring<C> {
     /// the range is taken too, because its last value holds into it.
     pub fn view(&self, from_ms: i64, to_ms: i64, filled: bool) -> RingView<C> {
         let mut view = RingView { base: None, chunks: Vec::new() };
-        let mut before = self.base.clone();
-        let mut take = |first_ms: i64, last_ms: i64, share: &dyn Fn() -> Arc<Chunk<C>>| {
-            if last_ms < from_ms {
-                if filled {
-                    before = Some(share());
-                }
-            } else if first_ms <= to_ms {
-                view.chunks.push(share());
-            }
+        // From the newest backwards: most reads want the end of a long ring, and a look at a chunk is a cache miss.
+        let first_of = |chunks: &[Arc<Chunk<C>>]| {
+            chunks.iter().rposition(|chunk| chunk.last_ms < from_ms).map_or(0, |before| before + 1)
         };
-        let copy = |open: &OpenChunk<C>| Arc::new(open.chunk.clone());
-        for chunk in &self.coarse {
-            take(chunk.first_ms, chunk.last_ms, &|| chunk.clone());
+        let fits = |chunk: &Chunk<C>| chunk.last_ms >= from_ms && chunk.first_ms <= to_ms;
+        let open_if = |open: &Option<Box<OpenChunk<C>>>, wanted: bool| {
+            open.as_ref().filter(|open| fits(&open.chunk) == wanted).map(|open| Arc::new(open.chunk.clone()))
+        };
+        let ended = |open: &Option<Box<OpenChunk<C>>>| {
+            let over = open.as_ref().is_some_and(|open| open.chunk.last_ms < from_ms);
+            if filled && over { open_if(open, false) } else { None }
+        };
+        let fine_from = first_of(&self.fine);
+        let mut before = ended(&self.open).or_else(|| self.fine.get(fine_from.wrapping_sub(1)).cloned());
+        if fine_from == 0 {
+            let coarse_from = first_of(&self.coarse);
+            view.chunks.extend(self.coarse[coarse_from..].iter().filter(|chunk| fits(chunk)).cloned());
+            view.chunks.extend(open_if(&self.coarse_open, true));
+            before = before
+                .or_else(|| ended(&self.coarse_open))
+                .or_else(|| self.coarse.get(coarse_from.wrapping_sub(1)).cloned())
+                .or_else(|| self.base.clone());
         }
-        if let Some(open) = &self.coarse_open {
-            take(open.chunk.first_ms, open.chunk.last_ms, &|| copy(open));
-        }
-        for chunk in &self.fine {
-            take(chunk.first_ms, chunk.last_ms, &|| chunk.clone());
-        }
-        if let Some(open) = &self.open {
-            take(open.chunk.first_ms, open.chunk.last_ms, &|| copy(open));
-        }
+        view.chunks.extend(self.fine[fine_from..].iter().filter(|chunk| fits(chunk)).cloned());
+        view.chunks.extend(open_if(&self.open, true));
         view.base = before.filter(|_| filled);
         view
     }

@@ -1,7 +1,7 @@
 //! Every configuration that a reader may copy loads and builds, without a finding.
 
 use crate::harness::binary;
-use sidewatch::app::build;
+use sidewatch::app::{build, lint};
 use sidewatch::config::{Overrides, load_text};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,9 @@ use std::process::Command;
 fn check(name: &str, text: &str) {
     let (config, mut found) = load_text(name, text, &BTreeMap::new(), &Overrides::default());
     let parts = config.as_ref().and_then(|config| build(config, &mut found));
+    if let (Some(config), Some(parts)) = (&config, &parts) {
+        lint(config, parts, &mut found);
+    }
     assert!(parts.is_some() && found.to_string().is_empty(), "{name}:\n{found}");
 }
 
@@ -23,6 +26,13 @@ fn the_example_with_every_key_builds_without_a_finding() {
         check(file, &std::fs::read_to_string(root().join(file)).unwrap());
     }
     check("demo.yaml", sidewatch::source::demo::CONFIG);
+}
+
+#[test]
+fn the_rule_packs_have_no_finding_when_they_are_files_of_the_user() {
+    let rules = root().join("rules");
+    let packs = ["event-stream.yaml", "sidewatch.yaml"].map(|name| rules.join(name).display().to_string());
+    check("packs.yaml", &format!("bundled_rules: false\nrules: {packs:?}\n"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// Times kept one by one; beyond that, neighbours share one, so that a window of any number of events stays small.
-const EXACT: usize = 1_024;
+pub(super) const EXACT: usize = 1_024;
 /// The shared times are this part of the window apart.
 const PARTS: i64 = 512;
 

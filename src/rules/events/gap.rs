@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// Holes of one key that late numbers can still fill; of older ones only the size is kept.
-const MAX_HOLES: usize = 64;
+pub(super) const MAX_HOLES: usize = 64;
 /// How far apart the two numbers of a new beginning may be.
 const RESET_STEP: i64 = 16;
 /// The alert about what is missing ends after this long.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// Times kept of each step.
-const MAX_TIMES: usize = 32;
+pub(super) const MAX_TIMES: usize = 32;
 
 /// What is remembered of one key; times are microseconds on the rule's clock.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,23 +1,25 @@
 //! promtool's test files as read.
 
-use super::extras::{self, ExpectedNotification, InputEvent};
 use crate::config::reader::{self, MapReader};
 use crate::config::yaml::Node;
-use crate::config::{Diagnostics, Span, Spanned, yaml};
-use crate::model::Labels;
+use crate::config::{Diagnostics, Spanned, yaml};
+use crate::model::{AlertStatus, Labels, format_duration_ms};
 use crate::promql::testing::{PointValue, SeriesNotation, parse_series};
+use std::fmt;
+use std::sync::Arc;
+
+/// How often an input event may be repeated.
+const MAX_TIMES: i64 = 100_000;
 
 /// A test file.
 #[derive(Clone, Debug)]
 pub struct TestFile {
     /// `rule_files:`, relative to the test file.
     pub rule_files: Vec<Spanned<String>>,
-    /// `config:`, the sidewatch.yaml under test, relative to the test file.
+    /// `config:`, a sidewatch.yaml relative to the test file: everything it says is under test.
     pub config: Option<Spanned<String>>,
-    /// `evaluation_interval:` in milliseconds (1 min, or with `config` what it says).
+    /// `evaluation_interval:` in milliseconds (1 min).
     pub evaluation_interval_ms: i64,
-    /// Whether the file gives `evaluation_interval:`.
-    pub interval_given: bool,
     /// `group_eval_order:`.
     pub group_eval_order: Vec<String>,
     /// `fuzzy_compare:`.
@@ -39,37 +41,63 @@ pub struct TestCase {
     pub series: Vec<SeriesNotation>,
     /// `input_events:`, in order of time.
     pub events: Vec<InputEvent>,
+    /// `expect_notifications:`; `None` when nothing is said of them. An empty list says that nobody is told.
+    pub notifications: Option<Vec<ExpectedNotification>>,
     /// `alert_rule_test:`.
     pub alert_tests: Vec<AlertTest>,
     /// `promql_expr_test:`.
     pub expr_tests: Vec<ExprTest>,
-    /// `expect_notifications:`.
-    pub notifications: Vec<ExpectedNotification>,
     /// `external_labels:`.
-    pub external_labels: Vec<(Spanned<String>, String)>,
+    pub external_labels: Vec<(String, String)>,
     /// `external_url:`.
     pub external_url: String,
 }
 
-impl TestCase {
-    /// Its name, or its number for one without.
-    pub fn title(&self, at: usize) -> String {
-        if self.name.is_empty() { format!("test {}", at + 1) } else { self.name.clone() }
-    }
+/// `{at: 10s, source: orders, event: {...}}`.
+#[derive(Clone, Debug)]
+pub struct InputEvent {
+    /// When it arrives, in milliseconds from the start; its own time, when it has one, is used as it is.
+    pub at_ms: i64,
+    /// The source that it comes from (`test`).
+    pub source: Arc<str>,
+    /// The event as JSON.
+    pub event: serde_json::Value,
+}
 
-    /// The last moment that anything is expected of, in milliseconds from the start.
-    pub fn last_ms(&self) -> i64 {
-        let alerts = self.alert_tests.iter().map(|test| test.at_ms);
-        let exprs = self.expr_tests.iter().map(|test| test.at_ms);
-        alerts.chain(exprs).chain(self.notifications.iter().map(|one| one.until_ms())).max().unwrap_or(0)
+/// `{time: 10s, within: 1s, receiver: chat, status: firing, grouping: {...}, alerts: [{...}]}`.
+#[derive(Clone, Debug)]
+pub struct ExpectedNotification {
+    /// Where it stands in the file.
+    pub line: u32,
+    /// `time:`, not before this many milliseconds from the start.
+    pub at_ms: i64,
+    /// `within:`, at most so many milliseconds later (1 s).
+    pub within_ms: i64,
+    /// `receiver:`.
+    pub receiver: String,
+    /// `status:` (firing).
+    pub status: AlertStatus,
+    /// `grouping:`, the labels of the group; `None` for any.
+    pub grouping: Option<Labels>,
+    /// `alerts:`, for each alert of the message labels that it has; empty for any.
+    pub alerts: Vec<Labels>,
+}
+
+impl fmt::Display for ExpectedNotification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = if self.status == AlertStatus::Firing { "firing" } else { "resolved" };
+        let (time, within) = (format_duration_ms(self.at_ms), format_duration_ms(self.within_ms));
+        write!(f, "{time} (within {within}) {} {status}", self.receiver)?;
+        if let Some(grouping) = &self.grouping {
+            write!(f, " group {grouping}")?;
+        }
+        self.alerts.iter().try_for_each(|labels| write!(f, " {labels}"))
     }
 }
 
 /// One expectation about an alert.
 #[derive(Clone, Debug)]
 pub struct AlertTest {
-    /// Where it stands.
-    pub span: Span,
     /// `eval_time:` in milliseconds.
     pub at_ms: i64,
     /// `alertname:`.
@@ -104,41 +132,37 @@ pub fn read(file: &str, text: &str, found: &mut Diagnostics) -> Option<TestFile>
     let mut map = MapReader::new(&tree, "test file", found)?;
     let rule_files = map.strings("rule_files");
     let config = map.string("config");
-    let interval = map.duration_ms("evaluation_interval").map_or(0, |interval| interval.value);
+    let interval = map.duration_ms("evaluation_interval").map_or(60_000, |interval| interval.value);
     let group_eval_order = map.strings("group_eval_order").into_iter().map(|name| name.value).collect();
     let fuzzy_compare = map.boolean("fuzzy_compare").is_some_and(|fuzzy| fuzzy.value);
     let evaluation_interval_ms = if interval > 0 { interval } else { 60_000 };
-    let tests = map.each("tests", |node, found| case(node, evaluation_interval_ms, config.is_some(), found));
+    let tests = map.each("tests", |node, found| case(node, evaluation_interval_ms, found));
     map.finish();
-    let interval_given = interval > 0;
-    Some(TestFile {
-        rule_files,
-        config,
-        evaluation_interval_ms,
-        interval_given,
-        group_eval_order,
-        fuzzy_compare,
-        tests,
-    })
+    if let Some(config) = &config
+        && !rule_files.is_empty()
+    {
+        let hint = "name the rule files under rules: of the configuration";
+        found.error_hint(&config.span, "config: and rule_files: do not go together", hint);
+    }
+    if config.is_none() && tests.iter().any(|test| test.notifications.is_some()) {
+        let hint = "add config: with the sidewatch.yaml whose routes are meant";
+        found.error_hint(&tree.span, "expect_notifications: needs config:", hint);
+    }
+    Some(TestFile { rule_files, config, evaluation_interval_ms, group_eval_order, fuzzy_compare, tests })
 }
 
-fn case(node: &Node, default_interval_ms: i64, configured: bool, found: &mut Diagnostics) -> Option<TestCase> {
+fn case(node: &Node, default_interval_ms: i64, found: &mut Diagnostics) -> Option<TestCase> {
     let mut map = MapReader::new(node, "test", found)?;
     let name = map.string("name").map(|name| name.value).unwrap_or_default();
     let interval = map.duration_ms("interval").map_or(0, |interval| interval.value);
     let start_ms = map.get("start_timestamp").map_or(0, |node| start(node, map.found()));
     let series = map.each("input_series", series);
-    let mut events: Vec<InputEvent> = map.each("input_events", extras::events).into_iter().flatten().collect();
+    let mut events: Vec<InputEvent> = map.each("input_events", event).into_iter().flatten().collect();
     events.sort_by_key(|event| event.at_ms);
+    let notifications = map.get("expect_notifications").is_some();
+    let notifications = notifications.then(|| map.each("expect_notifications", expected_notification));
     let alert_tests = map.each("alert_rule_test", alert_test);
     let expr_tests = map.each("promql_expr_test", expr_test);
-    let notifications = map.each("expect_notifications", extras::notification);
-    if let Some((key, _)) = map.entry("expect_notifications")
-        && !configured
-    {
-        let message = "expect_notifications needs the routes of a configuration";
-        map.found().error_hint(&key.span, message, "name it at the top of the file: config: sidewatch.yaml");
-    }
     let external_labels = map.string_map("external_labels");
     let external_url = map.string("external_url").map(|url| url.value).unwrap_or_default();
     map.finish();
@@ -148,10 +172,10 @@ fn case(node: &Node, default_interval_ms: i64, configured: bool, found: &mut Dia
         start_ms,
         series,
         events,
+        notifications,
         alert_tests,
         expr_tests,
-        notifications,
-        external_labels: external_labels.into_iter().map(|(name, value)| (name, value.value)).collect(),
+        external_labels: external_labels.into_iter().map(|(name, value)| (name.value, value.value)).collect(),
         external_url,
     })
 }
@@ -186,9 +210,67 @@ fn series(node: &Node, found: &mut Diagnostics) -> Option<SeriesNotation> {
     }
 }
 
+/// `{at: 10s, every: 1s, times: 5, source: orders, event: {...}}`, one entry for each repetition.
+fn event(node: &Node, found: &mut Diagnostics) -> Option<Vec<InputEvent>> {
+    let mut map = MapReader::new(node, "input event", found)?;
+    let at = map.required_duration_ms("at");
+    let source = map.string("source").map_or_else(|| "test".into(), |source| source.value);
+    let every_ms = map.duration_ms("every").map_or(0, |every| every.value);
+    let times = map.integer("times", 1..=MAX_TIMES).map_or(1, |times| times.value);
+    let event = map.required("event").map(json);
+    map.finish();
+    let (at_ms, source, event): (i64, Arc<str>, _) = (at?.value, source.as_str().into(), event?);
+    let one = |turn: i64| InputEvent { at_ms: at_ms + turn * every_ms, source: source.clone(), event: event.clone() };
+    Some((0..times).map(one).collect())
+}
+
+fn expected_notification(node: &Node, found: &mut Diagnostics) -> Option<ExpectedNotification> {
+    let mut map = MapReader::new(node, "expected notification", found)?;
+    let time = map.required_duration_ms("time");
+    let within_ms = map.duration_ms("within").map_or(1_000, |within| within.value);
+    let receiver = map.required_string("receiver");
+    let words = [("firing", AlertStatus::Firing), ("resolved", AlertStatus::Resolved)];
+    let status = map.one_of("status", &words).map_or(AlertStatus::Firing, |status| status.value);
+    let has_grouping = map.get("grouping").is_some();
+    let grouping = map.string_map("grouping");
+    let alerts = map.each("alerts", |node, found| {
+        let mut labels = Vec::new();
+        for (name, value) in node.as_map().unwrap_or_default() {
+            labels.push((name.as_str()?.to_owned(), reader::string(value, "label", found)?.value));
+        }
+        Some(Labels::from_pairs(labels.iter().map(|(name, value)| (name, value))))
+    });
+    map.finish();
+    Some(ExpectedNotification {
+        line: node.span.line,
+        at_ms: time?.value,
+        within_ms,
+        receiver: receiver?.value,
+        status,
+        grouping: has_grouping.then(|| to_labels(&grouping)),
+        alerts,
+    })
+}
+
+/// YAML to JSON, numbers and booleans as YAML's core schema reads them.
+fn json(node: &Node) -> serde_json::Value {
+    use serde_json::Value;
+    if let Some(entries) = node.as_map() {
+        return Value::Object(
+            entries.iter().map(|(key, value)| (key.as_str().unwrap_or_default().to_owned(), json(value))).collect(),
+        );
+    }
+    if let Some(items) = node.as_seq() {
+        return Value::Array(items.iter().map(json).collect());
+    }
+    let Some(text) = node.as_str() else { return Value::Null };
+    let plain = matches!(&node.kind, yaml::Kind::Scalar { plain: true, .. });
+    let parsed = if plain { serde_json::from_str(text).ok() } else { None };
+    parsed.unwrap_or_else(|| Value::String(text.to_owned()))
+}
+
 fn alert_test(node: &Node, found: &mut Diagnostics) -> Option<AlertTest> {
     let mut map = MapReader::new(node, "alert test", found)?;
-    let span = map.span().clone();
     let at = map.duration_ms("eval_time").map_or(0, |at| at.value);
     let alertname = map.required_string("alertname").map(|name| name.value);
     let alerts = map.each("exp_alerts", |node, found| {
@@ -207,10 +289,10 @@ fn alert_test(node: &Node, found: &mut Diagnostics) -> Option<AlertTest> {
             annotations: to_labels(&annotations),
         })
         .collect();
-    Some(AlertTest { span, at_ms: at, alertname, expected })
+    Some(AlertTest { at_ms: at, alertname, expected })
 }
 
-pub(super) fn to_labels(pairs: &[(Spanned<String>, Spanned<String>)]) -> Labels {
+fn to_labels(pairs: &[(Spanned<String>, Spanned<String>)]) -> Labels {
     Labels::from_pairs(pairs.iter().map(|(name, value)| (&name.value, &value.value)))
 }
 

@@ -190,27 +190,28 @@ fn severity(group: &GroupConfig, found: &mut Diagnostics) {
 
 /// Rules of a group that are the same twice: promtool's check for duplicates, and the same expression under another name.
 fn duplicates(group: &GroupConfig, found: &mut Diagnostics) {
-    let labels = |rule: &RuleConfig| -> BTreeMap<String, String> {
-        rule.labels.iter().map(|(name, value)| (name.value.clone(), value.value.clone())).collect()
-    };
-    let normal = |rule: &RuleConfig| promql::parse(&rule.expr.value).map(|expr| expr.to_string()).ok();
-    for (at, rule) in group.rules.iter().enumerate() {
-        let alike = |other: &&RuleConfig| {
-            let same_name = other.name.value == rule.name.value;
-            let same_expr = normal(other) == normal(rule) && other.timing == rule.timing;
-            other.alert == rule.alert && labels(other) == labels(rule) && (same_name || same_expr)
+    let mut by_name = BTreeMap::new();
+    let mut by_expr = BTreeMap::new();
+    for rule in &group.rules {
+        let labels: BTreeMap<&str, &str> =
+            rule.labels.iter().map(|(name, value)| (name.value.as_str(), value.value.as_str())).collect();
+        let times = (rule.timing.for_ms, rule.timing.keep_firing_for_ms);
+        let expr = promql::parse(&rule.expr.value).map_or_else(|_| rule.expr.value.clone(), |expr| expr.to_string());
+        let named = *by_name.entry((rule.alert, rule.name.value.as_str(), labels.clone())).or_insert(rule);
+        let reads = *by_expr.entry((rule.alert, expr, times, labels)).or_insert(rule);
+        let (first, what) = match (std::ptr::eq(named, rule), std::ptr::eq(reads, rule)) {
+            (false, _) => (named, "name and labels"),
+            (true, false) => (reads, "expression and labels"),
+            (true, true) => continue,
         };
-        if let Some(first) = group.rules[..at].iter().find(alike) {
-            let what = if first.name.value == rule.name.value { "name and labels" } else { "expression and labels" };
-            found.warning_hint(
-                &rule.name.span,
-                format!(
-                    "duplicate rule: {} has the same {what} as {} in line {}",
-                    rule.name.value, first.name.value, first.name.span.line
-                ),
-                "remove one of them, or give them different labels",
-            );
-        }
+        found.warning_hint(
+            &rule.name.span,
+            format!(
+                "duplicate rule: {} has the same {what} as {} in line {}",
+                rule.name.value, first.name.value, first.name.span.line
+            ),
+            "remove one of them, or give them different labels",
+        );
     }
 }
 

@@ -63,7 +63,12 @@ tests:
         1,
         &["t.yml:5: event:"],
     );
-    check("a", "config: sidewatch.yaml\ntests: [{input_events: [{at: 1s}]}]\n", 2, &["t.yml:2:25:", "there is no event"]);
+    check(
+        "a",
+        "config: sidewatch.yaml\ntests: [{input_events: [{at: 1s}]}]\n",
+        2,
+        &["t.yml:2:25:", "there is no event"],
+    );
 }
 
 #[test]

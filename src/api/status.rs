@@ -86,6 +86,11 @@ pub async fn status(State(backend): State<Shared>) -> Result<Response, ApiError>
             }),
             rules: json!({
                 "groups": set.groups.len(),
+                "timing": core.engine.rules().timing().map(|timing| json!({
+                    "file": &*timing.file, "group": &*timing.group, "interval_seconds": timing.interval_ms as f64 / 1e3,
+                    "lag_seconds": timing.lag_ms as f64 / 1e3, "last_duration_seconds": timing.took.as_secs_f64(),
+                    "missed": timing.missed, "evaluated": timing.evaluated_at.map(|at| at.rfc3339()),
+                })).collect::<Vec<_>>(),
                 "rules": set.groups.iter().map(|group| group.rules.len()).sum::<usize>(),
                 "event_conditions": set.events.len(),
                 "evaluations": counters.evaluations, "reactive": counters.reactive,

@@ -9,6 +9,7 @@ use crate::notify;
 use crate::rules::bundled::PACKS;
 use crate::rules::file;
 use crate::rules::lint::{Known, Produced};
+use crate::series::Rings;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Labels that every series may have.
@@ -61,7 +62,7 @@ fn known(config: &Config, parts: &Parts) -> Known {
     }
     let sources = config.sources.iter().flatten();
     let outside = sources.into_iter().any(|source| matches!(source.value.transport, Transport::Scrape(_)));
-    Known { metrics, outside, interval_ms: config.evaluation_interval_ms }
+    Known { metrics, outside, interval_ms: Rings::default().fine_step_ms }
 }
 
 /// The labels that rules of all kinds give their alerts.

@@ -95,6 +95,12 @@ fn figures(core: &mut Core, hits: u64) -> u64 {
         self_metrics::rule_evaluation_failures(group).absolute(*count);
     }
     let rules = core.engine.rules();
+    for timing in rules.timing() {
+        // As Prometheus names a group: the same name may stand in several files.
+        let group = format!("{};{}", timing.file, timing.group);
+        let (interval_s, lag_s) = (timing.interval_ms as f64 / 1e3, timing.lag_ms as f64 / 1e3);
+        self_metrics::rule_group(&group, interval_s, lag_s, timing.took.as_secs_f64(), timing.missed);
+    }
     let events = rules.event_counters().into_iter().flat_map(|(alert, counters)| {
         counters.by_reason().into_iter().map(move |(reason, count)| (alert.clone(), reason, count))
     });

@@ -5,6 +5,7 @@ use crate::app::{Configured, Parts, build, lint, memory};
 use crate::config::{Config, Diagnostics, Level, load_from_system};
 use clap::Args;
 use serde_json::json;
+use std::io::Write;
 use std::path::PathBuf;
 
 /// Build everything, bind nothing, say everything that is wrong.
@@ -55,7 +56,7 @@ fn json_findings(config: Option<&Config>, mut found: Diagnostics) -> Result<(), 
             })
         })
         .collect();
-    println!("{:#}", json!(findings));
+    writeln!(std::io::stdout(), "{:#}", json!(findings)).map_err(anyhow::Error::from)?;
     match found.has_errors() || parts.is_none() {
         true => Err(Failure::Configuration("the configuration has errors".into())),
         false => Ok(()),

@@ -66,6 +66,25 @@ pub struct Effects {
     pub failures: Vec<(Arc<str>, Arc<str>, Option<String>)>,
 }
 
+/// How a group keeps its time.
+#[derive(Clone, Debug)]
+pub struct GroupTiming {
+    /// Its file.
+    pub file: Arc<str>,
+    /// Its name.
+    pub group: Arc<str>,
+    /// Its interval in milliseconds.
+    pub interval_ms: i64,
+    /// How long after its slot the last evaluation was begun, in milliseconds.
+    pub lag_ms: i64,
+    /// What the last evaluation cost.
+    pub took: Duration,
+    /// Slots without an evaluation.
+    pub missed: u64,
+    /// When it was evaluated last; `None` before the first time.
+    pub evaluated_at: Option<Timestamp>,
+}
+
 /// What the rules count about themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -397,8 +416,22 @@ impl Rules {
             && let Some(group) = self.groups.get_mut(ticket.group)
         {
             group.in_flight = false;
+            group.missed += 1;
             self.counters.missed += 1;
         }
+    }
+
+    /// How each group keeps its time.
+    pub fn timing(&self) -> impl Iterator<Item = GroupTiming> {
+        self.groups.iter().map(|state| GroupTiming {
+            file: state.group.file.clone(),
+            group: state.group.name.clone(),
+            interval_ms: state.group.interval_ms,
+            lag_ms: state.lag_ms,
+            took: state.took,
+            missed: state.missed,
+            evaluated_at: state.evaluated_at,
+        })
     }
 
     /// Whether every group has evaluated at least once: before that, an alert that is absent from the published set may

@@ -48,6 +48,10 @@ names! {
     POSTED_ALERTS = "sidewatch_posted_alerts_total", Counter, Count, "Alerts that others posted, by what became of them: taken, or why not.";
     RULE_EVALUATIONS = "sidewatch_rule_evaluations_total", Counter, Count, "Evaluations of rules, by group and by what set them off.";
     RULE_EVALUATION_FAILURES = "sidewatch_rule_evaluation_failures_total", Counter, Count, "Evaluations of rules that failed, by group.";
+    RULE_GROUP_INTERVAL_SECONDS = "sidewatch_rule_group_interval_seconds", Gauge, Seconds, "Interval of a rule group.";
+    RULE_GROUP_LAG_SECONDS = "sidewatch_rule_group_lag_seconds", Gauge, Seconds, "How long after its slot the last evaluation of a rule group was begun.";
+    RULE_GROUP_LAST_DURATION_SECONDS = "sidewatch_rule_group_last_duration_seconds", Gauge, Seconds, "How long the last evaluation of a rule group took.";
+    RULE_GROUP_MISSED = "sidewatch_rule_group_missed_total", Counter, Count, "Slots at which a rule group was not evaluated.";
     EVENT_CONDITION_UNUSED = "sidewatch_event_condition_unused_total", Counter, Count, "Events and keys that a condition on events or an objective could not use as they came, by alert and reason.";
     CHECKPOINT_FAILURES = "sidewatch_checkpoint_failures_total", Counter, Count, "Checkpoints that could not be written.";
     CHECKPOINT_SECONDS = "sidewatch_checkpoint_seconds", Histogram, Seconds, "Time to write a checkpoint.";
@@ -166,6 +170,14 @@ pub fn rule_evaluations(group: &str, trigger: &'static str) -> Counter {
 /// Counter of failed rule evaluations.
 pub fn rule_evaluation_failures(group: &str) -> Counter {
     metrics::counter!(RULE_EVALUATION_FAILURES, "group" => group.to_owned())
+}
+
+/// How a rule group keeps its time: interval, lag and duration in seconds, and the slots that it missed so far.
+pub fn rule_group(group: &str, interval_s: f64, lag_s: f64, took_s: f64, missed: u64) {
+    metrics::gauge!(RULE_GROUP_INTERVAL_SECONDS, "group" => group.to_owned()).set(interval_s);
+    metrics::gauge!(RULE_GROUP_LAG_SECONDS, "group" => group.to_owned()).set(lag_s);
+    metrics::gauge!(RULE_GROUP_LAST_DURATION_SECONDS, "group" => group.to_owned()).set(took_s);
+    metrics::counter!(RULE_GROUP_MISSED, "group" => group.to_owned()).absolute(missed);
 }
 
 /// Counter of checkpoints that could not be written.

@@ -96,6 +96,10 @@ pub(in crate::rules) struct GroupState {
     pub between_slots: bool,
     /// The earliest reactive evaluation or timer of its rules.
     pub wake_ms: i64,
+    /// Slots that it did not evaluate, or whose evaluation was lost.
+    pub missed: u64,
+    /// How long after its slot the last evaluation at the interval was begun, in milliseconds.
+    pub lag_ms: i64,
     /// Its alerts come from a checkpoint: the first evaluation, before sources have delivered anything, ends none.
     pub restored: bool,
 }
@@ -111,6 +115,8 @@ impl GroupState {
             took: Duration::ZERO,
             next_slot_ms: now.millis(),
             in_flight: false,
+            missed: 0,
+            lag_ms: 0,
             between_slots,
             wake_ms: i64::MAX,
             restored: false,
@@ -135,6 +141,8 @@ impl GroupState {
             let slot = self.group.slot_at_or_before_ms(now_ms).max(self.next_slot_ms);
             let missed = (slot - self.next_slot_ms) / self.group.interval_ms.max(1);
             counters.missed += missed.unsigned_abs();
+            self.missed += missed.unsigned_abs();
+            self.lag_ms = now_ms - slot;
             // After a gap (the machine slept) no sample may lie near the slot: what is missing there has not ended.
             if missed > 0 { now_ms } else { slot }
         };

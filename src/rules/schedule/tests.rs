@@ -152,6 +152,8 @@ fn late_slots_are_counted_and_not_caught_up() {
     let first = world.rules.next_due().unwrap().millis_since(at(0));
     assert_eq!(world.turn(first + 35_000), (1, 0));
     assert_eq!(world.rules.counters().missed, 3);
+    let timing = world.rules.timing().next().unwrap();
+    assert_eq!((timing.missed, timing.lag_ms, timing.interval_ms), (3, 5_000, 10_000));
     let jobs = world.rules.due(at(first + 40_000));
     assert_eq!(jobs.len(), 1);
     assert!(world.rules.due(at(first + 60_000)).is_empty(), "the group is in flight");

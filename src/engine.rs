@@ -11,6 +11,7 @@ mod alerts;
 mod checkpoint;
 mod parts;
 mod recent;
+mod record;
 mod scrape;
 
 pub use checkpoint::{RestoreError, Restored};

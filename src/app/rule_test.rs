@@ -1,18 +1,22 @@
 //! Unit tests of a whole configuration (`sidewatch test rules`, a test file with `config:`): its mappings, short-form
 //! alerts, rule files and routes are driven in virtual time by events and series, the way a running sidewatch drives them.
 //!
-//! Unlike promtool's files these evaluate as in production, between the slots as well.
+//! Unlike promtool's files these evaluate as in production, between the slots as well; but the slots lie at whole multiples
+//! of the intervals from the start, so that a verdict does not depend on the names of files and groups. What a test says
+//! of `evaluation_interval`, `group_eval_order`, `external_labels` and `external_url` goes before the configuration.
 
 use super::build;
-use crate::config::{Diagnostics, Overrides, load_from_system};
-use crate::engine::{Core, Input, InputSample, Parts};
+use crate::config::{Config, Diagnostics, Overrides, load_from_system};
+use crate::engine::{Change, Core, Input, Parts};
 use crate::model::{AlertStatus, Labels, Timestamp, format_duration_ms};
 use crate::notify::Notification;
+use crate::promql::Options;
 use crate::promql::testing::PointValue;
-use crate::promql::{Options, Query};
 use crate::rules::unit_test::{ExpectedNotification, InputEvent, Report, TestCase, TestFile, TestResult, compare};
+use crate::rules::{Group, RecordedSample};
+use crate::series::SampleValue;
 use crate::source::SourceState;
-use crate::source::decode::{DecodeLimits, Decoder, Framing};
+use crate::source::decode::Framing;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,12 +30,20 @@ pub fn run(name: &str, file: &TestFile, folder: &Path, found: &mut Diagnostics) 
     let Some(path) = &file.config else { return report };
     let (config, findings) = load_from_system(Some(&folder.join(&path.value)), &Overrides::default());
     found.absorb(findings);
-    let Some(parts) = config.as_ref().and_then(|config| build(config, found)) else { return report };
-    if found.has_errors() {
-        return report;
+    let Some(mut config) = config.filter(|_| !found.has_errors()) else { return report };
+    if file.interval_given {
+        config.evaluation_interval_ms = file.evaluation_interval_ms;
     }
     for (at, case) in file.tests.iter().enumerate() {
-        let mut world = World::new(&parts, case);
+        // Each test is built anew; what is wrong with the configuration is said once.
+        let mut own = Diagnostics::new();
+        let parts = parts(file, case, &config, &mut own);
+        let failed = own.has_errors();
+        if failed || at == 0 {
+            found.absorb(own);
+        }
+        let Some(parts) = parts.filter(|_| !failed) else { break };
+        let mut world = World::new(&parts, case, config.evaluation_interval_ms);
         world.run(file);
         let name_of = || if case.name.is_empty() { format!("test {}", at + 1) } else { case.name.clone() };
         report.tests.push(TestResult { file: name.into(), name: name_of(), failures: world.failures });
@@ -39,13 +51,39 @@ pub fn run(name: &str, file: &TestFile, folder: &Path, found: &mut Diagnostics) 
     report
 }
 
+/// The configuration as one test sees it.
+fn parts(file: &TestFile, case: &TestCase, config: &Config, found: &mut Diagnostics) -> Option<Parts> {
+    let mut config = config.clone();
+    if !case.external_labels.is_empty() {
+        config.external_labels.clone_from(&case.external_labels);
+    }
+    if !case.external_url.is_empty() {
+        config.external_url.clone_from(&case.external_url);
+    }
+    let mut parts = build(&config, found)?;
+    for group in &mut parts.rule_set.groups {
+        *group = Arc::new(Group { aligned: true, ..(**group).clone() });
+    }
+    let position = |name: &str| file.group_eval_order.iter().position(|known| known == name);
+    parts.rule_set.groups.sort_by_key(|group| position(&group.name).unwrap_or(usize::MAX));
+    for event in &case.events {
+        let Some(source) = &event.source else { continue };
+        if !parts.sources.iter().any(|known| known.name == *source) {
+            let known: Vec<&str> = parts.sources.iter().map(|known| &*known.name).collect();
+            let message = format!("the configuration has no source {:?}", &**source);
+            found.error_hint(&event.span, message, format!("it has {}", known.join(", ")));
+        }
+    }
+    Some(parts)
+}
+
 /// One test as it runs.
 struct World<'a> {
     case: &'a TestCase,
+    parts: &'a Parts,
     start_ms: i64,
     core: Core,
-    decoders: Vec<(Arc<str>, Arc<Decoder>)>,
-    other: Option<Decoder>,
+    options: Options<'static>,
     told: Vec<Notification>,
     failures: Vec<String>,
 }
@@ -60,7 +98,7 @@ enum Act {
 }
 
 impl<'a> World<'a> {
-    fn new(parts: &Parts, case: &'a TestCase) -> Self {
+    fn new(parts: &'a Parts, case: &'a TestCase, interval_ms: i64) -> Self {
         let start_ms = if case.start_ms == 0 { START_MS } else { case.start_ms };
         let start = Timestamp::from_millis(start_ms);
         let mut core = Core::new(parts, start);
@@ -68,10 +106,10 @@ impl<'a> World<'a> {
         core.engine.observe(start, parts.sources.iter().map(|source| connected(&source.name)));
         Self {
             case,
+            parts,
             start_ms,
             core,
-            decoders: parts.sources.iter().map(|source| (source.name.clone(), source.decoder.clone())).collect(),
-            other: Decoder::compile(&Default::default(), DecodeLimits::default(), &mut Diagnostics::new()),
+            options: Options { subquery_step_ms: interval_ms, ..Options::default() },
             told: Vec::new(),
             failures: Vec::new(),
         }
@@ -96,22 +134,47 @@ impl<'a> World<'a> {
         let expected = case.notifications.iter().flatten().map(|one| one.at_ms.saturating_add(one.within_ms));
         // Nothing that comes after the last expectation could change a verdict.
         let last_ms = acts.iter().map(|(at, _)| *at).chain(expected).max().unwrap_or(0);
+        // Everything that arrives at one moment is there before anything is concluded from it.
+        let mut arrived_ms = None;
         for (at_ms, act) in acts {
             let is_input = matches!(act, Act::Sample { .. } | Act::Event(_));
+            if let Some(arrived_ms) = arrived_ms.take_if(|arrived_ms| !is_input || *arrived_ms != at_ms) {
+                self.step(arrived_ms);
+            }
             self.pass_time(if is_input { at_ms - 1 } else { at_ms });
+            if is_input {
+                arrived_ms = Some(at_ms);
+            }
             match act {
                 Act::Sample { series, point } => self.sample(series, point, at_ms),
                 Act::Event(at) => self.event(&case.events[at]),
                 Act::AlertTest(at) => {
                     compare::alerts(&case.alert_tests[at], self.core.engine.rules(), &mut self.failures);
                 }
-                Act::ExprTest(at) => self.expression(file, at),
+                Act::ExprTest(at) => {
+                    let (test, store) = (&case.expr_tests[at], self.core.engine.store());
+                    let at_ms = self.start_ms.saturating_add(test.at_ms);
+                    compare::expression(test, at_ms, store, &self.options, file.fuzzy_compare, &mut self.failures);
+                }
             }
         }
+        if let Some(arrived_ms) = arrived_ms {
+            self.step(arrived_ms);
+        }
         self.pass_time(last_ms);
+        for change in self.core.engine.take_changes() {
+            if let Change::Rule { group, rule, error: Some(error) } = change {
+                self.failures.push(format!("rule {rule} of group {group}: {error}"));
+            }
+        }
         if let Some(expected) = &case.notifications {
             self.notifications(expected);
         }
+    }
+
+    fn step(&mut self, at_ms: i64) {
+        let told = self.core.step(self.at(at_ms), &self.options);
+        self.told.extend(told);
     }
 
     /// Runs everything that is due up to a time, each at its own moment.
@@ -122,7 +185,7 @@ impl<'a> World<'a> {
             if due > until {
                 return;
             }
-            let told = self.core.step(due, &Options::default());
+            let told = self.core.step(due, &self.options);
             self.told.extend(told);
             if self.core.next_due() <= due {
                 // What is due at once again (a budget that is used up) waits for the next millisecond.
@@ -130,7 +193,7 @@ impl<'a> World<'a> {
                 if next > until {
                     return;
                 }
-                let told = self.core.step(next, &Options::default());
+                let told = self.core.step(next, &self.options);
                 self.told.extend(told);
             }
         }
@@ -139,45 +202,27 @@ impl<'a> World<'a> {
     fn sample(&mut self, series: usize, point: usize, at_ms: i64) {
         let notation = &self.case.series[series];
         let now = self.at(at_ms);
-        match &notation.points[point] {
-            Some(PointValue::Float(value)) => {
-                let sample = InputSample { labels: notation.labels.clone(), t_ms: now.millis(), value: *value };
-                self.core.engine.observe(now, [Input::Samples(vec![sample])]);
-            }
-            Some(_) => self.failures.push(format!("{}: histograms go into files without config:", notation.labels)),
-            None => {}
-        }
+        let value = match &notation.points[point] {
+            Some(PointValue::Float(value)) => SampleValue::Float(*value),
+            Some(PointValue::Histogram { histogram, .. }) => SampleValue::Histogram(histogram.clone()),
+            None => return,
+        };
+        let sample = RecordedSample { labels: notation.labels.clone(), t_ms: now.millis(), value };
+        self.core.engine.record(now, vec![sample]);
     }
 
     fn event(&mut self, input: &InputEvent) {
         let now = self.at(input.at_ms);
-        let known = self.decoders.iter().find(|(name, _)| *name == input.source).map(|(_, decoder)| &**decoder);
-        let Some(decoder) = known.or(self.other.as_ref()) else { return };
-        let plan = self.core.engine.plan().clone();
-        let batch = decoder.decode(input.event.to_string().into_bytes(), Framing::Auto, &plan, &input.source, now);
-        let refused = batch.refused.iter();
-        let refused = refused.map(|one| format!("event at {}: {}", format_duration_ms(input.at_ms), one.message));
-        self.failures.extend(refused);
+        let named = |name: &Arc<str>| self.parts.sources.iter().find(|source| source.name == *name);
+        let place = compare::place(&input.span);
+        let Some(source) = input.source.as_ref().map_or(self.parts.sources.first(), named) else {
+            self.failures.push(format!("{place}event: the configuration has no source"));
+            return;
+        };
+        let (plan, bytes) = (self.core.engine.plan().clone(), input.event.to_string().into_bytes());
+        let batch = source.decoder.decode(bytes, Framing::Auto, &plan, &source.name, now);
+        self.failures.extend(batch.refused.iter().map(|one| format!("{place}event: {}", one.message)));
         self.core.engine.observe(now, [Input::Events(batch)]);
-        let told = self.core.step(now, &Options::default());
-        self.told.extend(told);
-    }
-
-    fn expression(&mut self, file: &TestFile, at: usize) {
-        let test = &self.case.expr_tests[at];
-        let now = self.at(test.at_ms);
-        let options = Options::default();
-        let found = Query::parse(&test.expr.value).map_err(|error| error.to_string()).and_then(|query| {
-            let view = self.core.engine.view(&query.selections(now.millis(), now.millis(), &options));
-            query.instant(&view, now.millis(), &options).map_err(|error| error.to_string())
-        });
-        match found {
-            Ok(evaluation) => compare::samples(test, evaluation.value, file.fuzzy_compare, &mut self.failures),
-            Err(error) => {
-                let time = format_duration_ms(test.at_ms);
-                self.failures.push(format!("expr: {:?}, time: {time}: {error}", test.expr.value));
-            }
-        }
     }
 
     /// Every message is expected, and every expected one was sent.
@@ -211,16 +256,39 @@ impl<'a> World<'a> {
 }
 
 fn fits(expected: &ExpectedNotification, told: &Notification, at_ms: i64) -> bool {
-    let has =
-        |labels: &Labels, wanted: &Labels| wanted.iter().all(|label| labels.get(&label.name) == Some(&label.value));
-    let mut alerts: Vec<&Labels> = told.alerts.iter().map(|alert| &alert.labels).collect();
+    let alerts: Vec<&Labels> = told.alerts.iter().map(|alert| &alert.labels).collect();
     (expected.at_ms..=expected.at_ms.saturating_add(expected.within_ms)).contains(&at_ms)
         && expected.receiver == *told.receiver
         && expected.status == told.status
         && expected.grouping.as_ref().is_none_or(|grouping| *grouping == told.group_labels)
-        && (expected.alerts.is_empty() || expected.alerts.len() == alerts.len())
-        && expected.alerts.iter().all(|wanted| {
-            let found = alerts.iter().position(|labels| has(labels, wanted));
-            found.map(|at| alerts.remove(at)).is_some()
-        })
+        && (expected.alerts.is_empty() || one_to_one(&expected.alerts, &alerts))
+}
+
+/// Whether each expectation can have an alert of its own with at least its labels, and no alert is left over.
+fn one_to_one(expected: &[Labels], told: &[&Labels]) -> bool {
+    let mut taken_by: Vec<Option<usize>> = vec![None; told.len()];
+    expected.len() == told.len()
+        && (0..expected.len()).all(|one| settle(one, expected, told, &mut vec![false; told.len()], &mut taken_by))
+}
+
+/// Finds an alert for one expectation; another that has it gives way when it finds a new one (Kuhn's algorithm).
+fn settle(
+    one: usize,
+    expected: &[Labels],
+    told: &[&Labels],
+    seen: &mut [bool],
+    taken_by: &mut [Option<usize>],
+) -> bool {
+    for at in 0..told.len() {
+        let has_all = expected[one].iter().all(|label| told[at].get(&label.name) == Some(&*label.value));
+        if seen[at] || !has_all {
+            continue;
+        }
+        seen[at] = true;
+        if taken_by[at].is_none_or(|other| settle(other, expected, told, seen, taken_by)) {
+            taken_by[at] = Some(one);
+            return true;
+        }
+    }
+    false
 }

@@ -4,7 +4,7 @@ use super::Failure;
 use crate::app::{files_matching, rule_test};
 use crate::config::Diagnostics;
 use crate::rules::{RuleFile, unit_test};
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use clap::Subcommand;
 use std::path::{Path, PathBuf};
 
@@ -49,7 +49,8 @@ impl Test {
 }
 
 fn read(file: &Path) -> Result<String, Failure> {
-    Ok(std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?)
+    let cannot = |error| Failure::Configuration(format!("{} cannot be read: {error}", file.display()));
+    std::fs::read_to_string(file).map_err(cannot)
 }
 
 /// Runs test files; their patterns are relative to them. How many tests passed, and what the others said.

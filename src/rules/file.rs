@@ -171,6 +171,7 @@ impl GroupConfig {
             interval_ms: self.interval_ms.unwrap_or(default_interval_ms).max(10),
             limit: self.limit,
             query_offset_ms: self.query_offset_ms,
+            aligned: false,
             rules,
         }
     }

@@ -101,6 +101,7 @@ impl Compiler<'_> {
                 interval_ms: self.interval_ms.max(10),
                 limit: 0,
                 query_offset_ms: 0,
+                aligned: false,
                 rules,
             }));
         }

@@ -1,10 +1,11 @@
 //! promtool's unit tests of rules (`cmd/promtool/unittest.go`): its files run unchanged, with the same verdicts.
 //!
 //! Beside `input_series` a test may have `input_events`: events that conditions of the short form see, at their times.
-//! Reactive evaluation is off here, as in promtool.
+//! Reactive evaluation is off here, as in promtool. A file with `config:` is driven by `app`, with the whole core.
 
 pub(crate) mod compare;
 mod events;
+mod input;
 pub(crate) mod schema;
 
 use super::rule::{RuleSet, Settings};
@@ -12,11 +13,12 @@ use super::schedule::{Effects, Rules};
 use super::{RuleFile, file, short};
 use crate::config::Diagnostics;
 use crate::model::{FieldPlan, FieldPlanBuilder, Labels, Timestamp};
+use crate::promql::Options;
 use crate::promql::testing::{PointValue, TestStorage};
-use crate::promql::{Options, Query};
 use crate::series::SampleValue;
 use crate::source::decode::Decoder;
-pub use schema::{AlertTest, ExpectedAlert, ExpectedNotification, ExprTest, InputEvent, TestCase, TestFile, read};
+pub use input::InputEvent;
+pub use schema::{AlertTest, ExpectedAlert, ExpectedNotification, ExprTest, TestCase, TestFile, read};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,7 +108,7 @@ fn compile(
 ) -> Option<(RuleSet, Arc<FieldPlan>)> {
     let mut plan = FieldPlanBuilder::default();
     let settings = Settings {
-        external_labels: Labels::from_pairs(case.external_labels.iter().map(|(name, value)| (name, value))),
+        external_labels: Labels::from_pairs(case.external_labels.iter().map(|(name, value)| (&name.value, value))),
         external_url: case.external_url.clone(),
         alerts_per_rule: 10_000,
         pattern_keys: 10_000,
@@ -184,7 +186,8 @@ impl<'a> World<'a> {
         }
         self.load(i64::MAX);
         for test in &self.case.expr_tests {
-            self.expression(test);
+            let (at_ms, fuzzy) = (self.case.start_ms + test.at_ms, self.file.fuzzy_compare);
+            compare::expression(test, at_ms, &self.storage, &self.options, fuzzy, &mut self.failures);
         }
     }
 
@@ -212,8 +215,10 @@ impl<'a> World<'a> {
             self.next_event += 1;
             let Some(decoder) = &self.decoder else { continue };
             let batch = events::batch(decoder, event, &self.plan, at);
-            let refused =
-                batch.refused.iter().map(|refusal| format!("event at {}ms: {}", event.at_ms, refusal.message));
+            let refused = batch
+                .refused
+                .iter()
+                .map(|refusal| format!("{}event: {}", compare::place(&event.span), refusal.message));
             self.failures.extend(refused);
             let mut out = Effects::default();
             self.rules.observe(at, &batch, &self.storage, &mut out);
@@ -250,23 +255,6 @@ impl<'a> World<'a> {
                 SampleValue::Histogram(histogram) => PointValue::Histogram { histogram, hint_given: true },
             };
             self.storage.add(&sample.labels, sample.t_ms, &value, 0);
-        }
-    }
-
-    fn expression(&mut self, test: &ExprTest) {
-        let at_ms = self.case.start_ms + test.at_ms;
-        let found = Query::parse(&test.expr.value)
-            .map_err(|error| error.to_string())
-            .and_then(|query| query.instant(&self.storage, at_ms, &self.options).map_err(|error| error.to_string()));
-        match found {
-            Ok(evaluation) => compare::samples(test, evaluation.value, self.file.fuzzy_compare, &mut self.failures),
-            Err(error) => {
-                self.failures.push(format!(
-                    "expr: {:?}, time: {}: {error}",
-                    test.expr.value,
-                    compare::time(test.at_ms)
-                ));
-            }
         }
     }
 }

@@ -11,6 +11,7 @@
 mod alerts;
 mod amtool;
 mod browser;
+mod config_tests;
 mod crash;
 mod dashboards;
 mod dead_letters;

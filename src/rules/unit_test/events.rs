@@ -1,6 +1,6 @@
 //! Events of a test, decoded as a source's input is.
 
-use super::schema::InputEvent;
+use super::input::InputEvent;
 use crate::config::Diagnostics;
 use crate::config::schema::FormatConfig;
 use crate::model::{EventBatch, FieldPlan, Timestamp};
@@ -14,5 +14,6 @@ pub(super) fn decoder() -> Option<Decoder> {
 
 /// A batch of one event that arrives at a moment.
 pub(super) fn batch(decoder: &Decoder, input: &InputEvent, plan: &Arc<FieldPlan>, at: Timestamp) -> EventBatch {
-    decoder.decode(input.event.to_string().into_bytes(), Framing::Auto, plan, &input.source, at)
+    let source = input.source.clone().unwrap_or_else(|| "test".into());
+    decoder.decode(input.event.to_string().into_bytes(), Framing::Auto, plan, &source, at)
 }

@@ -1,15 +1,12 @@
 //! promtool's test files as read.
 
+use super::input::{self, InputEvent};
 use crate::config::reader::{self, MapReader};
 use crate::config::yaml::Node;
-use crate::config::{Diagnostics, Spanned, yaml};
+use crate::config::{Diagnostics, Span, Spanned, yaml};
 use crate::model::{AlertStatus, Labels, format_duration_ms};
 use crate::promql::testing::{PointValue, SeriesNotation, parse_series};
 use std::fmt;
-use std::sync::Arc;
-
-/// How often an input event may be repeated.
-const MAX_TIMES: i64 = 100_000;
 
 /// A test file.
 #[derive(Clone, Debug)]
@@ -18,8 +15,10 @@ pub struct TestFile {
     pub rule_files: Vec<Spanned<String>>,
     /// `config:`, a sidewatch.yaml relative to the test file: everything it says is under test.
     pub config: Option<Spanned<String>>,
-    /// `evaluation_interval:` in milliseconds (1 min).
+    /// `evaluation_interval:` in milliseconds (1 min, or with `config:` what that says).
     pub evaluation_interval_ms: i64,
+    /// Whether the file gives `evaluation_interval:`.
+    pub interval_given: bool,
     /// `group_eval_order:`.
     pub group_eval_order: Vec<String>,
     /// `fuzzy_compare:`.
@@ -48,20 +47,9 @@ pub struct TestCase {
     /// `promql_expr_test:`.
     pub expr_tests: Vec<ExprTest>,
     /// `external_labels:`.
-    pub external_labels: Vec<(String, String)>,
+    pub external_labels: Vec<(Spanned<String>, String)>,
     /// `external_url:`.
     pub external_url: String,
-}
-
-/// `{at: 10s, source: orders, event: {...}}`.
-#[derive(Clone, Debug)]
-pub struct InputEvent {
-    /// When it arrives, in milliseconds from the start; its own time, when it has one, is used as it is.
-    pub at_ms: i64,
-    /// The source that it comes from (`test`).
-    pub source: Arc<str>,
-    /// The event as JSON.
-    pub event: serde_json::Value,
 }
 
 /// `{time: 10s, within: 1s, receiver: chat, status: firing, grouping: {...}, alerts: [{...}]}`.
@@ -98,6 +86,8 @@ impl fmt::Display for ExpectedNotification {
 /// One expectation about an alert.
 #[derive(Clone, Debug)]
 pub struct AlertTest {
+    /// Where it stands.
+    pub span: Span,
     /// `eval_time:` in milliseconds.
     pub at_ms: i64,
     /// `alertname:`.
@@ -132,7 +122,7 @@ pub fn read(file: &str, text: &str, found: &mut Diagnostics) -> Option<TestFile>
     let mut map = MapReader::new(&tree, "test file", found)?;
     let rule_files = map.strings("rule_files");
     let config = map.string("config");
-    let interval = map.duration_ms("evaluation_interval").map_or(60_000, |interval| interval.value);
+    let interval = map.duration_ms("evaluation_interval").map_or(0, |interval| interval.value);
     let group_eval_order = map.strings("group_eval_order").into_iter().map(|name| name.value).collect();
     let fuzzy_compare = map.boolean("fuzzy_compare").is_some_and(|fuzzy| fuzzy.value);
     let evaluation_interval_ms = if interval > 0 { interval } else { 60_000 };
@@ -148,7 +138,16 @@ pub fn read(file: &str, text: &str, found: &mut Diagnostics) -> Option<TestFile>
         let hint = "add config: with the sidewatch.yaml whose routes are meant";
         found.error_hint(&tree.span, "expect_notifications: needs config:", hint);
     }
-    Some(TestFile { rule_files, config, evaluation_interval_ms, group_eval_order, fuzzy_compare, tests })
+    let interval_given = interval > 0;
+    Some(TestFile {
+        rule_files,
+        config,
+        evaluation_interval_ms,
+        interval_given,
+        group_eval_order,
+        fuzzy_compare,
+        tests,
+    })
 }
 
 fn case(node: &Node, default_interval_ms: i64, found: &mut Diagnostics) -> Option<TestCase> {
@@ -157,7 +156,7 @@ fn case(node: &Node, default_interval_ms: i64, found: &mut Diagnostics) -> Optio
     let interval = map.duration_ms("interval").map_or(0, |interval| interval.value);
     let start_ms = map.get("start_timestamp").map_or(0, |node| start(node, map.found()));
     let series = map.each("input_series", series);
-    let mut events: Vec<InputEvent> = map.each("input_events", event).into_iter().flatten().collect();
+    let mut events: Vec<InputEvent> = map.each("input_events", input::read).into_iter().flatten().collect();
     events.sort_by_key(|event| event.at_ms);
     let notifications = map.get("expect_notifications").is_some();
     let notifications = notifications.then(|| map.each("expect_notifications", expected_notification));
@@ -175,7 +174,7 @@ fn case(node: &Node, default_interval_ms: i64, found: &mut Diagnostics) -> Optio
         notifications,
         alert_tests,
         expr_tests,
-        external_labels: external_labels.into_iter().map(|(name, value)| (name.value, value.value)).collect(),
+        external_labels: external_labels.into_iter().map(|(name, value)| (name, value.value)).collect(),
         external_url,
     })
 }
@@ -210,20 +209,6 @@ fn series(node: &Node, found: &mut Diagnostics) -> Option<SeriesNotation> {
     }
 }
 
-/// `{at: 10s, every: 1s, times: 5, source: orders, event: {...}}`, one entry for each repetition.
-fn event(node: &Node, found: &mut Diagnostics) -> Option<Vec<InputEvent>> {
-    let mut map = MapReader::new(node, "input event", found)?;
-    let at = map.required_duration_ms("at");
-    let source = map.string("source").map_or_else(|| "test".into(), |source| source.value);
-    let every_ms = map.duration_ms("every").map_or(0, |every| every.value);
-    let times = map.integer("times", 1..=MAX_TIMES).map_or(1, |times| times.value);
-    let event = map.required("event").map(json);
-    map.finish();
-    let (at_ms, source, event): (i64, Arc<str>, _) = (at?.value, source.as_str().into(), event?);
-    let one = |turn: i64| InputEvent { at_ms: at_ms + turn * every_ms, source: source.clone(), event: event.clone() };
-    Some((0..times).map(one).collect())
-}
-
 fn expected_notification(node: &Node, found: &mut Diagnostics) -> Option<ExpectedNotification> {
     let mut map = MapReader::new(node, "expected notification", found)?;
     let time = map.required_duration_ms("time");
@@ -252,23 +237,6 @@ fn expected_notification(node: &Node, found: &mut Diagnostics) -> Option<Expecte
     })
 }
 
-/// YAML to JSON, numbers and booleans as YAML's core schema reads them.
-fn json(node: &Node) -> serde_json::Value {
-    use serde_json::Value;
-    if let Some(entries) = node.as_map() {
-        return Value::Object(
-            entries.iter().map(|(key, value)| (key.as_str().unwrap_or_default().to_owned(), json(value))).collect(),
-        );
-    }
-    if let Some(items) = node.as_seq() {
-        return Value::Array(items.iter().map(json).collect());
-    }
-    let Some(text) = node.as_str() else { return Value::Null };
-    let plain = matches!(&node.kind, yaml::Kind::Scalar { plain: true, .. });
-    let parsed = if plain { serde_json::from_str(text).ok() } else { None };
-    parsed.unwrap_or_else(|| Value::String(text.to_owned()))
-}
-
 fn alert_test(node: &Node, found: &mut Diagnostics) -> Option<AlertTest> {
     let mut map = MapReader::new(node, "alert test", found)?;
     let at = map.duration_ms("eval_time").map_or(0, |at| at.value);
@@ -289,7 +257,7 @@ fn alert_test(node: &Node, found: &mut Diagnostics) -> Option<AlertTest> {
             annotations: to_labels(&annotations),
         })
         .collect();
-    Some(AlertTest { at_ms: at, alertname, expected })
+    Some(AlertTest { span: node.span.clone(), at_ms: at, alertname, expected })
 }
 
 fn to_labels(pairs: &[(Spanned<String>, Spanned<String>)]) -> Labels {

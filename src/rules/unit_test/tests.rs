@@ -82,6 +82,24 @@ tests:
 }
 
 #[test]
+fn fuzzy_compare_forgives_the_last_bit_only() {
+    for (value, fuzzy, passes) in [
+        ("0.30000000000000004", false, false),
+        ("0.30000000000000004", true, true),
+        ("0.3000000000000001", true, false),
+        ("-0.3", true, false),
+    ] {
+        let test = format!(
+            "rule_files: [r.yaml]\nfuzzy_compare: {fuzzy}\ntests:\n- input_series: [{{series: y, values: 0.3}}]\n  promql_expr_test: [{{expr: y, exp_samples: [{{labels: y, value: {value}}}]}}]\n"
+        );
+        let (report, found) = check("t.yaml", &test, &[("r.yaml", RULES)]);
+        assert_eq!(found, "");
+        assert_eq!(report.passed(), passes, "{value} {fuzzy}: {report}");
+        assert!(passes || report.to_string().contains("t.yaml:5: expr: \"y\""), "{report}");
+    }
+}
+
+#[test]
 fn event_conditions_are_tested_with_events() {
     let rules = "alerts:
   Stuck: {event: {sequence: [order.placed, payment.captured], by: correlation, within: 30s, missing: last}}

@@ -38,6 +38,7 @@
 //! | [`supervise`] | named tasks, cancellation, drain |
 //! | [`config`] | schema, layers, diagnostics; `config::yaml` alone knows the YAML crate |
 //! | [`telemetry`] | clocks, logs, self-metrics |
+//! | [`tls`] | TLS of outgoing connections |
 //! | [`model`], [`secret`] | labels, time, events, field plans, alerts; texts that are never shown |
 //!
 //! # What always holds
@@ -75,3 +76,4 @@ pub mod state;
 pub mod supervise;
 pub mod telemetry;
 pub mod template;
+pub mod tls;

@@ -4,14 +4,17 @@
 //! the batch to the core through the bounded queue of [`sink`]: a full queue stops the reading (or answers 429), never
 //! loses. What it knows about its own connection it reports through the same queue, so that the core sees both in order.
 
+mod acks;
 pub mod decode;
 pub mod demo;
 mod file;
 mod lines;
 mod memory;
+mod message;
 pub mod scrape;
 mod sink;
 mod socket;
+mod standing;
 pub(crate) mod wire;
 
 pub use memory::MemorySource;
@@ -22,6 +25,7 @@ use crate::model::FieldPlan;
 use crate::telemetry::{clock, self_metrics};
 use decode::{Decoder, Framing};
 use lines::LineBuffer;
+use message::Messages;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,6 +96,24 @@ pub fn kind(transport: &Transport) -> &'static str {
     }
 }
 
+/// What a transport promises about each event, in one line for `sidewatch check`.
+pub fn guarantee(transport: &Transport) -> String {
+    match transport {
+        Transport::Http => {
+            "answered only when queued (429 when full); a kill may lose what the last checkpoint did not hold"
+        }
+        Transport::Unix { .. } | Transport::Tcp { .. } | Transport::Stdin => {
+            "read on only when queued; a kill may lose what the last checkpoint did not hold"
+        }
+        Transport::File { .. } => "at least once, counted once: the position stands in the checkpoint",
+        Transport::Scrape(_) => "metrics, not events: each scrape is taken whole or not at all",
+        Transport::Memory => "pushed by the embedding program; what is refused is told to it",
+        Transport::Demo => "made up as it goes",
+        Transport::None => "nothing",
+    }
+    .to_owned()
+}
+
 /// What a source's task works with.
 #[derive(Clone, Debug)]
 pub struct SourceContext {
@@ -147,6 +169,17 @@ impl SourceContext {
         batch.refused.extend((0..oversized).map(|at| lines::refusal(next + at, self.event_bytes)));
         batch.position = position;
         self.sink.send(Ingest::Batch(batch)).await.is_ok()
+    }
+
+    /// Hands messages over as one batch, with the position behind them; waits while the queue is full. The number to wait
+    /// for in [`acks::Acks`]; `None` when the core has ended.
+    async fn deliver_messages(&self, messages: &mut Messages, position: Option<Vec<u8>>) -> Option<u64> {
+        let (buffer, framing, refused) = messages.take();
+        let plan = self.plan.borrow().clone();
+        let mut batch = self.decoder.decode(buffer, framing, &plan, &self.name, clock::now());
+        batch.refused.extend(refused);
+        batch.position = position;
+        self.sink.send(Ingest::Batch(batch)).await.ok()
     }
 
     async fn run_stdin(&self, cancel: &CancellationToken) {

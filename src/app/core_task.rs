@@ -31,6 +31,8 @@ const GATHER: Duration = Duration::from_millis(1);
 const BUSY: Duration = Duration::from_micros(500);
 /// A whole checkpoint this often; deltas in between.
 const FULL_EVERY_MS: i64 = 60_000;
+/// What sources ask for is given at most so often.
+const WANTED_CHECKPOINT_MS: i64 = 5;
 /// Without input a checkpoint is still written this often: a restart counts what came after it towards no `for`.
 const IDLE_CHECKPOINT_MS: i64 = 2_000;
 /// Portions of lines that may wait when there is no checkpoint that takes them along.
@@ -50,6 +52,8 @@ pub(super) struct Checkpointing {
     /// The next one must hold everything: the first, and after a failure.
     pub need_full: bool,
     pub dirty: bool,
+    /// Some source waits for one: its acknowledgements come after it.
+    pub wanted: bool,
     /// The commands of the API that the last one holds; whoever gave a newer one waits for the next.
     pub commands: u64,
     /// Tells those who wait.
@@ -79,6 +83,7 @@ impl CoreTask {
     /// Runs until cancelled, then takes what still waits and ticks once more.
     pub async fn run(mut self, cancel: CancellationToken) {
         let batch_seconds = self_metrics::core_batch_seconds();
+        let requests = self.queue.checkpoint_requests();
         let (mut calls, mut last_input, mut gathering) = (0, clock::instant(), false);
         loop {
             let now = clock::now();
@@ -89,6 +94,12 @@ impl CoreTask {
                 sleep = Duration::ZERO;
             } else if gathering {
                 sleep = sleep.min(GATHER);
+            }
+            let wanted = self.checkpointing.as_ref().is_none_or(|checkpointing| checkpointing.wanted);
+            if let Some(checkpointing) = self.checkpointing.as_ref().filter(|it| it.wanted && it.dirty && !it.in_flight)
+            {
+                let due = checkpointing.last.plus_millis(WANTED_CHECKPOINT_MS);
+                sleep = sleep.min(Duration::from_micros(due.micros_since(now).clamp(0, 1_000_000).unsigned_abs()));
             }
             tokio::select! {
                 biased;
@@ -106,6 +117,12 @@ impl CoreTask {
                     self.observe(inputs);
                     last_input = clock::instant();
                     batch_seconds.record(last_input.duration_since(began).as_secs_f64());
+                }
+                () = requests.next(), if !wanted => {
+                    if let Some(checkpointing) = &mut self.checkpointing {
+                        checkpointing.wanted = true;
+                    }
+                    continue;
                 }
                 () = tokio::time::sleep(sleep) => gathering = false,
             }
@@ -147,6 +164,10 @@ impl CoreTask {
                 checkpointing.dirty = true;
             }
             self.core.engine.observe(clock::now(), inputs);
+            if self.checkpointing.is_none() {
+                // Without a state folder nothing survives anyway: taken is as good as stored.
+                self.queue.set_checkpointed(self.queue.received());
+            }
         }
     }
 
@@ -256,7 +277,11 @@ impl CoreTask {
             return;
         }
         let age_ms = now.millis_since(checkpointing.last);
-        let wanted = if checkpointing.dirty { checkpointing.interval_ms } else { IDLE_CHECKPOINT_MS };
+        let wanted = match checkpointing {
+            Checkpointing { dirty: true, wanted: true, .. } => WANTED_CHECKPOINT_MS.min(checkpointing.interval_ms),
+            Checkpointing { dirty: true, .. } => checkpointing.interval_ms,
+            _ => IDLE_CHECKPOINT_MS,
+        };
         if age_ms < wanted
             && self.held.is_empty()
             && checkpointing.commands == self.core.commands()
@@ -272,6 +297,7 @@ impl CoreTask {
         checkpointing.commands = commands;
         checkpointing.last = now;
         checkpointing.dirty = false;
+        checkpointing.wanted = false;
         if full {
             checkpointing.last_full = now;
         }

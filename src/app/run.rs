@@ -161,6 +161,7 @@ pub async fn run(
                 in_flight: false,
                 need_full: true,
                 dirty: false,
+                wanted: false,
                 commands: 0,
                 stored: command_stored,
             };

@@ -3,6 +3,7 @@
 use super::{Common, Failure};
 use crate::app::{Configured, Parts, build, lint, memory};
 use crate::config::{Config, Diagnostics, Level, load_from_system};
+use crate::source::guarantee;
 use clap::Args;
 use serde_json::json;
 use std::io::Write;
@@ -88,6 +89,9 @@ fn summary(config: &Config, parts: &Parts) -> String {
         count(parts.rule_set.events.len(), "event condition", "event conditions"),
         count(parts.routing.receivers().len(), "receiver", "receivers"),
     );
+    for source in &parts.sources {
+        text.push_str(&format!("\n  source {}: {}", source.name, guarantee(&source.config.transport)));
+    }
     for line in parts.routing.describe() {
         text.push_str("\n  ");
         text.push_str(&line);

@@ -4,13 +4,12 @@
 mod answer;
 mod oauth2;
 mod proxy;
-mod tls;
 
+pub use crate::tls::{Pem, TlsOptions, TlsVersion};
+pub(super) use crate::tls::{install_provider, system_roots};
 pub(super) use answer::{Answer, Hint};
 pub use oauth2::OAuth2;
 pub use proxy::{NamedProxy, Proxy};
-pub use tls::{Pem, TlsOptions, TlsVersion};
-pub(super) use tls::{install_provider, system_roots};
 
 use super::outbox::Outcome;
 use super::receiver::read_secret;
@@ -110,7 +109,7 @@ struct ClientKey {
 #[derive(Debug)]
 struct KeptClient {
     key: ClientKey,
-    stamp: tls::Stamp,
+    stamp: crate::tls::Stamp,
     client: Client,
 }
 
@@ -302,7 +301,7 @@ pub fn plain_client() -> Result<Client, String> {
     install_provider();
     Client::builder()
         .user_agent(concat!("sidewatch/", env!("CARGO_PKG_VERSION")))
-        .tls_backend_preconfigured(TlsOptions::default().client_config(false)?)
+        .tls_backend_preconfigured(TlsOptions::default().http_client_config(false)?)
         .build()
         .map_err(|error| root_cause(&error))
 }
@@ -315,7 +314,7 @@ fn build(key: &ClientKey, asked: bool) -> Result<Client, String> {
         .pool_idle_timeout(Duration::from_secs(60))
         .pool_max_idle_per_host(2)
         .tcp_nodelay(true)
-        .tls_backend_preconfigured(key.tls.client_config(key.http2)?);
+        .tls_backend_preconfigured(key.tls.http_client_config(key.http2)?);
     if key.refuse_redirects {
         builder = builder.redirect(reqwest::redirect::Policy::none());
     }

@@ -23,6 +23,7 @@ use arc_swap::ArcSwapOption;
 use frame::Job;
 use scan::{Origin, Scanner, Work};
 use shape::{Root, Shapes};
+use std::ops::Range;
 use std::sync::Arc;
 use trie::{Trie, TrieBuilder};
 
@@ -46,8 +47,10 @@ pub mod reason {
     pub const INVALID_CLOUDEVENT: &str = "invalid_cloudevent";
     /// A text line that the source's regex does not match.
     pub const NO_MATCH: &str = "no_match";
+    /// A message of a broker without content.
+    pub const EMPTY: &str = "empty";
     /// All of them.
-    pub const ALL: [&str; 9] = [
+    pub const ALL: [&str; 10] = [
         INVALID_UTF8,
         INVALID_JSON,
         TRUNCATED,
@@ -57,6 +60,7 @@ pub mod reason {
         NO_TYPE,
         INVALID_CLOUDEVENT,
         NO_MATCH,
+        EMPTY,
     ];
 }
 
@@ -73,6 +77,8 @@ pub enum Framing {
     CloudEvents,
     /// An array of CloudEvents, `application/cloudevents-batch+json`.
     CloudEventsBatch,
+    /// Messages of a broker, each by itself.
+    Messages(Vec<Part>),
     /// A CloudEvent whose attributes came beside its data.
     CloudEventsBinary {
         /// Names with or without their prefix (`ce-`, `ce_`, `cloudEvents:`), values still percent-encoded.
@@ -80,6 +86,46 @@ pub enum Framing {
         /// The media type of the data; `None` when not said.
         content_type: Option<String>,
     },
+}
+
+/// One message within the input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Where it stands.
+    pub range: Range<usize>,
+    /// How it is read.
+    pub kind: PartKind,
+    /// The type of an event that names none, unless the configuration gives one: subject, routing key, channel.
+    pub topic: Option<Arc<str>>,
+}
+
+/// How a message is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartKind {
+    /// As [`Framing::Auto`], or as one line of text where the source has a `lines:` regex.
+    Plain,
+    /// As [`Framing::CloudEvents`].
+    CloudEvent,
+    /// As [`Framing::CloudEventsBatch`].
+    CloudEventsBatch,
+    /// Refused before decoding; it only has its number.
+    Refused,
+}
+
+/// A CloudEvent in binary mode as one in structured mode.
+///
+/// # Errors
+/// Why the body cannot be the data of the event.
+pub fn binary_cloudevent(
+    attributes: &[(String, String)],
+    content_type: Option<&str>,
+    body: &[u8],
+) -> Result<Vec<u8>, String> {
+    cloudevents::structured(attributes, content_type, body, |body| {
+        serde_json::from_slice::<serde::de::IgnoredAny>(body)
+            .map(|_| ())
+            .map_err(|error| format!("the data is not JSON: {error}"))
+    })
 }
 
 /// What decoding takes at most.
@@ -205,7 +251,13 @@ impl Decoder {
         let mut job = Job::new(self, &prepared, &batch.buffer, &[], &mut again);
         for event in &batch.events {
             if let Some(range) = event.raw.buffer_range() {
-                job.again(range, event.shape == Shape::Line);
+                // A type from elsewhere than the document: the message's topic. It stands in the new arena again.
+                let topic = event
+                    .event_type
+                    .buffer_range()
+                    .is_none()
+                    .then(|| event.event_type.resolve(&batch.buffer, &batch.arena));
+                job.again(range, event.shape == Shape::Line, topic);
             }
         }
         let refused = std::mem::replace(&mut again.refused, batch.refused);

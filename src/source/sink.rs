@@ -6,9 +6,9 @@ use crate::model::{EventBatch, Field};
 use crate::telemetry::self_metrics;
 use metrics::{Counter, Gauge};
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 /// What a source hands to the core.
 #[derive(Debug)]
@@ -84,10 +84,12 @@ struct Queued {
 struct Shared {
     limits: QueueLimits,
     room: Arc<Semaphore>,
-    numbers: AtomicU64,
+    /// Held while an input is numbered and put in line: a checkpoint that stands for a number stands for all lower ones.
+    numbers: Mutex<u64>,
     batches: AtomicUsize,
     bytes: AtomicUsize,
     checkpointed: watch::Sender<u64>,
+    checkpoint_wanted: Notify,
     batches_gauge: Gauge,
     bytes_gauge: Gauge,
     full: Counter,
@@ -124,6 +126,16 @@ pub struct IngestQueue {
     buffer: Vec<Queued>,
 }
 
+/// Sources that wait for a checkpoint.
+pub struct CheckpointRequests(Arc<Shared>);
+
+impl CheckpointRequests {
+    /// Waits until one asks. Cancelling loses nothing.
+    pub async fn next(&self) {
+        self.0.checkpoint_wanted.notified().await;
+    }
+}
+
 /// A queue with its two ends.
 pub fn queue(limits: QueueLimits) -> (IngestSink, IngestQueue) {
     let batches = limits.batches.max(1);
@@ -134,10 +146,11 @@ pub fn queue(limits: QueueLimits) -> (IngestSink, IngestQueue) {
     let shared = Arc::new(Shared {
         limits,
         room: Arc::new(Semaphore::new(limits.bytes)),
-        numbers: AtomicU64::new(0),
+        numbers: Mutex::new(0),
         batches: AtomicUsize::new(0),
         bytes: AtomicUsize::new(0),
         checkpointed: watch::Sender::new(0),
+        checkpoint_wanted: Notify::new(),
         batches_gauge: self_metrics::queue_batches(),
         bytes_gauge: self_metrics::queue_bytes(),
         full: self_metrics::queue_full(),
@@ -158,12 +171,7 @@ impl IngestSink {
             _ => Some(self.shared.room.clone().acquire_many_owned(wanted).await.map_err(|_| Full::Closed)?),
         };
         let slot = self.sender.reserve().await.map_err(|_| Full::Closed)?;
-        // Numbered and sent without a wait between: what stands behind a lower number is never overtaken by much, and
-        // the core acknowledges the highest number it has taken only after all lower ones of the same sender.
-        let number = self.shared.numbers.fetch_add(1, Ordering::Relaxed) + 1;
-        self.shared.count(1, size.cast_signed());
-        slot.send(Queued { ingest, number, size, room });
-        Ok(number)
+        Ok(self.put(slot, ingest, size, room))
     }
 
     /// Takes the input at once or not at all. Returns its number.
@@ -189,10 +197,26 @@ impl IngestSink {
             mpsc::error::TrySendError::Full(()) => Full::Later,
             mpsc::error::TrySendError::Closed(()) => Full::Closed,
         })?;
-        let number = self.shared.numbers.fetch_add(1, Ordering::Relaxed) + 1;
+        Ok(self.put(slot, ingest, size, room))
+    }
+
+    fn put(
+        &self,
+        slot: mpsc::Permit<'_, Queued>,
+        ingest: Ingest,
+        size: usize,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> u64 {
         self.shared.count(1, size.cast_signed());
-        slot.send(Queued { ingest, number, size, room });
-        Ok(number)
+        let mut numbers = self.shared.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        *numbers += 1;
+        slot.send(Queued { ingest, number: *numbers, size, room });
+        *numbers
+    }
+
+    /// Asks for a checkpoint before its time: acknowledgements wait for it.
+    pub fn want_checkpoint(&self) {
+        self.shared.checkpoint_wanted.notify_one();
     }
 
     /// The highest number that stands in a checkpoint, as it grows.
@@ -240,6 +264,11 @@ impl IngestQueue {
             ingest
         };
         self.buffer.drain(..).map(one).collect()
+    }
+
+    /// Where sources ask for checkpoints before their time.
+    pub fn checkpoint_requests(&self) -> CheckpointRequests {
+        CheckpointRequests(self.shared.clone())
     }
 
     /// The highest number taken so far: what a checkpoint written now stands for.

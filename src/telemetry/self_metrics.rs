@@ -37,6 +37,12 @@ names! {
     SOURCE_UP = "sidewatch_source_up", Gauge, Count, "1 while the source is connected (or catching up), 0 while it is starting, lost or ended.";
     SOURCE_BEHIND = "sidewatch_source_behind", Gauge, Count, "How far the source is behind: bytes for files, messages for brokers.";
     SOURCE_RECEIVED_BYTES = "sidewatch_source_received_bytes_total", Counter, Bytes, "Bytes received from the source.";
+    SOURCE_MESSAGES = "sidewatch_source_messages_total", Counter, Count, "Messages received from the source, redelivered ones included.";
+    SOURCE_REDELIVERED = "sidewatch_source_redelivered_total", Counter, Count, "Messages that the broker said it had delivered before.";
+    SOURCE_DUPLICATES = "sidewatch_source_duplicates_total", Counter, Count, "Messages that were counted before, and are not counted again.";
+    SOURCE_ACKNOWLEDGED = "sidewatch_source_acknowledged_total", Counter, Count, "Messages that the broker was told are done with.";
+    SOURCE_GAPS = "sidewatch_source_gaps_total", Counter, Count, "Times that messages may have been missed, by reason.";
+    SOURCE_CONNECTED = "sidewatch_source_connected_total", Counter, Count, "Times that the source connected, the first one included.";
     SOURCE_CONNECTIONS = "sidewatch_source_connections", Gauge, Count, "Open connections of a listening source.";
     SOURCE_CONNECTIONS_REFUSED = "sidewatch_source_connections_refused_total", Counter, Count, "Connections that were closed at once, by reason.";
     SCRAPES_FAILED = "sidewatch_scrapes_failed_total", Counter, Count, "Scrapes that failed, by source and reason.";
@@ -110,6 +116,36 @@ pub fn source_behind(source: &Arc<str>) -> Gauge {
 /// Counter of bytes received.
 pub fn source_received_bytes(source: &Arc<str>) -> Counter {
     metrics::counter!(SOURCE_RECEIVED_BYTES, "source" => Arc::clone(source))
+}
+
+/// Counter of messages received.
+pub fn source_messages(source: &Arc<str>) -> Counter {
+    metrics::counter!(SOURCE_MESSAGES, "source" => Arc::clone(source))
+}
+
+/// Counter of messages that the broker calls redelivered.
+pub fn source_redelivered(source: &Arc<str>) -> Counter {
+    metrics::counter!(SOURCE_REDELIVERED, "source" => Arc::clone(source))
+}
+
+/// Counter of messages recognised as counted before.
+pub fn source_duplicates(source: &Arc<str>) -> Counter {
+    metrics::counter!(SOURCE_DUPLICATES, "source" => Arc::clone(source))
+}
+
+/// Counter of acknowledged messages.
+pub fn source_acknowledged(source: &Arc<str>) -> Counter {
+    metrics::counter!(SOURCE_ACKNOWLEDGED, "source" => Arc::clone(source))
+}
+
+/// Counter of gaps: `disconnected` for transports that keep nothing, `overrun` where the broker dropped what was kept.
+pub fn source_gaps(source: &Arc<str>, reason: &'static str) -> Counter {
+    metrics::counter!(SOURCE_GAPS, "source" => Arc::clone(source), "reason" => reason)
+}
+
+/// Counter of connections made.
+pub fn source_connected(source: &Arc<str>) -> Counter {
+    metrics::counter!(SOURCE_CONNECTED, "source" => Arc::clone(source))
 }
 
 /// Gauge of open connections.

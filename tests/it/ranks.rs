@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 /// From the bottom up; rooms on one line are neighbours that do not use each other.
 const RANKS: &[&[&str]] = &[
     &["model", "secret"],
+    &["tls"],
     &["telemetry"],
     &["config"],
     &["supervise"],

@@ -2,13 +2,29 @@
 
 use crate::config::reader::{self, MapReader};
 use crate::config::schema::{FormatConfig, Named, SourceConfig, Transport};
-use crate::config::yaml::{Kind, Node};
+use crate::config::yaml::{self as node, Node};
 use crate::config::{Diagnostics, Spanned};
 use crate::model::Attribute;
 
-const TRANSPORTS: [&str; 9] = ["http", "stdin", "file", "unix", "tcp", "scrape", "memory", "demo", "none"];
+const TRANSPORTS: &[&str] = &[
+    "http", //
+    "stdin", "file", "unix", "tcp", "scrape", "memory", "demo", "none",
+];
+
+/// A transport that has a file of its own beside this one: its key, the schemes of its addresses, and its readers.
+struct Kind {
+    name: &'static str,
+    schemes: &'static [&'static str],
+    /// What stands under the key: a mapping, or the address alone.
+    read: fn(&Node, &mut Diagnostics) -> Option<Transport>,
+    /// An address in place of the whole entry.
+    of_url: fn(&Spanned<String>, &mut Diagnostics) -> Option<Transport>,
+}
+
+const KINDS: &[Kind] = &[];
+
 /// Transports that are designed but not in this build, with the schemes of their addresses.
-const PLANNED: [(&str, &[&str]); 10] = [
+const PLANNED: &[(&str, &[&str])] = &[
     ("nats", &["nats", "tls"]),
     ("redis", &["redis", "rediss"]),
     ("kafka", &["kafka"]),
@@ -16,10 +32,15 @@ const PLANNED: [(&str, &[&str]); 10] = [
     ("mqtt", &["mqtt", "mqtts"]),
     ("websocket", &["ws", "wss"]),
     ("docker", &["docker"]),
-    ("udp", &["udp"]),
-    ("statsd", &["statsd"]),
+    ("statsd", &["statsd", "udp"]),
     ("otlp", &["otlp"]),
+    ("hosts", &["hosts"]),
 ];
+
+/// Every key that names a transport.
+fn transports() -> Vec<&'static str> {
+    TRANSPORTS.iter().copied().chain(KINDS.iter().map(|kind| kind.name)).collect()
+}
 
 /// Reads `sources:`; `None` when the key is absent.
 pub(super) fn read(map: &mut MapReader<'_, '_>) -> Option<Vec<Named<SourceConfig>>> {
@@ -45,7 +66,7 @@ pub(super) fn read(map: &mut MapReader<'_, '_>) -> Option<Vec<Named<SourceConfig
 
 fn source(node: &Node, found: &mut Diagnostics) -> Option<SourceConfig> {
     let span = node.span.clone();
-    if matches!(node.kind, Kind::Scalar { .. }) && !node.is_null() {
+    if matches!(node.kind, node::Kind::Scalar { .. }) && !node.is_null() {
         let address = reader::string(node, "source", found)?;
         let transport = transport_of_address(&address, found)?;
         return Some(SourceConfig { transport, format: FormatConfig::default(), span });
@@ -56,9 +77,9 @@ fn source(node: &Node, found: &mut Diagnostics) -> Option<SourceConfig> {
         planned |= node.get(name).is_some();
         map.refuse(name, &not_built(name));
     }
-    let kind = if planned { None } else { map.exactly_one(&TRANSPORTS) };
+    let kind = if planned { None } else { map.exactly_one(&transports()) };
     if planned {
-        map.know(&TRANSPORTS);
+        map.know(&transports());
     }
     let format = format(&mut map);
     if let Some((kind, _)) = kind {
@@ -73,12 +94,15 @@ fn source(node: &Node, found: &mut Diagnostics) -> Option<SourceConfig> {
 }
 
 fn not_built(name: &str) -> String {
-    format!("{name} sources are not in this build; it has {}", reader::list(&TRANSPORTS, "and"))
+    format!("{name} sources are not in this build; it has {}", reader::list(&transports(), "and"))
 }
 
 fn transport(kind: &'static str, node: &Node, found: &mut Diagnostics) -> Option<Transport> {
     // `file: PATH`, `tcp: ADDRESS` say the one thing that matters.
-    let short = matches!(node.kind, Kind::Scalar { .. }) && !node.is_null();
+    let short = matches!(node.kind, node::Kind::Scalar { .. }) && !node.is_null();
+    if let Some(own) = KINDS.iter().find(|own| own.name == kind) {
+        return (own.read)(node, found);
+    }
     match kind {
         "file" if short => Some(Transport::File { path: reader::string(node, "file", found)?, from_end: false }),
         "unix" if short => Some(Transport::Unix { path: reader::string(node, "unix", found)? }),
@@ -127,6 +151,9 @@ fn transport_of_address(address: &Spanned<String>, found: &mut Diagnostics) -> O
         found.error(&address.span, not_built(name));
         return None;
     }
+    if let Some(own) = KINDS.iter().find(|own| own.schemes.contains(&scheme)) {
+        return (own.of_url)(address, found);
+    }
     match scheme {
         "http" if rest.is_empty() => Some(Transport::Http),
         "http" => {
@@ -170,8 +197,8 @@ fn transport_of_address(address: &Spanned<String>, found: &mut Diagnostics) -> O
         "unix" => Some(Transport::Unix { path: part() }),
         _ => {
             let message = format!("{:?} is not a source", address.value);
-            let known = reader::list(&TRANSPORTS, "or");
-            match crate::config::diagnostic::nearest(scheme, TRANSPORTS) {
+            let known = reader::list(&transports(), "or");
+            match crate::config::diagnostic::nearest(scheme, transports()) {
                 Some(near) => found.error_hint(&address.span, message, format!("did you mean {near:?}?")),
                 None => found.error_hint(&address.span, message, format!("an address begins with {known}")),
             }

@@ -1,8 +1,8 @@
 //! OAuth 2.0, the grant of client credentials (RFC 6749, section 4.4): a token is fetched when one is needed, kept until
 //! shortly before it expires, and thrown away when a receiver no longer takes it.
 
+use super::TlsOptions;
 use super::proxy::Proxy;
-use super::tls::TlsOptions;
 use super::{HttpClients, explain, read_some};
 use crate::config::schema::SecretSource;
 use crate::model::Timestamp;

@@ -2,7 +2,7 @@
 
 use super::scan::{Fault, Origin, Scanner, What, Work};
 use super::shape::{Found, Shapes};
-use super::{Decoder, Framing, Prepared, Root, reason, trie};
+use super::{Decoder, Framing, Part, PartKind, Prepared, Root, reason, trie};
 use crate::model::{Attribute, Event, EventBatch, Field, Refusal, Shape, Text};
 use base64::Engine as _;
 use std::fmt::Write as _;
@@ -94,20 +94,57 @@ impl<'a> Job<'a> {
                     self.refuse(start..start, (reason::INVALID_CLOUDEVENT, "there is no event".into()));
                 }
             }
-            Framing::CloudEventsBatch => {
-                self.cloudevents = true;
-                let begin = self.blanks(start);
-                if self.byte(begin) == b'[' {
-                    let end = self.array(begin);
-                    if self.blanks(end) < self.text.len() {
-                        self.refuse(end..self.text.len(), (reason::INVALID_JSON, "something follows the batch".into()));
-                    }
-                } else {
-                    let message = "a batch of CloudEvents is a JSON array".into();
-                    self.refuse(begin..self.text.len(), (reason::INVALID_CLOUDEVENT, message));
+            Framing::CloudEventsBatch => self.cloudevents_batch(start),
+            Framing::Messages(parts) => self.messages(parts),
+        }
+    }
+
+    fn cloudevents_batch(&mut self, start: usize) {
+        self.cloudevents = true;
+        let begin = self.blanks(start);
+        if self.byte(begin) == b'[' {
+            let end = self.array(begin);
+            if self.blanks(end) < self.text.len() {
+                self.refuse(end..self.text.len(), (reason::INVALID_JSON, "something follows the batch".into()));
+            }
+        } else {
+            let message = "a batch of CloudEvents is a JSON array".into();
+            self.refuse(begin..self.text.len(), (reason::INVALID_CLOUDEVENT, message));
+        }
+    }
+
+    /// Each message sees nothing of the text behind it: what is broken in one stays there.
+    fn messages(&mut self, parts: &[Part]) {
+        let whole = self.text;
+        let configured_type = self.default_type;
+        let mut topic: Option<&str> = None;
+        for (item, Part { range, kind, topic: own }) in parts.iter().enumerate() {
+            self.item = item as u32;
+            self.text = whole.get(..range.end).unwrap_or_default();
+            self.cloudevents = false;
+            if configured_type.is_none() && own.as_deref() != topic {
+                topic = own.as_deref();
+                self.default_type = topic.map_or(Text::NONE, |topic| self.batch.push_text(topic));
+            }
+            let start = match whole.get(range.clone()) {
+                Some(text) if text.starts_with('\u{feff}') => range.start + '\u{feff}'.len_utf8(),
+                _ => range.start,
+            };
+            match kind {
+                PartKind::Refused => {}
+                _ if self.text.get(start..).is_none_or(|text| text.trim_ascii().is_empty()) => {
+                    self.refuse(range.clone(), (reason::EMPTY, "the message is empty".into()));
                 }
+                PartKind::Plain if self.decoder.cutter.is_some() => self.text_lines(start),
+                PartKind::Plain => self.values(start),
+                PartKind::CloudEvent => {
+                    self.cloudevents = true;
+                    self.json_item(start..range.end);
+                }
+                PartKind::CloudEventsBatch => self.cloudevents_batch(start),
             }
         }
+        self.text = whole;
     }
 
     fn byte(&self, at: usize) -> u8 {
@@ -400,7 +437,12 @@ impl<'a> Job<'a> {
     }
 
     /// An event of an older batch again.
-    pub fn again(&mut self, range: Range<usize>, line: bool) {
+    pub fn again(&mut self, range: Range<usize>, line: bool, topic: Option<&str>) {
+        if self.decoder.default_type.is_none()
+            && let Some(topic) = topic
+        {
+            self.default_type = self.batch.push_text(topic);
+        }
         if !line {
             return self.json_item(range);
         }

@@ -1,4 +1,5 @@
-//! `tls_config`: which authorities are trusted, which certificate is shown, which versions are spoken.
+//! TLS of every outgoing connection: which authorities are trusted, which certificate is shown, which versions are spoken.
+//! Receivers call it `tls_config`, sources `tls`.
 
 use crate::secret::Secret;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -31,7 +32,7 @@ impl Pem {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub(in crate::notify) fn read(&self) -> Result<Vec<u8>, String> {
+    pub fn read(&self) -> Result<Vec<u8>, String> {
         match self {
             Self::Text(text) => Ok(text.expose().as_bytes().to_vec()),
             Self::File(path) => std::fs::read(path).map_err(|error| format!("cannot read {path}: {error}")),
@@ -51,7 +52,7 @@ impl Pem {
     ///
     /// # Errors
     /// A sentence with the file's name and the reason.
-    pub(in crate::notify) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, String> {
+    pub fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, String> {
         let name = self.name();
         let bytes = self.read()?;
         let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
@@ -92,10 +93,11 @@ pub struct TlsOptions {
 }
 
 /// What the files were like when they were read.
-pub(super) type Stamp = [(i64, i64, u64, u64); 3];
+pub type Stamp = [(i64, i64, u64, u64); 3];
 
 impl TlsOptions {
-    pub(super) async fn stamp(&self) -> Stamp {
+    /// What the files are like now: when it differs, they are to be read anew.
+    pub async fn stamp(&self) -> Stamp {
         let mut stamp = Stamp::default();
         for (at, pem) in [&self.ca, &self.cert, &self.key].into_iter().enumerate() {
             if let Some(pem) = pem {
@@ -105,9 +107,22 @@ impl TlsOptions {
         stamp
     }
 
+    /// For clients of HTTP: h2 is offered when `http2`.
+    ///
     /// # Errors
     /// A sentence: a file cannot be used.
-    pub(super) fn client_config(&self, http2: bool) -> Result<rustls::ClientConfig, String> {
+    pub fn http_client_config(&self, http2: bool) -> Result<rustls::ClientConfig, String> {
+        let mut config = self.client_config()?;
+        let protocols: &[&[u8]] = if http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        Ok(config)
+    }
+
+    /// For clients of anything; reads the files.
+    ///
+    /// # Errors
+    /// A sentence: a file cannot be used.
+    pub fn client_config(&self) -> Result<rustls::ClientConfig, String> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(self.versions())
@@ -117,7 +132,7 @@ impl TlsOptions {
         } else {
             builder.with_root_certificates(self.roots()?)
         };
-        let mut config = match (&self.cert, &self.key) {
+        Ok(match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => {
                 let read = PrivateKeyDer::from_pem_slice(&key.read()?)
                     .map_err(|error| format!("cannot read the key in {}: {error}", key.name()))?;
@@ -126,10 +141,7 @@ impl TlsOptions {
                     .map_err(|error| format!("the certificate of {} cannot be used: {error}", cert.name()))?
             }
             _ => builder.with_no_client_auth(),
-        };
-        let protocols: &[&[u8]] = if http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
-        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-        Ok(config)
+        })
     }
 
     fn roots(&self) -> Result<RootCertStore, String> {
@@ -156,7 +168,7 @@ impl TlsOptions {
 }
 
 /// The process's cryptography is ring; installing it a second time does nothing.
-pub(in crate::notify) fn install_provider() {
+pub fn install_provider() {
     // An error means that a provider is installed already, which is all that is wanted.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
@@ -171,7 +183,7 @@ const SYSTEM_BUNDLES: [&str; 5] = [
 ];
 
 /// The system's authorities, read once; none in a scratch image, where webpki's serve.
-pub(in crate::notify) fn system_roots() -> &'static [CertificateDer<'static>] {
+pub fn system_roots() -> &'static [CertificateDer<'static>] {
     static ROOTS: OnceLock<Vec<CertificateDer<'static>>> = OnceLock::new();
     ROOTS.get_or_init(|| {
         let named = std::env::var("SSL_CERT_FILE").ok().filter(|path| !path.is_empty());

@@ -2,6 +2,7 @@
 //! reader's name for it; a test holds the keys of both against each other.
 
 mod scrape;
+mod tls;
 
 use serde_json::{Map, Value, json};
 
@@ -160,6 +161,7 @@ fn definitions() -> Map<String, Value> {
         .into_iter()
         .chain(sources())
         .chain(scrape::definitions())
+        .chain(tls::definitions())
         .chain(metrics())
         .chain(health())
         .chain(alerts())

@@ -6,12 +6,14 @@
 mod conditions;
 mod scrape;
 mod silence;
+mod tls;
 
 pub use conditions::{
     Comparison, Direction, EventCondition, EventConditionKind, Floor, RateChange, SloConfig, SloSeries,
 };
 pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
 pub use silence::{IntervalConfig, SilenceConfig, SilenceTimes};
+pub use tls::TlsConfig;
 
 use super::{Span, Spanned};
 use crate::model::FieldPath;

@@ -3,6 +3,7 @@
 mod conditions;
 mod scrape;
 mod silences;
+mod tls;
 
 use super::expand::escape;
 use super::read::{HIDDEN, PROFILES};

@@ -1,5 +1,7 @@
 //! `sources:`.
 
+mod tls;
+
 use crate::config::reader::{self, MapReader};
 use crate::config::schema::{FormatConfig, Named, SourceConfig, Transport};
 use crate::config::yaml::{self as node, Node};

@@ -46,7 +46,7 @@ use crate::config::schema::Limits;
 use crate::engine::Core;
 use crate::model::{FieldPlan, Timestamp};
 use crate::notify::{Deliveries, OutboxStatus};
-use crate::source::IngestSink;
+use crate::source::{Depth, IngestSink, QueueOptions};
 use crate::state::StateStore;
 use arc_swap::ArcSwap;
 use std::fmt;
@@ -173,6 +173,23 @@ pub struct QueueStatus {
     pub capacity: usize,
     /// Bytes that wait.
     pub bytes: usize,
+    /// Bytes that may wait.
+    pub capacity_bytes: usize,
+    /// Events that wait.
+    pub events: usize,
+    /// Events that may wait.
+    pub capacity_events: usize,
+    /// What waits, by priority.
+    pub priorities: QueuePriorities,
+}
+
+/// What waits for the core, by priority.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct QueuePriorities {
+    /// Events that overtake others.
+    pub high: Depth,
+    /// Everything else.
+    pub normal: Depth,
 }
 
 /// Waits until so many commands are stored: whether they are.
@@ -255,8 +272,17 @@ impl Backend {
 
     /// What waits for the core.
     fn queue(&self) -> QueueStatus {
-        let (batches, bytes) = self.sink.waiting();
-        QueueStatus { batches, capacity: self.sink.limits().batches, bytes }
+        let [high, normal] = self.sink.depth();
+        let QueueOptions { limits, events, .. } = self.sink.options();
+        QueueStatus {
+            batches: high.batches + normal.batches,
+            capacity: limits.batches,
+            bytes: high.bytes + normal.bytes,
+            capacity_bytes: limits.bytes,
+            events: high.events + normal.events,
+            capacity_events: events,
+            priorities: QueuePriorities { high, normal },
+        }
     }
 
     /// The limits that hold now.

@@ -9,6 +9,7 @@
 
 mod alerts;
 mod checkpoint;
+mod expiry;
 mod parts;
 mod recent;
 mod record;
@@ -231,6 +232,7 @@ impl Engine {
     }
 
     fn events(&mut self, now: Timestamp, mut batch: EventBatch, effects: &mut Effects) {
+        expiry::drop_expired(&mut batch, now);
         self.mappings.drop_events(&mut batch, &mut self.store, now);
         let batch = &batch;
         self.mappings.apply(batch, &mut self.store, now);

@@ -7,6 +7,7 @@ mod duration;
 mod event;
 mod labels;
 mod path;
+mod split;
 mod time;
 
 pub use alert::{Alert, AlertContext, AlertStatus};

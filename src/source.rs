@@ -18,7 +18,7 @@ mod standing;
 pub(crate) mod wire;
 
 pub use memory::MemorySource;
-pub use sink::{Full, Ingest, IngestQueue, IngestSink, QueueLimits, queue};
+pub use sink::{Depth, Full, Ingest, IngestQueue, IngestSink, Offered, Priority, QueueLimits, QueueOptions, queue};
 
 use crate::config::schema::Transport;
 use crate::model::FieldPlan;
@@ -112,6 +112,12 @@ pub fn guarantee(transport: &Transport) -> String {
         Transport::None => "nothing",
     }
     .to_owned()
+}
+
+/// Whether a transport keeps what is not taken (its guarantee begins with "at least once"): it is made to wait while the
+/// queue is full, and nothing of it is ever dropped. A scrape is taken whole or not at all.
+pub fn is_throttled(transport: &Transport) -> bool {
+    matches!(transport, Transport::Scrape(_)) || guarantee(transport).starts_with("at least once")
 }
 
 /// What a source's task works with.

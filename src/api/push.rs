@@ -2,9 +2,10 @@
 
 use super::error::{ApiError, json, json_text};
 use super::{Shared, origin};
+use crate::config::schema::Overflow;
 use crate::model::Refusal;
 use crate::source::decode::{Decoder, Framing};
-use crate::source::{Full, Ingest};
+use crate::source::{Full, Ingest, Offered};
 use crate::telemetry::clock;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
@@ -24,6 +25,8 @@ pub struct PushSource {
     pub name: Arc<str>,
     /// How its input is read.
     pub decoder: Arc<Decoder>,
+    /// What happens when the queue is full.
+    pub overflow: Overflow,
 }
 
 /// Refused items that an answer names; the rest is only counted.
@@ -94,7 +97,7 @@ async fn take(backend: &Shared, name: Option<&str>, request: Request) -> Result<
             "send an event, for example {\"type\":\"order.placed\"}",
         ));
     }
-    let (arrived, size) = (clock::now(), body.len());
+    let (arrived, size, overflow) = (clock::now(), body.len(), source.overflow);
     let plan = Arc::clone(&push.plan);
     let batch = if body.len() < LARGE_BODY_BYTES {
         source.decoder.decode(body, framing, &plan, &source.name, arrived)
@@ -106,8 +109,15 @@ async fn take(backend: &Shared, name: Option<&str>, request: Request) -> Result<
     let (accepted, refused) = (batch.events.len(), batch.refused.clone());
     // A batch of refusals alone goes to the core as well: that is where they are counted.
     let queue_bytes = backend.sink.limits().bytes;
-    backend.sink.try_send(Ingest::Batch(batch)).map_err(|full| not_taken(full, size > queue_bytes))?;
-    Ok(answer(accepted, &refused))
+    let offered =
+        backend.sink.offer(Ingest::Batch(batch), overflow).map_err(|full| not_taken(full, size > queue_bytes))?;
+    match offered {
+        Offered::Taken(_) => Ok(answer(accepted, &refused)),
+        // Only where the configuration says so: the sender is told, and need not send again.
+        Offered::Dropped => {
+            Ok(json(StatusCode::ACCEPTED, &serde_json::json!({"accepted": 0, "refused": [], "dropped": accepted})))
+        }
+    }
 }
 
 fn decoding_failed(error: tokio::task::JoinError) -> ApiError {

@@ -1,6 +1,6 @@
 //! From a configuration to checked parts: everything that can fail, before anything is bound or swapped.
 
-use crate::config::schema::{Config, SourceConfig, Transport};
+use crate::config::schema::{Config, Overflow, SourceConfig, Transport};
 use crate::config::{Diagnostics, Named, Span, Spanned};
 use crate::engine::{Parts, SourcePart};
 use crate::health::Checks;
@@ -10,7 +10,7 @@ use crate::notify::{Routing, ShortRoute};
 use crate::rules::{RuleFile, RuleInput, RuleSet};
 use crate::series::{MetricKind, MetricType};
 use crate::source::decode::{DecodeLimits, Decoder};
-use crate::source::kind;
+use crate::source::{is_throttled, kind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -74,12 +74,18 @@ fn sources(config: &Config, found: &mut Diagnostics) -> Option<Vec<SourcePart>> 
     let limits = DecodeLimits { event_bytes: config.limits.event_bytes, depth: config.limits.event_depth };
     let default = [Named {
         name: Spanned::bare(DEFAULT_SOURCE.to_owned()),
-        value: SourceConfig { transport: Transport::Http, format: Default::default(), span: Span::default() },
+        value: SourceConfig {
+            transport: Transport::Http,
+            format: Default::default(),
+            flow: Default::default(),
+            span: Span::default(),
+        },
     }];
     let configured = config.sources.as_deref().unwrap_or(&default);
     let parts: Vec<SourcePart> = configured
         .iter()
         .filter_map(|Named { name, value }| {
+            overflow_fits(value, found);
             let decoder = Decoder::compile(&value.format, limits, found)?;
             Some(SourcePart {
                 name: name.value.as_str().into(),
@@ -90,6 +96,21 @@ fn sources(config: &Config, found: &mut Diagnostics) -> Option<Vec<SourcePart>> 
         })
         .collect();
     (parts.len() == configured.len()).then_some(parts)
+}
+
+/// Only what cannot be throttled may be dropped.
+fn overflow_fits(source: &SourceConfig, found: &mut Diagnostics) {
+    let Some(overflow) = source.flow.overflow.as_ref().filter(|overflow| overflow.value != Overflow::Block) else {
+        return;
+    };
+    if is_throttled(&source.transport) {
+        let kind = kind(&source.transport);
+        found.error_hint(
+            &overflow.span,
+            format!("overflow: nothing of this {kind} source may be dropped, it promises each event at least once"),
+            "it is throttled while the queue is full: leave overflow out, or write overflow: block",
+        );
+    }
 }
 
 /// The Alertmanager file of `notify:`, variables replaced.

@@ -113,7 +113,7 @@ impl CoreTask {
                 Some(written) = receive(&mut self.checkpointing) => self.written(written),
                 inputs = self.queue.receive(INPUTS_AT_ONCE), if !gathering => {
                     let began = clock::instant();
-                    gathering = began.duration_since(last_input) < BUSY && inputs.len() < INPUTS_AT_ONCE;
+                    gathering = began.duration_since(last_input) < BUSY && !self.queue.is_waiting();
                     self.observe(inputs);
                     last_input = clock::instant();
                     batch_seconds.record(last_input.duration_since(began).as_secs_f64());

@@ -210,6 +210,8 @@ fn differences(old: &Config, new: &Config, rules_differ: bool) -> Reloaded {
         ("state", old.state != new.state),
         ("external_url", old.external_url != new.external_url),
         ("limits.queue_batches", old.limits.queue_batches != new.limits.queue_batches),
+        ("limits.queue_events", old.limits.queue_events != new.limits.queue_events),
+        ("limits.high_priority", old.limits.high_priority != new.limits.high_priority),
         ("limits.queue_bytes", old.limits.queue_bytes != new.limits.queue_bytes),
     ];
     let needs_restart = restart.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key.to_owned()).collect();

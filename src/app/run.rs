@@ -12,7 +12,7 @@ use crate::config::{Config, Diagnostics};
 use crate::engine::{Core, Parts};
 use crate::model::Timestamp;
 use crate::notify::{Courier, Deliveries, Outbox, Terminal};
-use crate::source::{MemorySource, QueueLimits, queue};
+use crate::source::{MemorySource, QueueLimits, QueueOptions, queue};
 use crate::state::StateStore;
 use crate::supervise::{DrainReport, Stage, Supervisor};
 use crate::telemetry::{clock, self_metrics};
@@ -124,7 +124,11 @@ pub async fn run(
     let supervisor = Supervisor::new();
     let (handle, jobs) = core_channel::<Core>();
     let limits = QueueLimits { batches: config.limits.queue_batches, bytes: config.limits.queue_bytes };
-    let (sink, input) = queue(limits);
+    let (sink, input) = queue(QueueOptions {
+        limits,
+        events: config.limits.queue_events,
+        high_priority: config.limits.high_priority as u8,
+    });
     let (worker, finished) = evaluate::start(config.limits.query_samples).context("starting the evaluation worker")?;
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let courier = Courier::new(Terminal::new(colour, print), external_url(&config, addresses.observe));
@@ -201,7 +205,8 @@ pub async fn run(
         crate::notify::plain_client().map_err(anyhow::Error::msg).context("building the HTTP client of the probes")?;
     let running = Sources::new(supervisor.clone(), sink.clone(), parts.plan.clone(), config.base_dir.clone());
     let handle_of = |part: &crate::engine::SourcePart| {
-        MemorySource::new(part.name.clone(), part.decoder.clone(), running.plan.subscribe(), sink.clone())
+        let sink = sink.with_overflow(part.config.flow.overflow());
+        MemorySource::new(part.name.clone(), part.decoder.clone(), running.plan.subscribe(), sink)
     };
     let memory = parts.sources.iter().filter(|part| part.kind == "memory");
     let memory = memory.map(|part| (part.name.clone(), handle_of(part))).collect();
@@ -392,6 +397,10 @@ pub(super) fn decoders(parts: &Parts) -> BTreeMap<Arc<str>, Arc<crate::source::d
 /// The sources that POST /events may name.
 pub(super) fn push(parts: &Parts) -> Push {
     let http = parts.sources.iter().filter(|source| source.kind == "http");
-    let sources = http.map(|source| PushSource { name: source.name.clone(), decoder: source.decoder.clone() });
+    let sources = http.map(|source| PushSource {
+        name: source.name.clone(),
+        decoder: source.decoder.clone(),
+        overflow: source.config.flow.overflow(),
+    });
     Push { plan: parts.plan.clone(), sources: sources.collect() }
 }

@@ -63,7 +63,7 @@ impl Sources {
                 name: part.name.clone(),
                 decoder: part.decoder.clone(),
                 plan: self.plan.subscribe(),
-                sink: self.sink.clone(),
+                sink: self.sink.with_overflow(part.config.flow.overflow()),
                 position: positions.get(&part.name).cloned(),
                 event_bytes,
                 base_dir: self.base_dir.clone(),
@@ -79,5 +79,5 @@ impl Sources {
 
 /// Alike wherever they stand in the file.
 fn same(a: &SourceConfig, b: &SourceConfig) -> bool {
-    a.transport == b.transport && a.format == b.format
+    a.transport == b.transport && a.format == b.format && a.flow == b.flow
 }

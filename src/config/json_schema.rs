@@ -183,6 +183,8 @@ fn limits() -> Value {
             ("idle_series", time("After which a series is forgotten.")),
             ("queue_batches", integer("Inputs that wait for the core.")),
             ("queue_bytes", bytes("Bytes that wait for the core.")),
+            ("queue_events", integer("Events that wait for the core.")),
+            ("high_priority", integer("Events of at least this priority, 1 to 10, overtake others in the queue.")),
             ("body_bytes", bytes("Bytes of a request's body.")),
             ("event_bytes", bytes("Bytes of one event.")),
             ("event_depth", integer("Levels of nesting in one event.")),
@@ -248,6 +250,13 @@ fn sources() -> Vec<Value> {
                 ("lines", either(&[text(""), reference("lines")], "Text lines, cut by a named regex.")),
                 ("type", text("The type of events that name none.")),
                 ("shape", texts("Attribute -> path, for JSON of another shape.")),
+                (
+                    "overflow",
+                    one_of(
+                        &["block", "drop_oldest", "drop_newest"],
+                        "What happens when the queue to the core is full.",
+                    ),
+                ),
             ],
         ),
         object("source without options", &[]),

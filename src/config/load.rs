@@ -65,7 +65,7 @@ impl Overrides {
 
 /// The keys that the environment can set: `SIDEWATCH_` and the path of the key, upper-cased and joined by `_`
 /// (`listen.observe` is `SIDEWATCH_LISTEN_OBSERVE`). `rules` takes one pattern.
-pub const ENVIRONMENT_KEYS: [&[&str]; 30] = [
+pub const ENVIRONMENT_KEYS: [&[&str]; 32] = [
     &["profile"],
     &["service", "name"],
     &["service", "instance"],
@@ -87,6 +87,8 @@ pub const ENVIRONMENT_KEYS: [&[&str]; 30] = [
     &["limits", "idle_series"],
     &["limits", "queue_batches"],
     &["limits", "queue_bytes"],
+    &["limits", "queue_events"],
+    &["limits", "high_priority"],
     &["limits", "body_bytes"],
     &["limits", "event_bytes"],
     &["limits", "event_depth"],

@@ -210,6 +210,7 @@ fn limits(node: &Node, mut limits: Limits, found: &mut Diagnostics) -> Option<Li
         ("histogram_series", &mut limits.histogram_series),
         ("labels_per_series", &mut limits.labels_per_series),
         ("queue_batches", &mut limits.queue_batches),
+        ("queue_events", &mut limits.queue_events),
         ("event_depth", &mut limits.event_depth),
         ("query_samples", &mut limits.query_samples),
         ("pattern_keys", &mut limits.pattern_keys),
@@ -220,6 +221,9 @@ fn limits(node: &Node, mut limits: Limits, found: &mut Diagnostics) -> Option<Li
         if let Some(limit) = map.integer(key, 1..=1_000_000_000) {
             *place = limit.value as usize;
         }
+    }
+    if let Some(priority) = map.integer("high_priority", 1..=10) {
+        limits.high_priority = priority.value as usize;
     }
     for (key, place) in [
         ("label_value_bytes", &mut limits.label_value_bytes),

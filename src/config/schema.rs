@@ -4,6 +4,7 @@
 //! meaning compile it into types of their own (mapping, rules, health, notify, source).
 
 mod conditions;
+mod flow;
 mod scrape;
 mod silence;
 mod tls;
@@ -11,6 +12,7 @@ mod tls;
 pub use conditions::{
     Comparison, Direction, EventCondition, EventConditionKind, Floor, RateChange, SloConfig, SloSeries,
 };
+pub use flow::{FlowConfig, Overflow};
 pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
 pub use silence::{IntervalConfig, SilenceConfig, SilenceTimes};
 pub use tls::TlsConfig;
@@ -116,6 +118,10 @@ pub struct Limits {
     pub queue_batches: usize,
     /// Bytes that wait for the core (64 MiB).
     pub queue_bytes: usize,
+    /// Events that wait for the core (250,000).
+    pub queue_events: usize,
+    /// Events of at least this priority, 1 to 10, overtake others in the queue (8).
+    pub high_priority: usize,
     /// Bytes of a request's body (16 MiB).
     pub body_bytes: usize,
     /// Bytes of one event (4 MiB).
@@ -148,6 +154,8 @@ impl Default for Limits {
             idle_series_ms: 3_600_000,
             queue_batches: 1_024,
             queue_bytes: 64 << 20,
+            queue_events: 250_000,
+            high_priority: 8,
             body_bytes: 16 << 20,
             event_bytes: 4 << 20,
             event_depth: 64,
@@ -168,6 +176,8 @@ pub struct SourceConfig {
     pub transport: Transport,
     /// How to read what arrives.
     pub format: FormatConfig,
+    /// How much is taken, and what happens when there is no room.
+    pub flow: FlowConfig,
     /// The place of the entry.
     pub span: Span,
 }

@@ -204,6 +204,9 @@ fn source(source: &SourceConfig) -> Yaml {
     map.text("type", source.format.event_type.as_ref().map(|name| &name.value));
     let shape = source.format.shape.iter().map(|(name, path)| (name.value.clone(), text(&path.value.to_string())));
     map.map("shape", shape.collect());
+    if let Some(overflow) = &source.flow.overflow {
+        map.raw("overflow", overflow.value.word());
+    }
     Map(map.0)
 }
 
@@ -479,6 +482,8 @@ fn limits(limits: &Limits) -> Yaml {
         ("series_bytes", limits.series_bytes),
         ("queue_batches", limits.queue_batches),
         ("queue_bytes", limits.queue_bytes),
+        ("queue_events", limits.queue_events),
+        ("high_priority", limits.high_priority),
         ("body_bytes", limits.body_bytes),
         ("event_bytes", limits.event_bytes),
         ("event_depth", limits.event_depth),

@@ -135,6 +135,9 @@ pub struct Event {
     pub attempt: u32,
     /// 0 (lowest) to 10; 5 where the event does not say.
     pub priority: u8,
+    /// From when on it is not worth anything any more (`expires_at`, or `ttl` after its time); [`Event::NEVER`] where it
+    /// does not say.
+    pub expires: Timestamp,
     /// Failed, by the outcome field or the type (DESIGN.md, Event).
     pub failed: bool,
     /// How many events this one stands for (CloudEvents `sampledrate`); 1 as a rule.
@@ -143,6 +146,11 @@ pub struct Event {
     pub shape: Shape,
     /// The document as it was received.
     pub raw: Text,
+}
+
+impl Event {
+    /// The expiry of an event that does not expire.
+    pub const NEVER: Timestamp = Timestamp::from_micros(i64::MAX);
 }
 
 /// A piece of input that was refused, with what to tell the sender.

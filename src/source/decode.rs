@@ -49,8 +49,10 @@ pub mod reason {
     pub const NO_MATCH: &str = "no_match";
     /// A message of a broker without content.
     pub const EMPTY: &str = "empty";
+    /// Its `expires_at` or `ttl` was over when the core took it.
+    pub const EXPIRED: &str = "expired";
     /// All of them.
-    pub const ALL: [&str; 10] = [
+    pub const ALL: [&str; 11] = [
         INVALID_UTF8,
         INVALID_JSON,
         TRUNCATED,
@@ -61,6 +63,7 @@ pub mod reason {
         INVALID_CLOUDEVENT,
         NO_MATCH,
         EMPTY,
+        EXPIRED,
     ];
 }
 

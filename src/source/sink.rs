@@ -1,14 +1,30 @@
-//! The bounded queue between sources and core: so many inputs, so many bytes.
+//! The bounded queue between sources and core: so many inputs, so many events, so many bytes, in two lines.
+//!
+//! Urgent events ([`Priority::High`]) have a line of their own, which the core empties first, and an eighth of the room
+//! kept for them: they overtake whatever waits. Input with a transport position stays in order, because the position
+//! says that everything before it was counted.
+//!
+//! A full queue makes a source wait, which is how brokers are throttled. Sources that nobody can throttle may drop
+//! instead ([`Overflow`]): counted by source, reason and priority.
+
+mod dropped;
+mod lanes;
+mod room;
+
+pub use lanes::Priority;
 
 use super::SourceState;
 use super::scrape::ScrapeBatch;
+use crate::config::schema::Overflow;
 use crate::model::{EventBatch, Field};
 use crate::telemetry::self_metrics;
+use dropped::Dropped;
+use lanes::Lanes;
 use metrics::{Counter, Gauge};
+use room::{Need, NoRoom, Pool, Room};
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Notify, watch};
 
 /// What a source hands to the core.
 #[derive(Debug)]
@@ -34,14 +50,25 @@ pub enum Ingest {
 }
 
 impl Ingest {
-    /// Bytes that it holds, roughly.
-    fn size(&self) -> usize {
+    /// What it takes of the queue's room; bytes roughly.
+    fn need(&self) -> Need {
         match self {
-            Self::Batch(batch) => {
-                batch.buffer.len() + batch.arena.len() + (batch.fields.len() + batch.lists.len()) * size_of::<Field>()
-            }
-            Self::Scrape(batch) => batch.size(),
-            Self::State { .. } | Self::ScrapeTargets { .. } => 0,
+            Self::Batch(batch) => Need {
+                bytes: batch.buffer.len()
+                    + batch.arena.len()
+                    + (batch.fields.len() + batch.lists.len()) * size_of::<Field>(),
+                events: batch.events.len(),
+            },
+            Self::Scrape(batch) => Need { bytes: batch.size(), events: 0 },
+            Self::State { .. } | Self::ScrapeTargets { .. } => Need { bytes: 0, events: 0 },
+        }
+    }
+
+    /// The batch, if it may be dropped: a position must never be ahead of what was counted.
+    fn droppable(&self) -> Option<&EventBatch> {
+        match self {
+            Self::Batch(batch) if batch.position.is_none() => Some(batch),
+            _ => None,
         }
     }
 }
@@ -53,6 +80,23 @@ pub struct QueueLimits {
     pub batches: usize,
     /// Bytes that may wait. A larger input passes alone, when it may wait for its turn.
     pub bytes: usize,
+}
+
+/// What a queue is made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueOptions {
+    /// How many inputs and bytes.
+    pub limits: QueueLimits,
+    /// Events that may wait. A larger input passes alone.
+    pub events: usize,
+    /// Events of at least this priority are urgent.
+    pub high_priority: u8,
+}
+
+impl From<QueueLimits> for QueueOptions {
+    fn from(limits: QueueLimits) -> Self {
+        Self { limits, events: 250_000, high_priority: 8 }
+    }
 }
 
 /// There is no room now (or the core has ended); the input was not taken.
@@ -73,43 +117,160 @@ impl fmt::Display for Full {
     }
 }
 
-struct Queued {
-    ingest: Ingest,
-    number: u64,
-    size: usize,
-    room: Option<OwnedSemaphorePermit>,
+/// What became of an input that may be dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offered {
+    /// It waits for the core under this number.
+    Taken(u64),
+    /// It was dropped and counted.
+    Dropped,
 }
 
-#[derive(Debug)]
+/// What waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Depth {
+    /// Inputs.
+    pub batches: usize,
+    /// Events.
+    pub events: usize,
+    /// Bytes.
+    pub bytes: usize,
+}
+
+struct Queued {
+    ingest: Ingest,
+    need: Need,
+    /// Whether the room is of the reserve for urgent events.
+    reserved: bool,
+    room: Room,
+}
+
+/// What the lock holds.
+struct Line {
+    lanes: Lanes<Queued>,
+    depth: [Depth; 2],
+    dropped: Dropped,
+    closed: bool,
+    sinks_gone: bool,
+}
+
 struct Shared {
-    limits: QueueLimits,
-    room: Arc<Semaphore>,
-    /// Held while an input is numbered and put in line: a checkpoint that stands for a number stands for all lower ones.
-    numbers: Mutex<u64>,
-    batches: AtomicUsize,
-    bytes: AtomicUsize,
+    options: QueueOptions,
+    common: Pool,
+    reserve: Pool,
+    /// Held while an input is numbered and put in line or taken out: a checkpoint that stands for a number stands for
+    /// all lower ones.
+    line: Mutex<Line>,
+    arrived: Notify,
     checkpointed: watch::Sender<u64>,
     checkpoint_wanted: Notify,
-    batches_gauge: Gauge,
-    bytes_gauge: Gauge,
+    gauges: Gauges,
     full: Counter,
 }
 
+struct Gauges {
+    batches: Gauge,
+    bytes: Gauge,
+    events: [Gauge; 2],
+}
+
 impl Shared {
-    fn count(&self, batches: isize, bytes: isize) {
-        let add = |counter: &AtomicUsize, change: isize| {
-            counter.fetch_add(change.cast_unsigned(), Ordering::Relaxed).wrapping_add(change.cast_unsigned())
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// After a change of the depth of one line.
+    fn show(&self, line: &Line, priority: Priority) {
+        let [normal, high] = &line.depth;
+        self.gauges.batches.set((normal.batches + high.batches) as f64);
+        self.gauges.bytes.set((normal.bytes + high.bytes) as f64);
+        self.gauges.events[priority as usize].set(line.depth[priority as usize].events as f64);
+    }
+
+    fn put(&self, ingest: Ingest, need: Need, priority: Priority, reserved: bool, room: Room) -> Result<u64, Full> {
+        let mut line = self.line();
+        if line.closed {
+            return Err(Full::Closed);
+        }
+        let depth = &mut line.depth[priority as usize];
+        depth.batches += 1;
+        depth.events += need.events;
+        depth.bytes += need.bytes;
+        let number = line.lanes.push(Queued { ingest, need, reserved, room }, priority);
+        self.show(&line, priority);
+        drop(line);
+        self.arrived.notify_one();
+        Ok(number)
+    }
+
+    fn left(&self, line: &mut Line, priority: Priority, need: Need) {
+        let depth = &mut line.depth[priority as usize];
+        depth.batches -= 1;
+        depth.events -= need.events;
+        depth.bytes -= need.bytes;
+        self.show(line, priority);
+    }
+
+    /// Makes room by dropping what waits longest of the same source; nothing is dropped when that would not be enough.
+    fn displace(&self, source: &Arc<str>, need: Need, priority: Priority) -> Option<Room> {
+        let mut guard = self.line();
+        let line = &mut *guard;
+        let own = |queued: &Queued| {
+            !queued.reserved && queued.ingest.droppable().is_some_and(|batch| batch.source == *source)
         };
-        self.batches_gauge.set(add(&self.batches, batches) as f64);
-        self.bytes_gauge.set(add(&self.bytes, bytes) as f64);
+        let lanes: &[Priority] =
+            if priority == Priority::High { &[Priority::Normal, Priority::High] } else { &[Priority::Normal] };
+        let held = lanes.iter().flat_map(|lane| line.lanes.lane(*lane)).filter(|queued| own(queued));
+        if !self.common.is_enough(need, held.map(|queued| &queued.room)) {
+            return None;
+        }
+        let mut gathered: Option<Room> = None;
+        for lane in lanes {
+            loop {
+                let oldest = line.lanes.lane(*lane).position(own);
+                let Some(queued) = oldest.and_then(|at| line.lanes.remove(*lane, at)) else { break };
+                self.left(line, *lane, queued.need);
+                line.dropped.count(source, "drop_oldest", *lane, items(&queued.ingest));
+                let room = match gathered.take() {
+                    None => queued.room,
+                    Some(mut more) => {
+                        more.merge(queued.room);
+                        more
+                    }
+                };
+                match self.common.fit(room, need) {
+                    Ok(room) => return Some(room),
+                    Err(room) => gathered = Some(room),
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Events of an input, and what of it was refused: all that is lost with it.
+fn items(ingest: &Ingest) -> usize {
+    match ingest {
+        Ingest::Batch(batch) => batch.events.len() + batch.refused.len(),
+        _ => 0,
+    }
+}
+
+/// Tells the core's end when the last sink is gone.
+struct Sinks(Arc<Shared>);
+
+impl Drop for Sinks {
+    fn drop(&mut self) {
+        self.0.line().sinks_gone = true;
+        self.0.arrived.notify_one();
     }
 }
 
 /// The sources' end; clones share the queue.
 #[derive(Clone)]
 pub struct IngestSink {
-    sender: mpsc::Sender<Queued>,
-    shared: Arc<Shared>,
+    sinks: Arc<Sinks>,
+    overflow: Overflow,
 }
 
 impl fmt::Debug for IngestSink {
@@ -120,10 +281,7 @@ impl fmt::Debug for IngestSink {
 
 /// The core's end.
 pub struct IngestQueue {
-    receiver: mpsc::Receiver<Queued>,
     shared: Arc<Shared>,
-    received: u64,
-    buffer: Vec<Queued>,
 }
 
 /// Sources that wait for a checkpoint.
@@ -137,41 +295,84 @@ impl CheckpointRequests {
 }
 
 /// A queue with its two ends.
-pub fn queue(limits: QueueLimits) -> (IngestSink, IngestQueue) {
-    let batches = limits.batches.max(1);
-    let (sender, receiver) = mpsc::channel(batches);
-    let limits = QueueLimits { batches, bytes: limits.bytes.clamp(1, u32::MAX as usize) };
+pub fn queue(options: impl Into<QueueOptions>) -> (IngestSink, IngestQueue) {
+    let QueueOptions { limits, events, high_priority } = options.into();
+    let limits = QueueLimits {
+        batches: limits.batches.clamp(1, u32::MAX as usize),
+        bytes: limits.bytes.clamp(1, u32::MAX as usize),
+    };
+    let options = QueueOptions { limits, events: events.clamp(1, u32::MAX as usize), high_priority };
     self_metrics::queue_capacity_batches().set(limits.batches as f64);
     self_metrics::queue_capacity_bytes().set(limits.bytes as f64);
+    self_metrics::queue_capacity_events().set(options.events as f64);
+    let (common, reserve) = Pool::pair(&options);
+    let line = Line {
+        lanes: Lanes::new(),
+        depth: [Depth::default(); 2],
+        dropped: Dropped::default(),
+        closed: false,
+        sinks_gone: false,
+    };
     let shared = Arc::new(Shared {
-        limits,
-        room: Arc::new(Semaphore::new(limits.bytes)),
-        numbers: Mutex::new(0),
-        batches: AtomicUsize::new(0),
-        bytes: AtomicUsize::new(0),
+        options,
+        common,
+        reserve,
+        line: Mutex::new(line),
+        arrived: Notify::new(),
         checkpointed: watch::Sender::new(0),
         checkpoint_wanted: Notify::new(),
-        batches_gauge: self_metrics::queue_batches(),
-        bytes_gauge: self_metrics::queue_bytes(),
+        gauges: Gauges {
+            batches: self_metrics::queue_batches(),
+            bytes: self_metrics::queue_bytes(),
+            events: [Priority::Normal, Priority::High].map(|priority| self_metrics::queue_events(priority.word())),
+        },
         full: self_metrics::queue_full(),
     });
-    (IngestSink { sender, shared: shared.clone() }, IngestQueue { receiver, shared, received: 0, buffer: Vec::new() })
+    let sinks = Arc::new(Sinks(shared.clone()));
+    (IngestSink { sinks, overflow: Overflow::Block }, IngestQueue { shared })
+}
+
+/// An input on its way into the queue.
+struct Piece {
+    ingest: Ingest,
+    need: Need,
+    priority: Priority,
+}
+
+impl Piece {
+    fn new(ingest: Ingest, priority: Priority) -> Self {
+        Self { need: ingest.need(), ingest, priority }
+    }
 }
 
 impl IngestSink {
-    /// Waits for room: this is what slows a source down. Returns the input's number.
+    fn shared(&self) -> &Shared {
+        &self.sinks.0
+    }
+
+    /// The same queue, for a source whose events may be dropped when it is full.
+    #[must_use]
+    pub fn with_overflow(&self, overflow: Overflow) -> Self {
+        Self { sinks: self.sinks.clone(), overflow }
+    }
+
+    /// Waits for room: this is what slows a source down. With [`IngestSink::with_overflow`] events are dropped instead,
+    /// unless they have a position. Returns the input's number.
     ///
     /// # Errors
     /// [`Full::Closed`] when the core has ended.
     pub async fn send(&self, ingest: Ingest) -> Result<u64, Full> {
-        let size = ingest.size();
-        let wanted = size.min(self.shared.limits.bytes) as u32;
-        let room = match wanted {
-            0 => None,
-            _ => Some(self.shared.room.clone().acquire_many_owned(wanted).await.map_err(|_| Full::Closed)?),
-        };
-        let slot = self.sender.reserve().await.map_err(|_| Full::Closed)?;
-        Ok(self.put(slot, ingest, size, room))
+        if self.overflow != Overflow::Block && ingest.droppable().is_some() {
+            return match self.offer(ingest, self.overflow)? {
+                Offered::Taken(number) => Ok(number),
+                Offered::Dropped => Ok(self.shared().line().lanes.last_number()),
+            };
+        }
+        let (urgent, rest) = self.pieces(ingest);
+        // Room for both before either is put: cancelling takes all or nothing.
+        let urgent = self.with_room(urgent).await?;
+        let rest = self.with_room(rest).await?;
+        self.put_all([urgent, rest])
     }
 
     /// Takes the input at once or not at all. Returns its number.
@@ -179,91 +380,198 @@ impl IngestSink {
     /// # Errors
     /// [`Full::Later`] when there is no room now, [`Full::Closed`] when the core has ended.
     pub fn try_send(&self, ingest: Ingest) -> Result<u64, Full> {
-        let outcome = self.try_take(ingest);
+        let outcome = self.try_take(ingest).map_err(|(full, _)| full);
         if outcome == Err(Full::Later) {
-            self.shared.full.increment(1);
+            self.shared().full.increment(1);
         }
         outcome
     }
 
-    fn try_take(&self, ingest: Ingest) -> Result<u64, Full> {
-        let size = ingest.size();
-        let room = match size {
-            0 => None,
-            _ if size > self.shared.limits.bytes => return Err(Full::Later),
-            _ => Some(self.shared.room.clone().try_acquire_many_owned(size as u32).map_err(|_| Full::Later)?),
+    /// Takes the input at once, and when there is no room, drops as the policy says: what waits longest of the same
+    /// source, or this input. With [`Overflow::Block`], and for input with a position, as [`IngestSink::try_send`].
+    ///
+    /// # Errors
+    /// As [`IngestSink::try_send`].
+    pub fn offer(&self, ingest: Ingest, overflow: Overflow) -> Result<Offered, Full> {
+        if overflow == Overflow::Block || ingest.droppable().is_none() {
+            return self.try_send(ingest).map(Offered::Taken);
+        }
+        let pieces = match self.try_take(ingest) {
+            Ok(number) => return Ok(Offered::Taken(number)),
+            Err((Full::Closed, _)) => return Err(Full::Closed),
+            Err((Full::Later, pieces)) => pieces,
         };
-        let slot = self.sender.try_reserve().map_err(|error| match error {
-            mpsc::error::TrySendError::Full(()) => Full::Later,
-            mpsc::error::TrySendError::Closed(()) => Full::Closed,
-        })?;
-        Ok(self.put(slot, ingest, size, room))
+        let mut outcome = Offered::Dropped;
+        for piece in pieces.into_iter().flatten() {
+            let Some(source) = piece.ingest.droppable().map(|batch| batch.source.clone()) else { continue };
+            // Each by itself now: an urgent event may find room where the rest of its batch finds none.
+            let room = match self.try_room(piece.need, piece.priority) {
+                Ok((room, reserved)) => Some((room, reserved)),
+                Err(NoRoom::Closed) => return Err(Full::Closed),
+                Err(NoRoom::Later) if overflow == Overflow::DropOldest => {
+                    self.shared().displace(&source, piece.need, piece.priority).map(|room| (room, false))
+                }
+                Err(NoRoom::Later) => None,
+            };
+            match room {
+                Some((room, reserved)) => {
+                    let number = self.shared().put(piece.ingest, piece.need, piece.priority, reserved, room)?;
+                    outcome = Offered::Taken(number);
+                }
+                None => {
+                    self.shared().line().dropped.count(&source, "drop_newest", piece.priority, items(&piece.ingest));
+                }
+            }
+        }
+        Ok(outcome)
     }
 
-    fn put(
-        &self,
-        slot: mpsc::Permit<'_, Queued>,
-        ingest: Ingest,
-        size: usize,
-        room: Option<OwnedSemaphorePermit>,
-    ) -> u64 {
-        self.shared.count(1, size.cast_signed());
-        let mut numbers = self.shared.numbers.lock().unwrap_or_else(PoisonError::into_inner);
-        *numbers += 1;
-        slot.send(Queued { ingest, number: *numbers, size, room });
-        *numbers
+    /// [`IngestSink::offer`] with the policy of [`IngestSink::with_overflow`].
+    ///
+    /// # Errors
+    /// As [`IngestSink::try_send`].
+    pub fn offer_by_policy(&self, ingest: Ingest) -> Result<Offered, Full> {
+        self.offer(ingest, self.overflow)
+    }
+
+    fn try_take(&self, ingest: Ingest) -> Result<u64, (Full, [Option<Piece>; 2])> {
+        let (urgent, rest) = self.pieces(ingest);
+        let room =
+            |piece: &Option<Piece>| piece.as_ref().map(|piece| self.try_room(piece.need, piece.priority)).transpose();
+        let rooms = room(&urgent).and_then(|first| Ok((first, room(&rest)?)));
+        let (first, second) = match rooms {
+            Ok(rooms) => rooms,
+            Err(NoRoom::Closed) => return Err((Full::Closed, [None, None])),
+            Err(NoRoom::Later) => return Err((Full::Later, [urgent, rest])),
+        };
+        let with = |piece: Option<Piece>, room: Option<(Room, bool)>| {
+            piece.zip(room).map(|(piece, (room, reserved))| (piece, room, reserved))
+        };
+        self.put_all([with(urgent, first), with(rest, second)]).map_err(|full| (full, [None, None]))
+    }
+
+    /// Which line it belongs to. A mixed batch is split; what has a position stays whole and in order.
+    fn pieces(&self, ingest: Ingest) -> (Option<Piece>, Option<Piece>) {
+        let threshold = self.shared().options.high_priority;
+        let Ingest::Batch(mut batch) = ingest else { return (None, Some(Piece::new(ingest, Priority::Normal))) };
+        let is_urgent = |event: &crate::model::Event| event.priority >= threshold;
+        if batch.position.is_some() || !batch.events.iter().any(is_urgent) {
+            return (None, Some(Piece::new(Ingest::Batch(batch), Priority::Normal)));
+        }
+        if batch.events.iter().all(is_urgent) {
+            return (Some(Piece::new(Ingest::Batch(batch), Priority::High)), None);
+        }
+        let urgent = batch.split_off(is_urgent);
+        let piece = |batch, priority| Some(Piece::new(Ingest::Batch(batch), priority));
+        (piece(urgent, Priority::High), piece(batch, Priority::Normal))
+    }
+
+    /// Urgent pieces take of the reserve first.
+    fn try_room(&self, need: Need, priority: Priority) -> Result<(Room, bool), NoRoom> {
+        let shared = self.shared();
+        if priority == Priority::High
+            && let Ok(room) = shared.reserve.try_take(need)
+        {
+            return Ok((room, true));
+        }
+        shared.common.try_take(need).map(|room| (room, false))
+    }
+
+    async fn with_room(&self, piece: Option<Piece>) -> Result<Option<(Piece, Room, bool)>, Full> {
+        let Some(piece) = piece else { return Ok(None) };
+        let shared = self.shared();
+        let reserved = piece.priority == Priority::High && shared.reserve.could_hold(piece.need);
+        // At once where there is room anywhere; else in the line that is shorter for it.
+        let (room, reserved) = match self.try_room(piece.need, piece.priority) {
+            Ok(room) => room,
+            Err(NoRoom::Closed) => return Err(Full::Closed),
+            Err(NoRoom::Later) => {
+                let pool = if reserved { &shared.reserve } else { &shared.common };
+                (pool.wait(piece.need).await.map_err(|_| Full::Closed)?, reserved)
+            }
+        };
+        Ok(Some((piece, room, reserved)))
+    }
+
+    fn put_all(&self, pieces: [Option<(Piece, Room, bool)>; 2]) -> Result<u64, Full> {
+        let mut number = Err(Full::Closed);
+        for (piece, room, reserved) in pieces.into_iter().flatten() {
+            number = Ok(self.shared().put(piece.ingest, piece.need, piece.priority, reserved, room)?);
+        }
+        number
     }
 
     /// Asks for a checkpoint before its time: acknowledgements wait for it.
     pub fn want_checkpoint(&self) {
-        self.shared.checkpoint_wanted.notify_one();
+        self.shared().checkpoint_wanted.notify_one();
     }
 
     /// The highest number that stands in a checkpoint, as it grows.
     pub fn checkpointed(&self) -> watch::Receiver<u64> {
-        self.shared.checkpointed.subscribe()
+        self.shared().checkpointed.subscribe()
     }
 
     /// Inputs and bytes that wait.
     pub fn waiting(&self) -> (usize, usize) {
-        (self.shared.batches.load(Ordering::Relaxed), self.shared.bytes.load(Ordering::Relaxed))
+        let [high, normal] = self.depth();
+        (high.batches + normal.batches, high.bytes + normal.bytes)
+    }
+
+    /// What waits, in the order of [`Priority::ALL`].
+    pub fn depth(&self) -> [Depth; 2] {
+        let line = self.shared().line();
+        Priority::ALL.map(|priority| line.depth[priority as usize])
     }
 
     /// The queue's limits.
     pub fn limits(&self) -> QueueLimits {
-        self.shared.limits
+        self.shared().options.limits
+    }
+
+    /// What the queue was made with.
+    pub fn options(&self) -> QueueOptions {
+        self.shared().options
     }
 }
 
 impl IngestQueue {
-    /// Waits for input and takes at most `limit` pieces, in order. Empty when every sink is gone.
+    /// Waits for input and takes at most `limit` pieces, urgent ones first, else in order. Empty when every sink is gone.
     /// Cancelling loses nothing.
     pub async fn receive(&mut self, limit: usize) -> Vec<Ingest> {
-        self.receiver.recv_many(&mut self.buffer, limit).await;
-        self.unpack()
-    }
-
-    /// Takes what is there, at most `limit` pieces, without waiting.
-    pub fn try_receive(&mut self, limit: usize) -> Vec<Ingest> {
-        while self.buffer.len() < limit
-            && let Ok(queued) = self.receiver.try_recv()
-        {
-            self.buffer.push(queued);
+        loop {
+            let taken = self.try_receive(limit);
+            if !taken.is_empty() || self.shared.line().sinks_gone {
+                return taken;
+            }
+            self.shared.arrived.notified().await;
         }
-        self.unpack()
     }
 
-    fn unpack(&mut self) -> Vec<Ingest> {
-        let shared = &self.shared;
-        let received = &mut self.received;
-        let one = |queued: Queued| {
-            let Queued { ingest, number, size, room } = queued;
-            drop(room);
-            shared.count(-1, -size.cast_signed());
-            *received = (*received).max(number);
-            ingest
-        };
-        self.buffer.drain(..).map(one).collect()
+    /// Takes what is there, at most `limit` pieces and about [`EVENTS_AT_ONCE`] events, without waiting.
+    pub fn try_receive(&mut self, limit: usize) -> Vec<Ingest> {
+        let (mut taken, mut rooms, mut events) = (Vec::new(), Vec::new(), 0);
+        let mut line = self.shared.line();
+        while taken.len() < limit
+            && events < EVENTS_AT_ONCE
+            && let Some((priority, queued)) = line.lanes.next()
+        {
+            self.shared.left(&mut line, priority, queued.need);
+            events += queued.need.events;
+            taken.push(queued.ingest);
+            rooms.push(queued.room);
+        }
+        if line.lanes.is_empty() {
+            line.dropped.settle();
+        }
+        drop(line);
+        // Whoever waits for room is woken outside of the lock.
+        drop(rooms);
+        taken
+    }
+
+    /// Whether something waits.
+    pub fn is_waiting(&self) -> bool {
+        !self.shared.line().lanes.is_empty()
     }
 
     /// Where sources ask for checkpoints before their time.
@@ -271,9 +579,9 @@ impl IngestQueue {
         CheckpointRequests(self.shared.clone())
     }
 
-    /// The highest number taken so far: what a checkpoint written now stands for.
+    /// Everything up to this number was taken: what a checkpoint written now stands for.
     pub fn received(&self) -> u64 {
-        self.received
+        self.shared.line().lanes.gone_up_to()
     }
 
     /// Says that everything up to a number stands in a checkpoint.
@@ -287,42 +595,20 @@ impl IngestQueue {
 
     /// Refuses everything from now on; what waits can still be taken.
     pub fn close(&mut self) {
-        self.receiver.close();
+        self.shared.line().closed = true;
+        self.shared.common.close();
+        self.shared.reserve.close();
     }
 }
+
+impl Drop for IngestQueue {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Events taken at once: what is urgent and comes next has to wait for no more than these.
+const EVENTS_AT_ONCE: usize = 8_192;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{FieldPlan, Timestamp};
-
-    fn batch(bytes: usize) -> Ingest {
-        let plan = Arc::new(FieldPlan::default());
-        Ingest::Batch(EventBatch::new("s".into(), plan, Timestamp::EPOCH, "x".repeat(bytes)))
-    }
-
-    #[tokio::test]
-    async fn both_limits_refuse_and_make_wait() {
-        let (sink, mut queue) = queue(QueueLimits { batches: 2, bytes: 100 });
-        assert_eq!(sink.try_send(batch(60)), Ok(1));
-        assert_eq!(sink.try_send(batch(60)), Err(Full::Later), "no room for the bytes");
-        assert_eq!(sink.try_send(batch(101)), Err(Full::Later), "larger than everything");
-        assert_eq!(sink.try_send(batch(1)), Ok(2));
-        assert_eq!(sink.try_send(batch(1)), Err(Full::Later), "no room for a third");
-        assert_eq!(sink.waiting(), (2, 61));
-
-        let sender = sink.clone();
-        let waiting = async move { sender.send(batch(1_000)).await };
-        let (sent, first) = tokio::join!(waiting, async {
-            let first = queue.receive(10).await;
-            (first.len(), queue.receive(10).await.len())
-        });
-        assert_eq!((sent, first), (Ok(3), (2, 1)), "a giant passes alone");
-        assert_eq!(queue.received(), 3);
-        queue.set_checkpointed(3);
-        queue.set_checkpointed(2);
-        assert_eq!(*sink.checkpointed().borrow(), 3);
-        queue.close();
-        assert_eq!(sink.try_send(batch(1)), Err(Full::Closed));
-    }
-}
+mod tests;

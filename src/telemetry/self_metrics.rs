@@ -33,6 +33,9 @@ names! {
     QUEUE_BYTES = "sidewatch_queue_bytes", Gauge, Bytes, "Bytes of inputs that wait for the core.";
     QUEUE_CAPACITY_BATCHES = "sidewatch_queue_capacity_batches", Gauge, Count, "Inputs that may wait for the core.";
     QUEUE_CAPACITY_BYTES = "sidewatch_queue_capacity_bytes", Gauge, Bytes, "Bytes of inputs that may wait for the core.";
+    QUEUE_EVENTS = "sidewatch_queue_events", Gauge, Count, "Events that wait for the core, by priority.";
+    QUEUE_CAPACITY_EVENTS = "sidewatch_queue_capacity_events", Gauge, Count, "Events that may wait for the core.";
+    QUEUE_DROPPED_EVENTS = "sidewatch_queue_dropped_events_total", Counter, Count, "Events that a full queue lost, by source, reason (drop_oldest, drop_newest) and priority.";
     QUEUE_FULL = "sidewatch_queue_full_total", Counter, Count, "Batches that a sender was told to send again later, because the queue was full.";
     SOURCE_UP = "sidewatch_source_up", Gauge, Count, "1 while the source is connected (or catching up), 0 while it is starting, lost or ended.";
     SOURCE_BEHIND = "sidewatch_source_behind", Gauge, Count, "How far the source is behind: bytes for files, messages for brokers.";
@@ -101,6 +104,21 @@ pub fn queue_capacity_batches() -> Gauge {
 /// Gauge of the queue's capacity in bytes.
 pub fn queue_capacity_bytes() -> Gauge {
     metrics::gauge!(QUEUE_CAPACITY_BYTES)
+}
+
+/// Gauge of waiting events of one priority.
+pub fn queue_events(priority: &'static str) -> Gauge {
+    metrics::gauge!(QUEUE_EVENTS, "priority" => priority)
+}
+
+/// Gauge of the queue's capacity in events.
+pub fn queue_capacity_events() -> Gauge {
+    metrics::gauge!(QUEUE_CAPACITY_EVENTS)
+}
+
+/// Counter of events that a full queue lost.
+pub fn queue_dropped_events(source: &Arc<str>, reason: &'static str, priority: &'static str) -> Counter {
+    metrics::counter!(QUEUE_DROPPED_EVENTS, "source" => Arc::clone(source), "reason" => reason, "priority" => priority)
 }
 
 /// Gauge: 1 while the source is connected.

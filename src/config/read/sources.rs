@@ -1,9 +1,10 @@
 //! `sources:`.
 
+mod flow;
 mod tls;
 
 use crate::config::reader::{self, MapReader};
-use crate::config::schema::{FormatConfig, Named, SourceConfig, Transport};
+use crate::config::schema::{FlowConfig, FormatConfig, Named, SourceConfig, Transport};
 use crate::config::yaml::{self as node, Node};
 use crate::config::{Diagnostics, Spanned};
 use crate::model::Attribute;
@@ -71,7 +72,7 @@ fn source(node: &Node, found: &mut Diagnostics) -> Option<SourceConfig> {
     if matches!(node.kind, node::Kind::Scalar { .. }) && !node.is_null() {
         let address = reader::string(node, "source", found)?;
         let transport = transport_of_address(&address, found)?;
-        return Some(SourceConfig { transport, format: FormatConfig::default(), span });
+        return Some(SourceConfig { transport, format: FormatConfig::default(), flow: FlowConfig::default(), span });
     }
     let mut map = MapReader::new(node, "source", found)?;
     let mut planned = false;
@@ -84,6 +85,7 @@ fn source(node: &Node, found: &mut Diagnostics) -> Option<SourceConfig> {
         map.know(&transports());
     }
     let format = format(&mut map);
+    let flow = flow::flow(&mut map);
     if let Some((kind, _)) = kind {
         for key in ["path", "listen", "start", "url"] {
             map.refuse(key, &format!("{key} stands inside {kind}: {{...}}"));
@@ -92,7 +94,7 @@ fn source(node: &Node, found: &mut Diagnostics) -> Option<SourceConfig> {
     map.finish();
     let (kind, node) = kind?;
     let transport = transport(kind, node, found)?;
-    Some(SourceConfig { transport, format: format?, span })
+    Some(SourceConfig { transport, format: format?, flow, span })
 }
 
 fn not_built(name: &str) -> String {
@@ -228,8 +230,11 @@ fn format(map: &mut MapReader<'_, '_>) -> Option<FormatConfig> {
     }
     let event_type = map.string("type");
     let shape = map.named("shape", |name, node, found| {
-        let known: Vec<&str> =
-            Attribute::ALL.iter().map(|(name, _)| *name).chain(["data", "tags", "headers"]).collect();
+        let known: Vec<&str> = Attribute::ALL
+            .iter()
+            .map(|(name, _)| *name)
+            .chain(["data", "tags", "headers", "expires_at", "ttl"])
+            .collect();
         if !known.contains(&name.value.as_str()) {
             let message = format!("shape: an event has no attribute {:?}", name.value);
             match crate::config::diagnostic::nearest(&name.value, known.iter().copied()) {

@@ -115,6 +115,7 @@ fn blank(event_type: Text) -> Event {
         duration_seconds: f64::NAN,
         attempt: 1,
         priority: 5,
+        expires: Event::NEVER,
         failed: false,
         weight: 1.0,
         shape: Shape::Typed,

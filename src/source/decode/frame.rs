@@ -340,7 +340,7 @@ impl<'a> Job<'a> {
         }
         let found = Found { values: &self.work.values, buffer: self.text, arena: &self.batch.arena };
         let raw = Text::in_buffer(range.start as u32, range.len() as u32);
-        let event = shapes.event(shape, found, self.default_type, raw)?;
+        let event = shapes.event(shape, found, self.default_type, raw, self.batch.arrived)?;
 
         let row = self.batch.fields.len();
         self.batch.fields.resize(row + self.prepared.plan.len(), Field::Missing);

@@ -111,6 +111,7 @@ impl Cutter {
             duration_seconds,
             attempt: 1,
             priority: 5,
+            expires: Event::NEVER,
             failed: failing.is_some() || type_says_failed(type_str),
             weight: 1.0,
             shape: Shape::Line,

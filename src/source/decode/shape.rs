@@ -5,7 +5,7 @@ use super::{number, reason, when};
 use crate::config::Diagnostics;
 use crate::config::diagnostic::nearest;
 use crate::config::schema::FormatConfig;
-use crate::model::{Event, Field, FieldPath, Segment, Shape, Text};
+use crate::model::{Event, Field, FieldPath, Segment, Shape, Text, Timestamp, parse_duration_ms};
 
 macro_rules! candidates {
     ($($name:ident $path:literal)*) => {
@@ -95,6 +95,12 @@ candidates! {
     ProcessingDurationUs "processing.duration_us"
     ProcessingDurationNs "processing.duration_ns"
     SampledRate "sampledrate"
+    ExpiresAt "expires_at"
+    Expiresat "expiresat"
+    ExpiryTime "expirytime"
+    RoutingExpiresAt "routing.expires_at"
+    Ttl "ttl"
+    RoutingTtl "routing.ttl"
 }
 
 const TOP_DURATION: [At; 4] = [At::DurationMs, At::DurationS, At::DurationUs, At::DurationNs];
@@ -145,6 +151,8 @@ struct Table {
     /// With what to add (the router counts attempts from 0).
     attempt: Vec<(u32, u32)>,
     weight: Vec<u32>,
+    expires_at: Vec<u32>,
+    ttl: Vec<u32>,
 }
 
 fn slots(places: &[&[At]]) -> Vec<u32> {
@@ -180,6 +188,9 @@ fn table(shape: Shape) -> Table {
             severity: slots(&[&[At::Severity, At::Level, At::DataSeverity, At::DataLevel]]),
             outcome: slots(&[&TOP_OUTCOME, &DATA_OUTCOME]),
             duration: durations(&[DATA_DURATION]),
+            // `expirytime` is CloudEvents' own extension; names of attributes have no underscores there.
+            expires_at: slots(&[&[At::ExpiryTime, At::Expiresat]]),
+            ttl: slots(&[&[At::Ttl]]),
             ..common()
         },
         Shape::Router => Table {
@@ -193,6 +204,8 @@ fn table(shape: Shape) -> Table {
             outcome: slots(&[&TOP_OUTCOME, &PAYLOAD_OUTCOME]),
             duration: durations(&[PAYLOAD_DURATION]),
             attempt: vec![(At::Attempts as u32, 1)],
+            expires_at: slots(&[&[At::ExpiresAt]]),
+            ttl: slots(&[&[At::Ttl]]),
             ..common()
         },
         Shape::DomainEnvelope => Table {
@@ -210,6 +223,8 @@ fn table(shape: Shape) -> Table {
             outcome: slots(&[&PROCESSING_OUTCOME, &TOP_OUTCOME, &EVENT_DATA_OUTCOME]),
             duration: durations(&[PROCESSING_DURATION]),
             attempt: vec![(At::ProcessingAttempt as u32, 0)],
+            expires_at: slots(&[&[At::RoutingExpiresAt, At::ExpiresAt]]),
+            ttl: slots(&[&[At::RoutingTtl, At::Ttl]]),
             ..common()
         },
         Shape::Typed => Table {
@@ -223,6 +238,8 @@ fn table(shape: Shape) -> Table {
             duration: durations(&[TOP_DURATION]),
             ..common()
         },
+        // Where an event's own fields stand at the top (typed), `ttl` and `expires_at` may be about a session or a cache's
+        // entry: there only `shape:` can say that they are the event's.
         Shape::Coordinator => Table {
             event_type: slots(&[&[At::EventType]]),
             id: slots(&[&[At::EventId]]),
@@ -232,6 +249,8 @@ fn table(shape: Shape) -> Table {
             severity: slots(&[&[At::Severity, At::Level, At::DataSeverity, At::DataLevel]]),
             outcome: slots(&[&TOP_OUTCOME, &DATA_OUTCOME]),
             duration: durations(&[DATA_DURATION]),
+            expires_at: slots(&[&[At::ExpiresAt]]),
+            ttl: slots(&[&[At::Ttl]]),
             ..common()
         },
         // What a hand-written event is likely to call them: `curl -d '{"type": "order.placed", "data": {...}}'`.
@@ -259,7 +278,7 @@ fn table(shape: Shape) -> Table {
 }
 
 /// The names that `shape:` takes, `data` beside them.
-const GIVEN: [&str; 19] = [
+const GIVEN: [&str; 21] = [
     "type",
     "id",
     "source",
@@ -279,6 +298,8 @@ const GIVEN: [&str; 19] = [
     "duration_us",
     "duration_ns",
     "sampledrate",
+    "expires_at",
+    "ttl",
 ];
 
 /// All shapes of one decoder.
@@ -337,6 +358,8 @@ impl Shapes {
                 "severity" => &mut foreign.severity,
                 "outcome" => &mut foreign.outcome,
                 "sampledrate" => &mut foreign.weight,
+                "expires_at" => &mut foreign.expires_at,
+                "ttl" => &mut foreign.ttl,
                 "attempt" => {
                     foreign.attempt.insert(0, (slot, 0));
                     shapes.given.push(path.value.clone());
@@ -449,6 +472,7 @@ impl Shapes {
         found: Found<'_>,
         default_type: Text,
         raw: Text,
+        arrived: Timestamp,
     ) -> Result<Event, (&'static str, String)> {
         let at = ORDER.iter().position(|known| *known == shape).unwrap_or(5);
         let table = &self.tables[at];
@@ -477,6 +501,7 @@ impl Shapes {
             duration_seconds: f64::NAN,
             attempt: 1,
             priority: 5,
+            expires: Event::NEVER,
             failed: false,
             weight: 1.0,
             shape,
@@ -503,6 +528,7 @@ impl Shapes {
                 break;
             }
         }
+        event.expires = found.expires(table, event.time.unwrap_or(arrived));
         event.priority = priority(found, found.first_field(&table.priority));
         if let Some(value) = found.number(found.first_field(&table.weight)).filter(|value| *value >= 1.0) {
             event.weight = value;
@@ -627,7 +653,7 @@ impl<'a> Found<'a> {
         (first, false)
     }
 
-    fn time(self, field: Field) -> (Option<crate::model::Timestamp>, bool) {
+    fn time(self, field: Field) -> (Option<Timestamp>, bool) {
         let read = match field {
             Field::Missing | Field::Null => return (None, false),
             Field::Text(text) => when::read(self.str(text)),
@@ -635,6 +661,24 @@ impl<'a> Found<'a> {
             _ => None,
         };
         (read, read.is_none())
+    }
+
+    /// `expires_at`, or `ttl` (seconds, or a duration such as 30s) after a moment; whichever is earlier.
+    fn expires(self, table: &Table, from: Timestamp) -> Timestamp {
+        let at = match self.first_field(&table.expires_at) {
+            Field::Missing => None,
+            field => self.time(field).0,
+        };
+        let after = match self.first_field(&table.ttl) {
+            Field::Missing => None,
+            field => self.number(field).or_else(|| match field {
+                Field::Text(text) => parse_duration_ms(self.str(text)).ok().map(|ms| ms as f64 / 1e3),
+                _ => None,
+            }),
+        };
+        // 0 stands for "for ever" in most brokers; nothing is worth nothing from the start.
+        let after = after.filter(|seconds| *seconds > 0.0).map(|seconds| from.plus_micros((seconds * 1e6) as i64));
+        at.into_iter().chain(after).min().unwrap_or(Event::NEVER)
     }
 
     /// CloudEvents 1.0, section "REQUIRED attributes".

@@ -1,0 +1,169 @@
+use super::*;
+use crate::model::{Event, FieldPlan, Timestamp};
+use crate::source::decode::{DecodeLimits, Decoder, Framing};
+
+fn batch(bytes: usize) -> Ingest {
+    let plan = Arc::new(FieldPlan::default());
+    Ingest::Batch(EventBatch::new("s".into(), plan, Timestamp::EPOCH, "x".repeat(bytes)))
+}
+
+/// One event for each priority, with its place as its id.
+fn events(source: &str, priorities: &[u8]) -> EventBatch {
+    let decoder = Decoder::compile(&Default::default(), DecodeLimits::default(), &mut Default::default()).unwrap();
+    let lines: Vec<String> = priorities
+        .iter()
+        .enumerate()
+        .map(|(id, priority)| format!(r#"{{"type":"a","id":"{id}","priority":{priority},"data":{{}}}}"#))
+        .collect();
+    let plan = Arc::new(FieldPlan::default());
+    decoder.decode(lines.join("\n").into(), Framing::Ndjson, &plan, &source.into(), Timestamp::EPOCH)
+}
+
+fn ids(ingest: &Ingest) -> String {
+    let Ingest::Batch(batch) = ingest else { return "-".into() };
+    let id = |event: &Event| format!("{}{}", batch.source, batch.text(event.id));
+    batch.events.iter().map(id).collect::<Vec<_>>().join(" ")
+}
+
+fn options(batches: usize, events: usize) -> QueueOptions {
+    QueueOptions { limits: QueueLimits { batches, bytes: 1 << 20 }, events, high_priority: 8 }
+}
+
+#[tokio::test]
+async fn both_limits_refuse_and_make_wait() {
+    let (sink, mut queue) = queue(QueueLimits { batches: 2, bytes: 100 });
+    assert_eq!(sink.try_send(batch(60)), Ok(1));
+    assert_eq!(sink.try_send(batch(60)), Err(Full::Later), "no room for the bytes");
+    assert_eq!(sink.try_send(batch(101)), Err(Full::Later), "larger than everything");
+    assert_eq!(sink.try_send(batch(1)), Ok(2));
+    assert_eq!(sink.try_send(batch(1)), Err(Full::Later), "no room for a third");
+    assert_eq!(sink.waiting(), (2, 61));
+
+    let sender = sink.clone();
+    let waiting = async move { sender.send(batch(1_000)).await };
+    let (sent, first) = tokio::join!(waiting, async {
+        let first = queue.receive(10).await;
+        (first.len(), queue.receive(10).await.len())
+    });
+    assert_eq!((sent, first), (Ok(3), (2, 1)), "a giant passes alone");
+    assert_eq!(queue.received(), 3);
+    queue.set_checkpointed(3);
+    queue.set_checkpointed(2);
+    assert_eq!(*sink.checkpointed().borrow(), 3);
+    queue.close();
+    assert_eq!(sink.try_send(batch(1)), Err(Full::Closed));
+}
+
+#[tokio::test]
+async fn events_are_a_limit_of_their_own() {
+    let (sink, mut queue) = queue(options(100, 5));
+    assert_eq!(sink.try_send(Ingest::Batch(events("a", &[5; 3]))), Ok(1));
+    assert_eq!(sink.try_send(Ingest::Batch(events("a", &[5; 3]))), Err(Full::Later));
+    assert_eq!(sink.try_send(Ingest::Batch(events("a", &[5; 2]))), Ok(2));
+    assert_eq!(queue.receive(10).await.len(), 2);
+    assert_eq!(sink.try_send(Ingest::Batch(events("a", &[5; 9]))), Ok(3), "more than the limit passes alone");
+    assert_eq!(sink.try_send(Ingest::Batch(events("a", &[5]))), Err(Full::Later));
+}
+
+#[tokio::test]
+async fn urgent_events_overtake_and_the_number_waits_for_the_rest() {
+    let (sink, mut queue) = queue(options(4, 100));
+    for _ in 0..4 {
+        sink.try_send(Ingest::Batch(events("a", &[5]))).unwrap();
+    }
+    assert_eq!(sink.try_send(Ingest::Batch(events("b", &[5]))), Err(Full::Later));
+    assert_eq!(sink.try_send(Ingest::Batch(events("b", &[8]))), Ok(5), "an eighth is kept for urgent events");
+    let [high, normal] = sink.depth();
+    assert_eq!((high.events, high.batches, normal.events), (1, 1, 4));
+    let first = queue.try_receive(1);
+    assert_eq!((ids(&first[0]).as_str(), queue.received()), ("b0", 0), "the four before it still wait");
+    assert_eq!(queue.try_receive(10).len(), 4);
+    assert_eq!(queue.received(), 5);
+}
+
+#[tokio::test]
+async fn a_mixed_batch_is_split_and_one_with_a_position_never() {
+    let (sink, mut queue) = queue(options(100, 100));
+    let mut positioned = events("p", &[9, 1]);
+    positioned.position = Some(vec![1]);
+    sink.send(Ingest::Batch(positioned)).await.unwrap();
+    assert_eq!(sink.send(Ingest::Batch(events("m", &[1, 9, 2, 10]))).await, Ok(3));
+    let order: Vec<String> = queue.try_receive(10).iter().map(ids).collect();
+    assert_eq!(order, ["m1 m3", "p0 p1", "m0 m2"]);
+}
+
+#[tokio::test]
+async fn what_is_dropped_is_of_the_same_source_and_is_said() {
+    let _installed = self_metrics::install();
+    let counted = |source: &str, reason: &str, priority: &str| {
+        let text = self_metrics::install().unwrap().render();
+        let name = format!(
+            "sidewatch_queue_dropped_events_total{{source=\"{source}\",reason=\"{reason}\",priority=\"{priority}\"}} "
+        );
+        text.lines().find_map(|line| line.strip_prefix(&name)?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    let (sink, mut queue) = queue(options(4, 100));
+    let named = |source: &str, last: usize| events(source, &vec![5; last + 1]);
+    for source in ["keep", "old"] {
+        for _ in 0..2 {
+            sink.send(Ingest::Batch(named(source, 0))).await.unwrap();
+        }
+    }
+    let dropping = sink.with_overflow(Overflow::DropOldest);
+    assert_eq!(dropping.send(Ingest::Batch(named("old", 2))).await, Ok(5));
+    assert_eq!(counted("old", "drop_oldest", "normal"), 1);
+    // Nothing of its own waits: the others are left alone.
+    assert_eq!(sink.offer(Ingest::Batch(named("third", 1)), Overflow::DropOldest), Ok(Offered::Dropped));
+    assert_eq!(counted("third", "drop_newest", "normal"), 2);
+    let newest = sink.with_overflow(Overflow::DropNewest);
+    assert_eq!(newest.send(Ingest::Batch(named("new", 3))).await, Ok(5), "told the last number: nothing to wait for");
+    assert_eq!(counted("new", "drop_newest", "normal"), 4);
+    // Of a mixed batch the urgent part finds the reserve.
+    assert_eq!(newest.send(Ingest::Batch(events("mixed", &[1, 9, 1]))).await, Ok(6));
+    assert_eq!((counted("mixed", "drop_newest", "normal"), counted("mixed", "drop_newest", "high")), (2, 0));
+    let order: Vec<String> = queue.try_receive(10).iter().map(ids).collect();
+    assert_eq!(order, ["mixed1", "keep0", "keep0", "old0", "old0 old1 old2"]);
+    assert_eq!(queue.received(), 6);
+}
+
+#[tokio::test]
+async fn what_has_a_position_waits_whatever_the_policy() {
+    let (sink, mut queue) = queue(options(1, 100));
+    let positioned = || {
+        let mut batch = events("p", &[5]);
+        batch.position = Some(vec![1]);
+        Ingest::Batch(batch)
+    };
+    let dropping = sink.with_overflow(Overflow::DropOldest);
+    dropping.send(positioned()).await.unwrap();
+    let (sent, taken) = tokio::join!(dropping.send(positioned()), async { queue.receive(1).await.len() });
+    assert_eq!((sent, taken), (Ok(2), 1));
+    // Nor is it dropped to make room.
+    assert_eq!(sink.offer(Ingest::Batch(events("p", &[5])), Overflow::DropOldest), Ok(Offered::Dropped));
+    assert_eq!(queue.try_receive(5).len(), 1);
+}
+
+#[tokio::test]
+async fn room_is_gathered_from_several_and_never_lost() {
+    let (sink, mut queue) = queue(options(100, 10));
+    for _ in 0..5 {
+        sink.send(Ingest::Batch(events("a", &[5; 2]))).await.unwrap();
+    }
+    assert_eq!(sink.offer(Ingest::Batch(events("a", &[5; 5])), Overflow::DropOldest), Ok(Offered::Taken(6)));
+    assert_eq!(sink.depth()[1].events, 9, "three of two were dropped for one of five");
+    assert_eq!(sink.try_send(Ingest::Batch(events("a", &[5; 2]))), Err(Full::Later));
+    assert_eq!(sink.try_send(Ingest::Batch(events("a", &[5]))), Ok(7), "the one that was left over is free");
+    queue.try_receive(100);
+    assert_eq!(sink.try_send(Ingest::Batch(events("a", &[5; 10]))), Ok(8), "all of it is free again");
+}
+
+#[tokio::test]
+async fn the_end_of_all_sinks_and_of_the_core_is_noticed() {
+    let (sink, mut queue) = queue(options(1, 10));
+    sink.send(batch(1)).await.unwrap();
+    let waiting = sink.clone();
+    let (outcome, ()) = tokio::join!(waiting.send(batch(1)), async { queue.close() });
+    assert_eq!(outcome, Err(Full::Closed));
+    drop((sink, waiting));
+    assert_eq!((queue.receive(10).await.len(), queue.receive(10).await.len()), (1, 0));
+}

@@ -27,6 +27,7 @@ mod page;
 mod probes;
 mod prometheus;
 mod push;
+mod quarantine;
 mod reload;
 mod routes;
 mod status;

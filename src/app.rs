@@ -10,6 +10,7 @@ mod core_task;
 mod evaluate;
 mod history;
 mod lint;
+mod privacy;
 mod probes;
 mod reload;
 pub mod rule_test;

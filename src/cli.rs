@@ -8,6 +8,7 @@ mod client;
 mod config;
 
 mod demo;
+mod events;
 mod notifications;
 mod query;
 mod run;
@@ -93,6 +94,9 @@ enum Command {
     /// Messages on their way, dead letters; try out receivers.
     #[command(subcommand)]
     Notifications(notifications::Notifications),
+    /// What came in, and what was refused and why.
+    #[command(subcommand)]
+    Events(events::Events),
     /// The effective configuration, or the schema of the file.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -147,6 +151,7 @@ pub fn main() -> ExitCode {
         Command::Send(command) => command.run(&common),
         Command::Silence(command) => command.run(&common),
         Command::Notifications(command) => command.run(&common),
+        Command::Events(command) => command.run(&common),
         Command::Config(command) => command.run(&common),
         Command::Test(command) => command.run(),
     };

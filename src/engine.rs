@@ -11,12 +11,14 @@ mod alerts;
 mod checkpoint;
 mod expiry;
 mod parts;
+mod quarantine;
 mod recent;
 mod record;
 mod scrape;
 
 pub use checkpoint::{RestoreError, Restored};
 pub use parts::{Parts, SourcePart};
+pub use quarantine::{Quarantine, QuarantineEntry};
 pub use recent::{RecentEvent, SecondTotals, Totals};
 
 use crate::health::{self, Checks, ProbeOutcome};
@@ -177,6 +179,7 @@ pub struct Engine {
     changes: Vec<Change>,
     base_labels: Labels,
     scrapes: Scrapes,
+    quarantine: Quarantine,
 }
 
 impl Engine {
@@ -187,6 +190,8 @@ impl Engine {
         mappings.declare(&mut store, now);
         let mut checks = parts.checks.clone();
         checks.start(now);
+        let mut quarantine = Quarantine::default();
+        quarantine.set_limits(parts.limits.quarantine_events, parts.limits.quarantine_bytes);
         Self {
             now,
             started: now,
@@ -195,12 +200,13 @@ impl Engine {
             mappings,
             checks,
             rules: Rules::new(parts.rule_set.clone(), now),
-            recent: Recent::default(),
+            recent: Recent::new(parts.redactor.clone()),
             sources: parts.source_statuses(now),
             positions: BTreeMap::new(),
             changes: Vec::new(),
             base_labels: parts.base_labels.clone(),
             scrapes: Scrapes::new(),
+            quarantine,
         }
     }
 
@@ -233,6 +239,7 @@ impl Engine {
 
     fn events(&mut self, now: Timestamp, mut batch: EventBatch, effects: &mut Effects) {
         expiry::drop_expired(&mut batch, now);
+        self.quarantine.observe(&mut batch);
         self.mappings.drop_events(&mut batch, &mut self.store, now);
         let batch = &batch;
         self.mappings.apply(batch, &mut self.store, now);
@@ -357,6 +364,8 @@ impl Engine {
         self.checks.reconfigure(parts.checks.clone(), now);
         self.rules.reconfigure(parts.rule_set.clone(), now, &mut effects);
         self.plan = parts.plan.clone();
+        self.recent.redactor = parts.redactor.clone();
+        self.quarantine.set_limits(parts.limits.quarantine_events, parts.limits.quarantine_bytes);
         let old = std::mem::replace(&mut self.sources, parts.source_statuses(now));
         for (name, status) in old {
             match self.sources.get_mut(&name) {
@@ -411,6 +420,16 @@ impl Engine {
     /// The latest events after a number, newest first.
     pub fn recent(&self, after: u64, limit: usize, keep: impl FnMut(&RecentEvent) -> bool) -> Vec<RecentEvent> {
         self.recent.after(after, limit, keep)
+    }
+
+    /// Refused input that is kept.
+    pub fn quarantine(&self) -> &Quarantine {
+        &self.quarantine
+    }
+
+    /// The same, to be emptied.
+    pub fn quarantine_mut(&mut self) -> &mut Quarantine {
+        &mut self.quarantine
     }
 
     /// `job` and `instance`, which every series of this process carries in queries.

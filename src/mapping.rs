@@ -217,6 +217,7 @@ impl Mappings {
             }
         }
         self.automatic.refused(store, batch, now);
+        self.automatic.validated(store, batch, now);
     }
 
     /// What timers remember.

@@ -11,10 +11,12 @@ mod file;
 mod lines;
 mod memory;
 mod message;
+pub mod redact;
 pub mod scrape;
 mod sink;
 mod socket;
 mod standing;
+pub mod validate;
 pub(crate) mod wire;
 
 pub use memory::MemorySource;

@@ -91,8 +91,20 @@ impl Filter {
     }
 }
 
+/// How many are asked for.
+pub(super) fn limit_of(params: &Params) -> Result<usize, ApiError> {
+    Ok(match params.get("limit").map(str::parse::<usize>) {
+        None => LIMIT,
+        Some(Ok(limit)) if (1..=MAX_LIMIT).contains(&limit) => limit,
+        Some(_) => {
+            let error = format!("limit is not a number from 1 to {MAX_LIMIT}");
+            return Err(ApiError::bad_request(error, "example: ?limit=50"));
+        }
+    })
+}
+
 /// The patterns of the configuration: `*` is any text, `+` one segment.
-fn type_pattern(text: &str) -> Result<regex::Regex, ApiError> {
+pub(super) fn type_pattern(text: &str) -> Result<regex::Regex, ApiError> {
     if text.len() > PATTERN_BYTES {
         let error = format!("the type pattern is longer than {PATTERN_BYTES} bytes");
         return Err(ApiError::bad_request(error, "example: ?type=order.*"));
@@ -130,14 +142,7 @@ pub async fn events(
         let last_seen = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
         return Ok(live(backend, filter, shows_payload, last_seen).into_response());
     }
-    let limit = match params.get("limit").map(str::parse::<usize>) {
-        None => LIMIT,
-        Some(Ok(limit)) if (1..=MAX_LIMIT).contains(&limit) => limit,
-        Some(_) => {
-            let error = format!("limit is not a number from 1 to {MAX_LIMIT}");
-            return Err(ApiError::bad_request(error, "example: ?limit=50"));
-        }
-    };
+    let limit = limit_of(&params)?;
     let found = backend.core.call(move |core, _| core.engine.recent(0, limit, |event| filter.takes(event))).await?;
     #[derive(Serialize)]
     struct Answer<'a> {

@@ -3,7 +3,7 @@
 use super::error::ApiError;
 use super::{
     Shared, alertmanager, dashboard, events, history, metrics, notifications, openapi, page, probes, prometheus, push,
-    reload, status, why,
+    quarantine, reload, status, why,
 };
 use axum::extract::State;
 use axum::http::Uri;
@@ -83,6 +83,7 @@ pub fn table() -> Vec<Route> {
         read("/api/dashboard", GET, get(dashboard::dashboard)),
         read("/api/status", GET, get(status::status)),
         read("/api/events", GET, get(events::events)),
+        read("/api/quarantine", &["GET", "DELETE"], get(quarantine::list).delete(quarantine::clear)),
         read("/api/history", GET, get(history::history)),
         read("/api/alerts/why", GET, get(why::why)),
         read("/api/notifications", GET, get(notifications::list)),

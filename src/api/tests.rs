@@ -425,6 +425,8 @@ fn test_parts(plan: Arc<FieldPlan>) -> crate::engine::Parts {
         rule_set: crate::rules::RuleSet::default(),
         routing: Arc::new(crate::notify::Routing::terminal()),
         sources: Vec::new(),
+        redactor: Default::default(),
+        schemas: Default::default(),
         base_labels: Labels::from_pairs([("job", "shop"), ("instance", "i1")]),
         limits: Limits::default(),
     }

@@ -1,5 +1,6 @@
 //! From a configuration to checked parts: everything that can fail, before anything is bound or swapped.
 
+use super::privacy;
 use crate::config::schema::{Config, Overflow, SourceConfig, Transport};
 use crate::config::{Diagnostics, Named, Span, Spanned};
 use crate::engine::{Parts, SourcePart};
@@ -9,7 +10,8 @@ use crate::model::{FieldPlanBuilder, Labels};
 use crate::notify::{Routing, ShortRoute};
 use crate::rules::{RuleFile, RuleInput, RuleSet};
 use crate::series::{MetricKind, MetricType};
-use crate::source::decode::{DecodeLimits, Decoder};
+use crate::source::decode::{DecodeLimits, Decoder, Policy};
+use crate::source::validate::Schemas;
 use crate::source::{is_throttled, kind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,11 +21,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 static PLAN_VERSION: AtomicU64 = AtomicU64::new(1);
 
 /// The name of the source that serves when `sources:` is absent.
-const DEFAULT_SOURCE: &str = "http";
+pub(super) const DEFAULT_SOURCE: &str = "http";
 
 /// Builds everything. Every error is among the findings; `None` when a part could not be built at all.
 pub fn build(config: &Config, found: &mut Diagnostics) -> Option<Parts> {
     let mut plan = FieldPlanBuilder::default();
+    let redactor = Arc::new(privacy::redactor(config, found));
+    plan.set_veil(redactor.veil().clone());
+    privacy::check(config, &redactor, found);
+    let schemas = Arc::new(Schemas::compile(config, found));
     let mappings = Mappings::compile(&config.metrics, &mut plan, found);
     let checks = Checks::compile(&config.health, config.evaluation_interval_ms, &mut plan, found);
     let files = rule_files(config, found);
@@ -37,7 +43,13 @@ pub fn build(config: &Config, found: &mut Diagnostics) -> Option<Parts> {
         .map(|route| ShortRoute { alertname: route.alertname.clone(), receivers: route.receivers.clone() })
         .collect();
     let routing = Routing::compile(&config.notify, named, &routes, found);
-    let sources = sources(config, found);
+    let policy = Policy {
+        schemas: schemas.clone(),
+        redactor: redactor.clone(),
+        quarantine_events: config.limits.quarantine_events,
+        quarantine_bytes: config.limits.quarantine_bytes,
+    };
+    let sources = sources(config, &policy, found);
     Some(Parts {
         plan: Arc::new(plan.build(PLAN_VERSION.fetch_add(1, Ordering::Relaxed))),
         mappings,
@@ -45,6 +57,8 @@ pub fn build(config: &Config, found: &mut Diagnostics) -> Option<Parts> {
         rule_set,
         routing: Arc::new(routing?),
         sources: sources?,
+        redactor,
+        schemas,
         base_labels: Labels::from_pairs([("job", &config.service.name), ("instance", &config.service.instance)]),
         limits: config.limits.clone(),
     })
@@ -70,7 +84,7 @@ pub(super) fn metric_type(mappings: &Mappings, name: &str) -> Option<MetricType>
     }
 }
 
-fn sources(config: &Config, found: &mut Diagnostics) -> Option<Vec<SourcePart>> {
+fn sources(config: &Config, policy: &Policy, found: &mut Diagnostics) -> Option<Vec<SourcePart>> {
     let limits = DecodeLimits { event_bytes: config.limits.event_bytes, depth: config.limits.event_depth };
     let default = [Named {
         name: Spanned::bare(DEFAULT_SOURCE.to_owned()),
@@ -86,7 +100,7 @@ fn sources(config: &Config, found: &mut Diagnostics) -> Option<Vec<SourcePart>> 
         .iter()
         .filter_map(|Named { name, value }| {
             overflow_fits(value, found);
-            let decoder = Decoder::compile(&value.format, limits, found)?;
+            let decoder = Decoder::compile(&value.format, limits, found)?.with_policy(policy.clone());
             Some(SourcePart {
                 name: name.value.as_str().into(),
                 kind: kind(&value.transport),

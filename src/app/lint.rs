@@ -47,6 +47,7 @@ fn known(config: &Config, parts: &Parts) -> Known {
             "event_lag_seconds" | "sidewatch_events_dropped_total" => &["source"],
             "sidewatch_events_refused_total" => &["source", "reason"],
             "sidewatch_mapping_skipped_total" => &["metric", "reason"],
+            "sidewatch_events_validated_total" => &["source", "schema", "version", "result"],
             _ => &["type", "source"],
         };
         let labels = everywhere().chain(own.iter().map(|label| (*label).to_owned())).collect();

@@ -3,7 +3,7 @@
 use super::build::build;
 use super::run::{ReadAgain, decoders, findings, push};
 use super::sources::Sources;
-use super::{core_task, probes};
+use super::{core_task, privacy, probes};
 use crate::api::{CoreHandle, ReloadStatus, Reloaded, Shared};
 use crate::config::schema::{Config, WatchdogConfig};
 use crate::config::{Diagnostics, Named};
@@ -50,6 +50,11 @@ pub(super) fn texts(config: &Config) -> RuleTexts {
     {
         texts.push((file.value.as_str().into(), text.into()));
     }
+    for file in privacy::schema_files(config) {
+        if let Ok(text) = std::fs::read_to_string(&file) {
+            texts.push((file.display().to_string().into(), text.into()));
+        }
+    }
     texts
 }
 
@@ -80,6 +85,7 @@ impl Reloader {
         let config = self.config.lock().await;
         let rules = super::build::rule_files(&config, &mut Diagnostics::new());
         let alertmanager = config.notify.alertmanager.iter().map(|file| config.base_dir.join(&file.value));
+        let alertmanager = alertmanager.chain(privacy::schema_files(&config));
         let rules = rules.iter().map(|file| PathBuf::from(&*file.name));
         config.files.iter().cloned().chain(rules).chain(alertmanager).collect()
     }
@@ -193,12 +199,14 @@ fn differences(old: &Config, new: &Config, rules_differ: bool) -> Reloaded {
     named("health check", &old.health, &new.health, &mut changed);
     named("alert", &old.alerts, &new.alerts, &mut changed);
     named("receiver", &old.notify.receivers, &new.notify.receivers, &mut changed);
+    named("schema", &old.schemas, &new.schemas, &mut changed);
     let mut whole = |what: &str, differs: bool| {
         if differs {
             changed.push(format!("{what} changed"));
         }
     };
-    whole("rule files or the Alertmanager file", rules_differ);
+    whole("rule files, schemas or the Alertmanager file", rules_differ);
+    whole("redact", old.redact != new.redact);
     whole("watchdog", old.watchdog != new.watchdog);
     whole("flapping", old.notify.flapping != new.notify.flapping);
     whole("silences of the configuration", old.notify.silences != new.notify.silences);

@@ -1,6 +1,7 @@
 //! The JSON Schema (2020-12) of sidewatch.yaml, for editors. Each mapping that the reader knows is a definition with the
 //! reader's name for it; a test holds the keys of both against each other.
 
+mod policy;
 mod scrape;
 mod tls;
 
@@ -88,6 +89,8 @@ fn top() -> Vec<(&'static str, Value)> {
             ),
         ),
         ("metrics", named(&reference("metric"), "Metrics from events.")),
+        ("schemas", policy::schemas()),
+        ("redact", policy::redact()),
         ("health", named(&reference("health check"), "What /health says.")),
         ("alerts", named(&reference("alert"), "The short form of alert rules.")),
         ("rules", one_or_list(&plain, "Prometheus rule files; * and ? in the last part of the path.")),
@@ -163,6 +166,7 @@ fn definitions() -> Map<String, Value> {
         .chain(scrape::definitions())
         .chain(tls::definitions())
         .chain(metrics())
+        .chain(policy::definitions())
         .chain(health())
         .chain(alerts())
         .chain(receivers())
@@ -184,6 +188,8 @@ fn limits() -> Value {
             ("queue_batches", integer("Inputs that wait for the core.")),
             ("queue_bytes", bytes("Bytes that wait for the core.")),
             ("queue_events", integer("Events that wait for the core.")),
+            ("quarantine_events", integer("Refused items that are kept to be looked at.")),
+            ("quarantine_bytes", bytes("Bytes of them.")),
             ("high_priority", integer("Events of at least this priority, 1 to 10, overtake others in the queue.")),
             ("body_bytes", bytes("Bytes of a request's body.")),
             ("event_bytes", bytes("Bytes of one event.")),
@@ -557,7 +563,7 @@ mod tests {
     #[test]
     fn schema_and_reader_know_the_same_keys() {
         let silence = "watchdog: {url: 'http://x/'}\nnotify: {flapping: {changes: 4}, silences: [{matchers: a=b, starts: 2026-01-01, ends: 2026-01-02, time_interval: {weekdays: monday, times: [{start_time: '01:00', end_time: '02:00'}]}, comment: c}]}\n";
-        let extra = "notify: {exec_allowed: /bin/true, x: {exec: {command: /bin/true}}, p: {pagerduty: {routing_key: k}}, a: {alertmanager: {url: 'http://am:9093'}}}\nsources: {a: {unix: {path: x}}, b: {stdin: {}}, c: {scrape: {url: 'http://h/m', basic_auth: {username: u, password: p}, tls_config: {}, metric_relabel_configs: [{action: labeldrop, regex: x}]}}, d: {scrape: {targets: h:1, authorization: {credentials: c}}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}, B: {event: {rate_change: a, within: 1m}}, C: {event: {first_seen: data.a}}, D: {event: {gap: data.a}}, E: {slo: {good: {series: a_total}, total: b_total, target: 99%}}}\n";
+        let extra = "notify: {exec_allowed: /bin/true, x: {exec: {command: /bin/true}}, p: {pagerduty: {routing_key: k}}, a: {alertmanager: {url: 'http://am:9093'}}}\nsources: {a: {unix: {path: x}}, b: {stdin: {}}, c: {scrape: {url: 'http://h/m', basic_auth: {username: u, password: p}, tls_config: {}, metric_relabel_configs: [{action: labeldrop, regex: x}]}}, d: {scrape: {targets: h:1, authorization: {credentials: c}}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}, B: {event: {rate_change: a, within: 1m}}, C: {event: {first_seen: data.a}}, D: {event: {gap: data.a}}, E: {slo: {good: {series: a_total}, total: b_total, target: 99%}}}\nschemas: {s: {schema: true}}\nredact: {fields: [{path: data.a, hash: true}], hash_key: '12345678'}\n";
         for text in [include_str!("../../deploy/sidewatch.yaml"), extra, silence] {
             let (config, found) = load_text("t.yaml", text, &Default::default(), &Overrides::default());
             assert!(config.is_some() && !found.has_errors(), "{found}");

@@ -65,7 +65,7 @@ impl Overrides {
 
 /// The keys that the environment can set: `SIDEWATCH_` and the path of the key, upper-cased and joined by `_`
 /// (`listen.observe` is `SIDEWATCH_LISTEN_OBSERVE`). `rules` takes one pattern.
-pub const ENVIRONMENT_KEYS: [&[&str]; 32] = [
+pub const ENVIRONMENT_KEYS: [&[&str]; 34] = [
     &["profile"],
     &["service", "name"],
     &["service", "instance"],
@@ -89,6 +89,8 @@ pub const ENVIRONMENT_KEYS: [&[&str]; 32] = [
     &["limits", "queue_bytes"],
     &["limits", "queue_events"],
     &["limits", "high_priority"],
+    &["limits", "quarantine_events"],
+    &["limits", "quarantine_bytes"],
     &["limits", "body_bytes"],
     &["limits", "event_bytes"],
     &["limits", "event_depth"],

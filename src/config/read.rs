@@ -6,6 +6,7 @@ mod events;
 mod health;
 mod metrics;
 mod notify;
+mod policy;
 mod scrape;
 mod silences;
 mod slo;
@@ -87,6 +88,8 @@ pub(super) fn config(
     let listen = listen(&mut map, defaults.listen);
     let sources = sources::read(&mut map);
     let metrics = metrics::read(&mut map);
+    let schemas = policy::schemas(&mut map);
+    let redact = policy::redact(&mut map);
     let health = health::read(&mut map);
     let alerts = alerts::read(&mut map);
     let rules = map.strings("rules");
@@ -111,6 +114,8 @@ pub(super) fn config(
         listen,
         sources,
         metrics,
+        schemas,
+        redact,
         health,
         alerts,
         rules,
@@ -211,6 +216,7 @@ fn limits(node: &Node, mut limits: Limits, found: &mut Diagnostics) -> Option<Li
         ("labels_per_series", &mut limits.labels_per_series),
         ("queue_batches", &mut limits.queue_batches),
         ("queue_events", &mut limits.queue_events),
+        ("quarantine_events", &mut limits.quarantine_events),
         ("event_depth", &mut limits.event_depth),
         ("query_samples", &mut limits.query_samples),
         ("pattern_keys", &mut limits.pattern_keys),
@@ -229,6 +235,7 @@ fn limits(node: &Node, mut limits: Limits, found: &mut Diagnostics) -> Option<Li
         ("label_value_bytes", &mut limits.label_value_bytes),
         ("series_bytes", &mut limits.series_bytes),
         ("queue_bytes", &mut limits.queue_bytes),
+        ("quarantine_bytes", &mut limits.quarantine_bytes),
         ("body_bytes", &mut limits.body_bytes),
         ("event_bytes", &mut limits.event_bytes),
     ] {

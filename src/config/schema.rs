@@ -5,6 +5,7 @@
 
 mod conditions;
 mod flow;
+mod policy;
 mod scrape;
 mod silence;
 mod tls;
@@ -13,6 +14,7 @@ pub use conditions::{
     Comparison, Direction, EventCondition, EventConditionKind, Floor, RateChange, SloConfig, SloSeries,
 };
 pub use flow::{FlowConfig, Overflow};
+pub use policy::{RedactConfig, RedactEntry, SchemaConfig, SchemaSource};
 pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
 pub use silence::{IntervalConfig, SilenceConfig, SilenceTimes};
 pub use tls::TlsConfig;
@@ -41,6 +43,10 @@ pub struct Config {
     pub sources: Option<Vec<Named<SourceConfig>>>,
     /// `metrics:`.
     pub metrics: Vec<Named<MetricConfig>>,
+    /// `schemas:`.
+    pub schemas: Vec<Named<SchemaConfig>>,
+    /// `redact:`.
+    pub redact: RedactConfig,
     /// `health:`.
     pub health: Vec<Named<HealthConfig>>,
     /// `alerts:` of sidewatch.yaml.
@@ -120,6 +126,10 @@ pub struct Limits {
     pub queue_bytes: usize,
     /// Events that wait for the core (250,000).
     pub queue_events: usize,
+    /// Refused items kept to be looked at (1,000).
+    pub quarantine_events: usize,
+    /// Bytes of them (4 MiB).
+    pub quarantine_bytes: usize,
     /// Events of at least this priority, 1 to 10, overtake others in the queue (8).
     pub high_priority: usize,
     /// Bytes of a request's body (16 MiB).
@@ -156,6 +166,8 @@ impl Default for Limits {
             queue_bytes: 64 << 20,
             queue_events: 250_000,
             high_priority: 8,
+            quarantine_events: 1_000,
+            quarantine_bytes: 4 << 20,
             body_bytes: 16 << 20,
             event_bytes: 4 << 20,
             event_depth: 64,

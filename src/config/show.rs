@@ -1,6 +1,7 @@
 //! The effective configuration as YAML that `load` reads back.
 
 mod conditions;
+mod policy;
 mod scrape;
 mod silences;
 mod tls;
@@ -36,6 +37,7 @@ pub fn show(config: &Config) -> String {
         map.add("sources", named(sources, source));
     }
     map.add("metrics", named(&config.metrics, metric));
+    policy::add(&mut map, config);
     map.add("health", named(&config.health, health));
     map.add("alerts", named(&config.alerts, alert));
     map.add("rules", texts(&config.rules));
@@ -484,6 +486,8 @@ fn limits(limits: &Limits) -> Yaml {
         ("queue_bytes", limits.queue_bytes),
         ("queue_events", limits.queue_events),
         ("high_priority", limits.high_priority),
+        ("quarantine_events", limits.quarantine_events),
+        ("quarantine_bytes", limits.quarantine_bytes),
         ("body_bytes", limits.body_bytes),
         ("event_bytes", limits.event_bytes),
         ("event_depth", limits.event_depth),

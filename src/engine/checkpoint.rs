@@ -9,6 +9,9 @@ use std::sync::Arc;
 /// The envelope's layout; a blob of another version is refused.
 const VERSION: u8 = 2;
 
+/// Where the quarantine stands among the positions; no source is named so. Versions that know none leave it alone.
+const QUARANTINE: &str = "\0quarantine";
+
 /// Why a checkpoint cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
@@ -59,6 +62,10 @@ impl Core {
     /// nobody is told of what a restart would have forgotten.
     pub fn snapshot(&mut self, full: bool, outbox: Vec<u8>) -> Vec<u8> {
         let engine = &mut self.engine;
+        let mut positions = engine.positions.clone();
+        if engine.quarantine.total() > 0 {
+            positions.insert(QUARANTINE.into(), engine.quarantine.snapshot(full));
+        }
         let envelope = Envelope {
             at: engine.now,
             series: engine.store.delta(full),
@@ -67,7 +74,7 @@ impl Core {
             rules: engine.rules.snapshot(engine.now),
             notifier: self.notifier.snapshot(),
             outbox,
-            positions: engine.positions.clone(),
+            positions,
         };
         // Posted alerts stand behind the envelope: what was written before there were any ends there.
         let mut blob = postcard::to_extend(&envelope, vec![VERSION]).unwrap_or_default();
@@ -83,13 +90,16 @@ impl Core {
         let content = |part| move |reason: String| RestoreError::Content { part, reason };
         let (mut last, mut posted) = (None, &[][..]);
         for blob in blobs {
-            let (envelope, rest): (Envelope, _) = match blob.split_first() {
+            let (mut envelope, rest): (Envelope, _) = match blob.split_first() {
                 Some((&VERSION, rest)) => {
                     postcard::take_from_bytes(rest).map_err(|error| content("envelope")(error.to_string()))?
                 }
                 found => return Err(RestoreError::Version { found: found.map_or(0, |(version, _)| *version) }),
             };
             self.engine.store.restore(&envelope.series).map_err(|error| content("series")(error.to_string()))?;
+            if let Some(quarantine) = envelope.positions.remove(QUARANTINE) {
+                self.engine.quarantine.restore(&quarantine).map_err(content("quarantine"))?;
+            }
             (last, posted) = (Some(envelope), rest);
         }
         let Some(envelope) = last else { return Ok(None) };

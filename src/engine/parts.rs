@@ -10,6 +10,8 @@ use crate::rules::RuleSet;
 use crate::series::{Rings, StoreOptions};
 use crate::source::SourceState;
 use crate::source::decode::Decoder;
+use crate::source::redact::Redactor;
+use crate::source::validate::Schemas;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -41,6 +43,10 @@ pub struct Parts {
     pub routing: Arc<Routing>,
     /// The sources.
     pub sources: Vec<SourcePart>,
+    /// What is never shown of events.
+    pub redactor: Arc<Redactor>,
+    /// The schemas of events.
+    pub schemas: Arc<Schemas>,
     /// `job` and `instance`.
     pub base_labels: Labels,
     /// The bounds.

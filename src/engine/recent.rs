@@ -1,6 +1,7 @@
 //! What the page shows of the stream itself: the latest events and totals by second.
 
-use crate::model::{EventBatch, Timestamp};
+use crate::model::{Attribute, EventBatch, Timestamp};
+use crate::source::redact::Redactor;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -98,9 +99,15 @@ pub(super) struct Recent {
     events: VecDeque<RecentEvent>,
     count: u64,
     pub totals: Totals,
+    /// What is not shown of them.
+    pub redactor: Arc<Redactor>,
 }
 
 impl Recent {
+    pub fn new(redactor: Arc<Redactor>) -> Self {
+        Self { redactor, ..Self::default() }
+    }
+
     /// Counts a batch and keeps its last events.
     pub fn observe(&mut self, now: Timestamp, batch: &EventBatch) {
         let failed = batch.events.iter().filter(|event| event.failed).count() as u64;
@@ -109,22 +116,19 @@ impl Recent {
         self.count += skipped as u64;
         for event in &batch.events[skipped..] {
             self.count += 1;
-            let raw = batch.text(event.raw);
-            let mut cut = raw.len().min(DOCUMENT_BYTES);
-            while !raw.is_char_boundary(cut) {
-                cut -= 1;
-            }
+            let veil = self.redactor.veil();
+            let shown = |attribute, text| veil.attribute(attribute, batch.text(text)).into_owned();
             self.events.push_back(RecentEvent {
                 number: self.count,
                 arrived: batch.arrived,
                 source: batch.source.clone(),
-                event_type: batch.text(event.event_type).into(),
-                id: batch.text(event.id).into(),
-                subject: batch.text(event.subject).into(),
-                correlation: batch.text(event.correlation).into(),
+                event_type: shown(Attribute::Type, event.event_type),
+                id: shown(Attribute::Id, event.id),
+                subject: shown(Attribute::Subject, event.subject),
+                correlation: shown(Attribute::Correlation, event.correlation),
                 failed: event.failed,
                 duration_seconds: event.duration_seconds,
-                document: raw[..cut].into(),
+                document: self.redactor.document(&batch.source, event.shape, batch.text(event.raw), DOCUMENT_BYTES),
             });
         }
         while self.events.len() > RECENT_EVENTS {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Name, kind (`counter` or `histogram`), unit and help of every automatic metric.
-pub const AUTOMATIC: [(&str, &str, &str, &str); 8] = [
+pub const AUTOMATIC: [(&str, &str, &str, &str); 9] = [
     ("events_total", "counter", "", "Events received."),
     ("events_failed_total", "counter", "", "Events that report a failure, by their outcome or their type."),
     ("events_retried_total", "counter", "", "Events that are a second or later attempt."),
@@ -21,6 +21,12 @@ pub const AUTOMATIC: [(&str, &str, &str, &str); 8] = [
     ),
     ("sidewatch_events_dropped_total", "counter", "", "Events that a drop rule left out."),
     ("sidewatch_mapping_skipped_total", "counter", "", "Events that a mapping could not use, by reason."),
+    (
+        "sidewatch_events_validated_total",
+        "counter",
+        "",
+        "Events that were held against a schema, by its name and version and by result: valid or invalid.",
+    ),
 ];
 
 const TOTAL: usize = 0;
@@ -31,6 +37,7 @@ const LAG: usize = 4;
 const REFUSED: usize = 5;
 const DROPPED: usize = 6;
 const SKIPPED: usize = 7;
+const VALIDATED: usize = 8;
 
 /// Sources of one type whose handles are remembered.
 const SOURCES_OF_A_TYPE: usize = 64;
@@ -171,6 +178,25 @@ impl Automatic {
         if let Ok(handle) = store.resolve(self.ids[REFUSED], &[("source", source), ("reason", reason)], now) {
             store.add(handle, count, now);
             self.refused.insert(key, handle);
+        }
+    }
+
+    /// Counts events that were held against schemas.
+    pub fn validated(&self, store: &mut Store, batch: &EventBatch, now: Timestamp) {
+        for counted in &batch.validated {
+            for (result, count) in [("valid", counted.valid), ("invalid", counted.invalid)] {
+                let labels = [
+                    ("source", &*batch.source),
+                    ("schema", &counted.schema),
+                    ("version", &counted.version),
+                    ("result", result),
+                ];
+                if count > 0
+                    && let Ok(handle) = store.resolve(self.ids[VALIDATED], &labels, now)
+                {
+                    store.add(handle, f64::from(count), now);
+                }
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::config::Diagnostics;
 use crate::config::schema::{Condition, EventSelector, Pattern, Scalar, Test};
-use crate::model::{Attribute, Event, EventBatch, Field, FieldPath, FieldPlanBuilder, Slot};
+use crate::model::{Attribute, Cover, Event, EventBatch, Field, FieldPath, FieldPlanBuilder, Slot};
 use regex::Regex;
 
 /// Where a value of an event comes from.
@@ -27,6 +27,14 @@ impl FieldSource {
     /// The field; `None` for an attribute.
     pub fn field(self, batch: &EventBatch, row: usize) -> Option<Field> {
         if let Self::Slot(slot) = self { Some(batch.field(row, slot)) } else { None }
+    }
+
+    /// Whether it may be shown.
+    pub fn cover(self, batch: &EventBatch) -> Cover {
+        match self {
+            Self::Slot(slot) => batch.plan.cover(slot),
+            Self::Attribute(attribute) => batch.plan.veil().cover_of(attribute),
+        }
     }
 
     /// The value as text; `None` when the event has none.
@@ -70,12 +78,9 @@ impl Select {
         let mut patterns = Vec::with_capacity(config.matches.len());
         let mut names = Vec::with_capacity(config.matches.len());
         for pattern in &config.matches {
-            let (text, regex) = match pattern {
-                Pattern::Glob(glob) => (glob, glob_to_regex(&glob.value)),
-                Pattern::Regex(regex) => (regex, format!("^(?s:{})$", regex.value)),
-            };
+            let (Pattern::Glob(text) | Pattern::Regex(text)) = pattern;
             names.push(text.value.clone());
-            match Regex::new(&regex) {
+            match Regex::new(&pattern.to_regex()) {
                 Ok(regex) => patterns.push(regex),
                 Err(error) => found.error(&text.span, format!("not a regular expression: {error}")),
             }
@@ -102,20 +107,6 @@ impl Select {
     pub fn matches_fields(&self, batch: &EventBatch, row: usize, event: &Event) -> bool {
         self.condition.as_ref().is_none_or(|condition| condition.holds(batch, row, event))
     }
-}
-
-/// `*` is any text, `+` one segment.
-fn glob_to_regex(glob: &str) -> String {
-    let mut regex = String::from("^(?s:");
-    for c in glob.chars() {
-        match c {
-            '*' => regex.push_str(".*"),
-            '+' => regex.push_str("[^.]+"),
-            c => regex.push_str(&regex::escape(c.encode_utf8(&mut [0; 4]))),
-        }
-    }
-    regex.push_str(")$");
-    regex
 }
 
 fn check(config: &Condition, plan: &mut FieldPlanBuilder, found: &mut Diagnostics) -> Option<Check> {

@@ -1,7 +1,7 @@
 //! Decoded events. A batch owns one buffer of text; its events and fields point into it, so that decoding an event
 //! allocates nothing.
 
-use super::{FieldPlan, Slot, Timestamp};
+use super::{FieldPlan, Quarantined, Slot, Timestamp, Validated};
 use std::sync::Arc;
 
 /// A piece of a batch's text: into the received buffer, or into the side arena where escapes had to be resolved.
@@ -135,7 +135,7 @@ pub struct Event {
     pub attempt: u32,
     /// 0 (lowest) to 10; 5 where the event does not say.
     pub priority: u8,
-    /// From when on it is not worth anything any more (`expires_at`, or `ttl` after its time); [`Event::NEVER`] where it
+    /// From when on it is not worth anything any more (`expires_at`, or `ttl` after its arrival); [`Event::NEVER`] where it
     /// does not say.
     pub expires: Timestamp,
     /// Failed, by the outcome field or the type (DESIGN.md, Event).
@@ -185,6 +185,10 @@ pub struct EventBatch {
     pub lists: Vec<Field>,
     /// What was refused.
     pub refused: Vec<Refusal>,
+    /// Refused items that are kept to be looked at, in their order.
+    pub quarantined: Vec<Quarantined>,
+    /// How many events were held against schemas.
+    pub validated: Vec<Validated>,
     /// The transport position after this batch (source's own encoding), stored in the checkpoint.
     pub position: Option<Vec<u8>>,
 }
@@ -202,6 +206,8 @@ impl EventBatch {
             fields: Vec::new(),
             lists: Vec::new(),
             refused: Vec::new(),
+            quarantined: Vec::new(),
+            validated: Vec::new(),
             position: None,
         }
     }

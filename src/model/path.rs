@@ -1,7 +1,9 @@
 //! Field paths (`data.items[0].sku`) and the plan that says which fields of an event somebody needs.
 
+use super::veil::{self, Cover, Veil};
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// One step of a path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -177,6 +179,8 @@ pub struct Slot(pub u16);
 pub struct FieldPlan {
     version: u64,
     paths: Vec<FieldPath>,
+    veil: Arc<Veil>,
+    covers: Vec<Cover>,
 }
 
 impl FieldPlan {
@@ -195,6 +199,16 @@ impl FieldPlan {
         self.paths.len()
     }
 
+    /// What must not be shown of an event.
+    pub fn veil(&self) -> &Arc<Veil> {
+        &self.veil
+    }
+
+    /// Whether the value of a slot may be shown.
+    pub fn cover(&self, slot: Slot) -> Cover {
+        veil::cover_at(&self.covers, slot)
+    }
+
     /// Whether nobody asks for any field.
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty()
@@ -206,9 +220,15 @@ impl FieldPlan {
 pub struct FieldPlanBuilder {
     paths: Vec<FieldPath>,
     slots: HashMap<FieldPath, Slot>,
+    veil: Arc<Veil>,
 }
 
 impl FieldPlanBuilder {
+    /// What must not be shown of events.
+    pub fn set_veil(&mut self, veil: Arc<Veil>) {
+        self.veil = veil;
+    }
+
     /// The slot of a path, new or known. `None` past 65,535 different paths.
     pub fn slot(&mut self, path: &FieldPath) -> Option<Slot> {
         if let Some(slot) = self.slots.get(path) {
@@ -222,7 +242,8 @@ impl FieldPlanBuilder {
 
     /// The finished plan.
     pub fn build(self, version: u64) -> FieldPlan {
-        FieldPlan { version, paths: self.paths }
+        let covers = veil::slots(&self.veil, &self.paths);
+        FieldPlan { version, paths: self.paths, veil: self.veil, covers }
     }
 }
 

@@ -45,7 +45,7 @@ use super::rule::TemplatedLabels;
 use crate::config::Diagnostics;
 use crate::config::schema::{Comparison, Direction, EventCondition, EventConditionKind};
 use crate::mapping::select::{FieldSource, Select};
-use crate::model::{Event, EventBatch, Field, FieldPath, FieldPlanBuilder};
+use crate::model::{Cover, Event, EventBatch, Field, FieldPath, FieldPlanBuilder, REDACTED};
 use crate::template::Value;
 use std::sync::Arc;
 
@@ -194,13 +194,20 @@ pub enum Captured {
 impl Captured {
     /// The value of a field of an event: numbers as numbers.
     fn of(source: FieldSource, batch: &EventBatch, row: usize, event: &Event) -> Self {
+        if source.cover(batch) == Cover::Hidden {
+            return Self::Text(REDACTED.into());
+        }
         match source.field(batch, row) {
-            None => source.text(batch, row, event).map_or(Self::Missing, |text| Self::Text(text.into())),
+            None => source.text(batch, row, event).map_or(Self::Missing, |text| Self::text(batch, text)),
             Some(Field::Missing | Field::Null | Field::List { .. }) => Self::Missing,
             Some(Field::Bool(value)) => Self::Bool(value),
             Some(Field::Number(value, text)) => batch.text(text).parse().map_or(Self::Float(value), Self::Int),
-            Some(Field::Text(text) | Field::Json(text)) => Self::Text(batch.text(text).into()),
+            Some(Field::Text(text) | Field::Json(text)) => Self::text(batch, batch.text(text)),
         }
+    }
+
+    fn text(batch: &EventBatch, text: &str) -> Self {
+        Self::Text(batch.plan.veil().clean(text).into())
     }
 
     fn value(&self) -> Value {

@@ -6,9 +6,11 @@
 //! One bad item is refused with a [`reason`]; the rest of the batch is kept.
 
 mod cloudevents;
+mod found;
 mod frame;
 mod line;
 mod number;
+mod policy;
 mod scan;
 mod shape;
 #[cfg(test)]
@@ -18,9 +20,12 @@ mod when;
 
 use crate::config::Diagnostics;
 use crate::config::schema::FormatConfig;
-use crate::model::{Attribute, EventBatch, Field, FieldPlan, Refusal, Segment, Shape, Timestamp};
+use crate::model::{
+    Attribute, Cover, EventBatch, Field, FieldPath, FieldPlan, Refusal, Segment, Shape, Slot, Timestamp,
+};
 use arc_swap::ArcSwapOption;
 use frame::Job;
+pub use policy::Policy;
 use scan::{Origin, Scanner, Work};
 use shape::{Root, Shapes};
 use std::ops::Range;
@@ -51,8 +56,10 @@ pub mod reason {
     pub const EMPTY: &str = "empty";
     /// Its `expires_at` or `ttl` was over when the core took it.
     pub const EXPIRED: &str = "expired";
+    /// Its type has a schema (`schemas:`) that it does not follow.
+    pub const INVALID_SCHEMA: &str = "invalid_schema";
     /// All of them.
-    pub const ALL: [&str; 11] = [
+    pub const ALL: [&str; 12] = [
         INVALID_UTF8,
         INVALID_JSON,
         TRUNCATED,
@@ -64,6 +71,7 @@ pub mod reason {
         NO_MATCH,
         EMPTY,
         EXPIRED,
+        INVALID_SCHEMA,
     ];
 }
 
@@ -153,6 +161,7 @@ pub struct Decoder {
     shapes: Shapes,
     cutter: Option<line::Cutter>,
     default_type: Option<String>,
+    policy: Policy,
     /// The last plan with its tree. Sources ask with the same plan until a reload.
     prepared: ArcSwapOption<Prepared>,
 }
@@ -176,6 +185,11 @@ struct Prepared {
     attributes: Vec<(u16, Attribute)>,
     /// Slots of the plan that are groups of the regex.
     groups: Vec<(u16, usize)>,
+    /// Slots of the plan and attributes whose hash takes their place.
+    hashed: Vec<u16>,
+    /// Slots of the plan within which something is hidden.
+    around: Vec<u16>,
+    hashed_attributes: Vec<Attribute>,
 }
 
 impl Decoder {
@@ -206,7 +220,14 @@ impl Decoder {
             );
         }
         let limits = DecodeLimits { depth: limits.depth.min(512), ..limits };
-        Some(Self { limits, shapes, cutter, default_type, prepared: ArcSwapOption::empty() })
+        let policy = Policy::from(limits);
+        Some(Self { limits, shapes, cutter, default_type, policy, prepared: ArcSwapOption::empty() })
+    }
+
+    /// Holds events against schemas, and hides what must not be shown.
+    #[must_use]
+    pub fn with_policy(self, policy: Policy) -> Self {
+        Self { policy, ..self }
     }
 
     /// Whether the source's input is text lines.
@@ -251,7 +272,7 @@ impl Decoder {
     pub fn redecode(&self, batch: EventBatch, plan: &Arc<FieldPlan>) -> EventBatch {
         let prepared = self.prepared(plan);
         let mut again = EventBatch::new(batch.source, plan.clone(), batch.arrived, String::new());
-        let mut job = Job::new(self, &prepared, &batch.buffer, &[], &mut again);
+        let mut job = Job::new(self, &prepared, &batch.buffer, &[], &mut again).trusting();
         for event in &batch.events {
             if let Some(range) = event.raw.buffer_range() {
                 // A type from elsewhere than the document: the message's topic. It stands in the new arena again.
@@ -268,6 +289,7 @@ impl Decoder {
         again.refused.extend(refused);
         again.buffer = batch.buffer;
         again.position = batch.position;
+        (again.quarantined, again.validated) = (batch.quarantined, batch.validated);
         again
     }
 
@@ -323,8 +345,41 @@ impl Decoder {
         }
         let trie = builder.build();
         let data_node = trie.child(&trie.nodes[0], b"data", 0, 4).unwrap_or(trie::NONE);
-        Prepared { plan: plan.clone(), trie, data_node, first_slot, targets, attributes, groups }
+        let (mut hashed, mut around, mut hashed_attributes) = (Vec::new(), Vec::new(), Vec::new());
+        if plan.veil().has_paths() {
+            let covered = |cover| {
+                let is_field = |slot: &u16| plan.paths()[usize::from(*slot)].attribute().is_none();
+                (0..plan.len() as u16).filter(is_field).filter(|slot| plan.cover(Slot(*slot)) == cover).collect()
+            };
+            (hashed, around) = (covered(Cover::Hashed), covered(Cover::Around));
+            let attributes = Attribute::ALL.into_iter().map(|(_, attribute)| attribute);
+            hashed_attributes = attributes.filter(|it| plan.veil().cover_of(*it) == Cover::Hashed).collect();
+        }
+        Prepared {
+            plan: plan.clone(),
+            trie,
+            data_node,
+            first_slot,
+            targets,
+            attributes,
+            groups,
+            hashed,
+            around,
+            hashed_attributes,
+        }
     }
+}
+
+/// The places in documents that text attributes are read from, whatever the shape.
+pub fn attribute_places(format: &FormatConfig) -> Vec<(Attribute, FieldPath)> {
+    // What is wrong with `shape:` is said when the decoder is compiled.
+    Shapes::compile(format, &mut Diagnostics::new()).attribute_places()
+}
+
+/// The groups that text lines are cut into; empty for sources of JSON.
+pub fn line_groups(format: &FormatConfig) -> Vec<String> {
+    let cutter = format.lines.as_ref().and_then(|lines| line::Cutter::compile(lines, true, &mut Diagnostics::new()));
+    cutter.map_or_else(Vec::new, |cutter| cutter.groups.into_iter().map(|(name, _)| name).collect())
 }
 
 /// A field as a number: numbers as they are, texts that read as one. `None` for anything else and for what is not finite.

@@ -608,7 +608,7 @@ impl Drop for IngestQueue {
 }
 
 /// Events taken at once: what is urgent and comes next has to wait for no more than these.
-const EVENTS_AT_ONCE: usize = 8_192;
+const EVENTS_AT_ONCE: usize = 4_096;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,9 @@
 //! Which part of the input is an event, and how to go on behind one that is broken.
 
+use super::found::Found;
+use super::policy::{self, Inspection, Payload};
 use super::scan::{Fault, Origin, Scanner, What, Work};
-use super::shape::{Found, Shapes};
+use super::shape::Shapes;
 use super::{Decoder, Framing, Part, PartKind, Prepared, Root, reason, trie};
 use crate::model::{Attribute, Event, EventBatch, Field, Refusal, Shape, Text};
 use base64::Engine as _;
@@ -48,6 +50,9 @@ pub(super) struct Job<'a> {
     source: Text,
     /// Every item must be a CloudEvent.
     cloudevents: bool,
+    inspection: Inspection<'a>,
+    /// Events were taken before: they are not held against schemas again.
+    trusts: bool,
 }
 
 type Wrong = (&'static str, String);
@@ -73,7 +78,14 @@ impl<'a> Job<'a> {
             default_type,
             source: Text::NONE,
             cloudevents: false,
+            inspection: Inspection::default(),
+            trusts: false,
         }
+    }
+
+    /// For events that were taken before.
+    pub fn trusting(self) -> Self {
+        Self { trusts: true, ..self }
     }
 
     pub fn run(&mut self, framing: &Framing) {
@@ -227,8 +239,8 @@ impl<'a> Job<'a> {
                 self.batch.events.truncate(events);
                 self.batch.fields.truncate(events * self.prepared.plan.len());
                 self.batch.arena.truncate(arena.max(self.source_end()));
-            } else {
-                self.batch.refused.pop();
+            } else if let Some(refused) = self.batch.refused.pop() {
+                self.batch.quarantined.pop_if(|kept| kept.item == refused.item);
             }
             self.item = item;
             return Err(Fault { what: What::Trailing, at: rest as u32 });
@@ -341,6 +353,11 @@ impl<'a> Job<'a> {
         let found = Found { values: &self.work.values, buffer: self.text, arena: &self.batch.arena };
         let raw = Text::in_buffer(range.start as u32, range.len() as u32);
         let event = shapes.event(shape, found, self.default_type, raw, self.batch.arrived)?;
+        let policy = &self.decoder.policy;
+        if policy.validates() && !self.trusts {
+            let payload = Payload { raw: &self.text[range], root, given: shapes.given_data(), groups: None };
+            self.inspection.check(policy, self.batch, self.text, &event, payload)?;
+        }
 
         let row = self.batch.fields.len();
         self.batch.fields.resize(row + self.prepared.plan.len(), Field::Missing);
@@ -423,7 +440,17 @@ impl<'a> Job<'a> {
     fn text_line(&mut self, range: Range<usize>, places: &mut regex::CaptureLocations) -> Result<(), Wrong> {
         let Some(cutter) = &self.decoder.cutter else { return Ok(()) };
         let start = range.start;
-        let event = cutter.cut(&self.text[range], start, self.default_type, &self.batch.arena, places)?;
+        let event = cutter.cut(&self.text[range.clone()], start, self.default_type, &self.batch.arena, places)?;
+        let policy = &self.decoder.policy;
+        if policy.validates() && !self.trusts {
+            let group = |(name, number): &(String, usize)| {
+                let (from, to) = places.get(*number)?;
+                Some((name.clone(), self.text[start + from..start + to].into()))
+            };
+            let groups = Some(cutter.groups.iter().filter_map(group).collect());
+            let payload = Payload { raw: &self.text[range], root: Root::Top, given: None, groups };
+            self.inspection.check(policy, self.batch, self.text, &event, payload)?;
+        }
         let row = self.batch.fields.len();
         self.batch.fields.resize(row + self.prepared.plan.len(), Field::Missing);
         for (plan_slot, group) in &self.prepared.groups {
@@ -454,7 +481,10 @@ impl<'a> Job<'a> {
     }
 
     /// Fills the fields that are canonical attributes and takes the event in.
-    fn finish(&mut self, event: Event, row: usize) {
+    fn finish(&mut self, mut event: Event, row: usize) {
+        if self.prepared.is_veiled() {
+            policy::hash(&self.decoder.policy, self.prepared, self.batch, self.text, &mut event, row);
+        }
         for (plan_slot, attribute) in &self.prepared.attributes {
             let some = |text: Text| if text.is_none() { Field::Missing } else { Field::Text(text) };
             let field = match attribute {
@@ -535,6 +565,9 @@ impl<'a> Job<'a> {
             (reason, message)
         };
         let message = if self.batch.refused.len() < SENTENCES { message } else { String::new() };
+        let raw = self.text.get(range).unwrap_or_default();
+        let is_line = self.decoder.cutter.is_some();
+        self.inspection.keep(&self.decoder.policy, self.batch, self.item, (reason, &message), raw, is_line);
         self.batch.refused.push(Refusal { item: self.item, reason, message });
         self.item += 1;
     }

@@ -1,18 +1,19 @@
 //! The shapes of events: how each is recognised, and where each keeps the canonical attributes (DESIGN.md, Event).
 
+use super::found::{Found, priority};
+use super::reason;
 use super::trie::TrieBuilder;
-use super::{number, reason, when};
 use crate::config::Diagnostics;
 use crate::config::diagnostic::nearest;
 use crate::config::schema::FormatConfig;
-use crate::model::{Event, Field, FieldPath, Segment, Shape, Text, Timestamp, parse_duration_ms};
+use crate::model::{Attribute, Event, Field, FieldPath, Segment, Shape, Text, Timestamp};
 
 macro_rules! candidates {
     ($($name:ident $path:literal)*) => {
         /// The places of all shapes at which an attribute may stand; the discriminant is the slot.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[expect(clippy::enum_variant_names, reason = "Type is the attribute of that name")]
-        enum At { $($name,)* }
+        pub(super) enum At { $($name,)* }
         const PATHS: &[&str] = &[$($path,)*];
     };
 }
@@ -132,7 +133,7 @@ pub(super) enum Root {
 
 /// Where one shape keeps the attributes: slots in order of preference.
 #[derive(Debug, Default, Clone)]
-struct Table {
+pub(super) struct Table {
     event_type: Vec<u32>,
     id: Vec<u32>,
     source: Vec<u32>,
@@ -151,8 +152,8 @@ struct Table {
     /// With what to add (the router counts attempts from 0).
     attempt: Vec<(u32, u32)>,
     weight: Vec<u32>,
-    expires_at: Vec<u32>,
-    ttl: Vec<u32>,
+    pub expires_at: Vec<u32>,
+    pub ttl: Vec<u32>,
 }
 
 fn slots(places: &[&[At]]) -> Vec<u32> {
@@ -419,6 +420,37 @@ impl Shapes {
         roots
     }
 
+    /// The places that the text attributes are read from, in any shape.
+    pub fn attribute_places(&self) -> Vec<(Attribute, FieldPath)> {
+        let mut places = Vec::new();
+        for table in &self.tables {
+            for (attribute, slots) in [
+                (Attribute::Id, &table.id),
+                (Attribute::Subject, &table.subject),
+                (Attribute::Correlation, &table.correlation),
+                (Attribute::Causation, &table.causation),
+                (Attribute::TraceId, &table.trace_id),
+                (Attribute::TraceId, &table.traceparent),
+                (Attribute::SpanId, &table.span_id),
+                (Attribute::SpanId, &table.traceparent),
+                (Attribute::Severity, &table.severity),
+                (Attribute::Outcome, &table.outcome),
+            ] {
+                let place = |slot: &u32| match PATHS.get(*slot as usize) {
+                    Some(path) => FieldPath::parse(path).ok(),
+                    None => self.given.get(*slot as usize - PATHS.len()).cloned(),
+                };
+                places.extend(slots.iter().filter_map(place).map(|path| (attribute, path)));
+            }
+        }
+        places
+    }
+
+    /// Where `data` of `shape:` stands.
+    pub fn given_data(&self) -> Option<&FieldPath> {
+        self.given_data.as_ref()
+    }
+
     /// The shape of a scanned document and where its `data.*` begins; `None` when nothing names its type.
     pub fn recognise(&self, values: &[Field], default_type: bool) -> Option<(Shape, Root)> {
         let has = |at: At| values[at as usize] != Field::Missing;
@@ -528,7 +560,7 @@ impl Shapes {
                 break;
             }
         }
-        event.expires = found.expires(table, event.time.unwrap_or(arrived));
+        event.expires = found.expires(table, arrived);
         event.priority = priority(found, found.first_field(&table.priority));
         if let Some(value) = found.number(found.first_field(&table.weight)).filter(|value| *value >= 1.0) {
             event.weight = value;
@@ -564,144 +596,4 @@ pub(super) fn type_says_failed(event_type: &str) -> bool {
 /// *Failed* by the outcome.
 pub(super) fn outcome_says_failed(outcome: &str) -> bool {
     ["failed", "failure", "error"].iter().any(|word| outcome.eq_ignore_ascii_case(word))
-}
-
-fn priority(found: Found<'_>, field: Field) -> u8 {
-    let named = match field {
-        Field::Text(text) => match found.str(text) {
-            name if name.eq_ignore_ascii_case("low") => Some(2),
-            name if name.eq_ignore_ascii_case("normal") => Some(5),
-            name if name.eq_ignore_ascii_case("high") => Some(8),
-            name if name.eq_ignore_ascii_case("critical") => Some(10),
-            _ => None,
-        },
-        _ => None,
-    };
-    named.or_else(|| found.number(field).map(|value| value.clamp(0.0, 10.0) as u8)).unwrap_or(5)
-}
-
-/// The values of a scanned document and the texts they point into.
-#[derive(Clone, Copy)]
-pub(super) struct Found<'a> {
-    pub values: &'a [Field],
-    pub buffer: &'a str,
-    pub arena: &'a str,
-}
-
-impl<'a> Found<'a> {
-    fn str(self, text: Text) -> &'a str {
-        text.resolve(self.buffer, self.arena)
-    }
-
-    /// The first that is neither absent nor null.
-    fn first_field(self, slots: &[u32]) -> Field {
-        slots
-            .iter()
-            .map(|slot| self.values[*slot as usize])
-            .find(|field| !matches!(field, Field::Missing | Field::Null))
-            .unwrap_or_default()
-    }
-
-    /// The first text or number that is not empty.
-    fn first(self, slots: &[u32]) -> Text {
-        for slot in slots {
-            if let Field::Text(text) | Field::Number(_, text) = self.values[*slot as usize]
-                && !self.str(text).is_empty()
-            {
-                return text;
-            }
-        }
-        Text::NONE
-    }
-
-    fn number(self, field: Field) -> Option<f64> {
-        match field {
-            Field::Number(value, _) => Some(value).filter(|value| value.is_finite()),
-            Field::Text(text) => number::read(self.str(text)),
-            _ => None,
-        }
-    }
-
-    fn hex(self, slots: &[u32], len: usize) -> Text {
-        let text = self.first(slots);
-        if is_id(self.str(text).as_bytes(), len) { text } else { Text::NONE }
-    }
-
-    /// `00-TRACE-SPAN-FLAGS` (W3C Trace Context, section 3.2.2).
-    fn traceparent(self, slots: &[u32]) -> Option<(Text, Text)> {
-        let text = self.first(slots);
-        let bytes = self.str(text).as_bytes();
-        let framed = bytes.len() >= 55 && bytes[2] == b'-' && bytes[35] == b'-' && bytes[52] == b'-';
-        if !framed || bytes.starts_with(b"ff") || !is_id(&bytes[3..35], 32) || !is_id(&bytes[36..52], 16) {
-            return None;
-        }
-        Some((text.slice(3, 32), text.slice(36, 16)))
-    }
-
-    /// The outcome and whether it says failed. Where there are several, one that says failed counts.
-    fn outcome(self, slots: &[u32]) -> (Text, bool) {
-        let mut first = Text::NONE;
-        for slot in slots {
-            let Field::Text(text) = self.values[*slot as usize] else { continue };
-            if outcome_says_failed(self.str(text)) {
-                return (text, true);
-            }
-            if first.is_none() && !self.str(text).is_empty() {
-                first = text;
-            }
-        }
-        (first, false)
-    }
-
-    fn time(self, field: Field) -> (Option<Timestamp>, bool) {
-        let read = match field {
-            Field::Missing | Field::Null => return (None, false),
-            Field::Text(text) => when::read(self.str(text)),
-            Field::Number(value, text) => when::number(value, self.str(text)),
-            _ => None,
-        };
-        (read, read.is_none())
-    }
-
-    /// `expires_at`, or `ttl` (seconds, or a duration such as 30s) after a moment; whichever is earlier.
-    fn expires(self, table: &Table, from: Timestamp) -> Timestamp {
-        let at = match self.first_field(&table.expires_at) {
-            Field::Missing => None,
-            field => self.time(field).0,
-        };
-        let after = match self.first_field(&table.ttl) {
-            Field::Missing => None,
-            field => self.number(field).or_else(|| match field {
-                Field::Text(text) => parse_duration_ms(self.str(text)).ok().map(|ms| ms as f64 / 1e3),
-                _ => None,
-            }),
-        };
-        // 0 stands for "for ever" in most brokers; nothing is worth nothing from the start.
-        let after = after.filter(|seconds| *seconds > 0.0).map(|seconds| from.plus_micros((seconds * 1e6) as i64));
-        at.into_iter().chain(after).min().unwrap_or(Event::NEVER)
-    }
-
-    /// CloudEvents 1.0, section "REQUIRED attributes".
-    fn check_cloudevent(self) -> Result<(), (&'static str, String)> {
-        for (name, at) in [("id", At::Id), ("source", At::Source), ("type", At::Type), ("specversion", At::SpecVersion)]
-        {
-            let text = match self.values[at as usize] {
-                Field::Text(text) => self.str(text),
-                _ => "",
-            };
-            if text.is_empty() {
-                let message = format!("a CloudEvent needs the attribute {name:?}, a text that is not empty");
-                return Err((reason::INVALID_CLOUDEVENT, message));
-            }
-            if at == At::SpecVersion && !text.starts_with("1.") {
-                let message = format!("CloudEvents {text:?} is not supported: specversion must be \"1.0\"");
-                return Err((reason::INVALID_CLOUDEVENT, message));
-            }
-        }
-        Ok(())
-    }
-}
-
-fn is_id(bytes: &[u8], len: usize) -> bool {
-    bytes.len() == len && bytes.iter().all(u8::is_ascii_hexdigit) && bytes.iter().any(|byte| *byte != b'0')
 }

@@ -11,6 +11,7 @@ mod file;
 mod lines;
 mod memory;
 mod message;
+pub mod rate;
 pub mod redact;
 pub mod scrape;
 mod sink;
@@ -20,7 +21,9 @@ pub mod validate;
 pub(crate) mod wire;
 
 pub use memory::MemorySource;
-pub use sink::{Depth, Full, Ingest, IngestQueue, IngestSink, Offered, Priority, QueueLimits, QueueOptions, queue};
+pub use sink::{
+    Depth, Full, Ingest, IngestQueue, IngestSink, Offered, Pace, Priority, QueueLimits, QueueOptions, queue,
+};
 
 use crate::config::schema::Transport;
 use crate::model::FieldPlan;

@@ -1,14 +1,16 @@
 //! `POST /events`: one event or many, in every form of CloudEvents' HTTP binding and as plain JSON or lines.
 
 use super::error::{ApiError, json, json_text};
+use super::listen::Peer;
 use super::{Shared, origin};
 use crate::config::schema::Overflow;
 use crate::model::Refusal;
 use crate::source::decode::{Decoder, Framing};
+use crate::source::rate::{Client, Limited, RateLimits};
 use crate::source::{Full, Ingest, Offered};
 use crate::telemetry::clock;
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -17,6 +19,7 @@ use serde::Serialize;
 use std::borrow::Cow;
 use std::io::Read as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A configured `http` source.
 #[derive(Clone, Debug)]
@@ -27,6 +30,10 @@ pub struct PushSource {
     pub decoder: Arc<Decoder>,
     /// What happens when the queue is full.
     pub overflow: Overflow,
+    /// How many events it takes, altogether and of each client.
+    pub limits: Option<Arc<RateLimits>>,
+    /// Answer when a checkpoint holds the events.
+    pub ack_checkpoint: bool,
 }
 
 /// Refused items that an answer names; the rest is only counted.
@@ -37,6 +44,10 @@ const LARGE_BODY_BYTES: usize = 256 << 10;
 const DISCARDED_BYTES: usize = 32 << 20;
 /// What the sender is told to wait while the queue is full.
 const RETRY_AFTER_SECONDS: u32 = 1;
+/// How long a request waits for the checkpoint that holds its events (`ack: checkpoint`).
+const ACK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often that checkpoint is asked for.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What became of a push.
 #[derive(Debug, Serialize)]
@@ -82,8 +93,24 @@ pub async fn events_of(
 
 async fn take(backend: &Shared, name: Option<&str>, request: Request) -> Result<Response, ApiError> {
     origin::refuse_foreign(request.headers())?;
+    let params = super::prometheus::Params::parse(request.uri().query().unwrap_or(""));
+    let asked_ack = params.get("ack");
     let push = backend.push.load_full();
     let source = push.source(name)?.clone();
+    let client = request.extensions().get::<ConnectInfo<Peer>>().map(|peer| Client::Ip(peer.0.0.ip().to_canonical()));
+    let limits = source.limits.clone();
+    // Whoever is over the limit already need not be read.
+    if let Some(Err(limited)) = limits.as_ref().map(|limits| limits.admit(client, 0, Some("refused"))) {
+        return Ok(too_fast(limited));
+    }
+    let waits_for_checkpoint = match asked_ack {
+        None => source.ack_checkpoint,
+        Some("checkpoint") => true,
+        Some("queued") => false,
+        Some(other) => {
+            return Err(ApiError::bad_request(format!("ack: {other:?} is unknown"), "there is queued and checkpoint"));
+        }
+    };
     let framing = framing(request.headers(), source.decoder.cuts_lines())?;
     let limit_bytes = backend.limits().body_bytes;
     let packed = is_gzip(request.headers())?;
@@ -107,17 +134,67 @@ async fn take(backend: &Shared, name: Option<&str>, request: Request) -> Result<
         decoding.await.map_err(decoding_failed)?
     };
     let (accepted, refused) = (batch.events.len(), batch.refused.clone());
+    if let Some(Err(limited)) =
+        limits.filter(|_| accepted > 0).map(|limits| limits.admit(client, accepted, Some("refused")))
+    {
+        return Ok(too_fast(limited));
+    }
     // A batch of refusals alone goes to the core as well: that is where they are counted.
     let queue_bytes = backend.sink.limits().bytes;
     let offered =
         backend.sink.offer(Ingest::Batch(batch), overflow).map_err(|full| not_taken(full, size > queue_bytes))?;
     match offered {
-        Offered::Taken(_) => Ok(answer(accepted, &refused)),
+        Offered::Taken(number) => {
+            if waits_for_checkpoint {
+                stored(backend, number).await?;
+            }
+            Ok(answer(accepted, &refused))
+        }
         // Only where the configuration says so: the sender is told, and need not send again.
         Offered::Dropped => {
             Ok(json(StatusCode::ACCEPTED, &serde_json::json!({"accepted": 0, "refused": [], "dropped": accepted})))
         }
     }
+}
+
+/// Waits until a checkpoint holds everything up to a number.
+async fn stored(backend: &Shared, number: u64) -> Result<(), ApiError> {
+    let mut checkpointed = backend.sink.checkpointed();
+    let waiting = async {
+        while *checkpointed.borrow_and_update() < number {
+            // Asked again: the one that is being written may have been begun before these events came.
+            backend.sink.want_checkpoint();
+            match tokio::time::timeout(ASK_AGAIN, checkpointed.changed()).await {
+                Ok(Err(_)) => return false,
+                Ok(Ok(())) | Err(_) => {}
+            }
+        }
+        true
+    };
+    match tokio::time::timeout(ACK_TIMEOUT, waiting).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(ApiError::core_gone()),
+        Err(_) => {
+            let seconds = ACK_TIMEOUT.as_secs();
+            let error = format!("the events were taken, but no checkpoint held them within {seconds} s");
+            let hint = "they may be counted all the same: send them again only if counting them twice does no harm";
+            Err(ApiError::new(StatusCode::GATEWAY_TIMEOUT, error, hint))
+        }
+    }
+}
+
+/// 429 for a sender above its limit: nothing of the request was taken.
+fn too_fast(limited: Limited) -> Response {
+    let whose = if limited.by == "client" { "of this client" } else { "of this source" };
+    let seconds = limited.wait.as_secs_f64().ceil().max(1.0) as u32;
+    let body = serde_json::json!({
+        "accepted": 0, "refused": [],
+        "error": format!("the rate limit {whose} is reached; nothing of this request was taken"),
+        "hint": "wait for Retry-After and send it again; rate_limit of the source says how much is taken",
+    });
+    let mut response = json(StatusCode::TOO_MANY_REQUESTS, &body);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    response
 }
 
 fn decoding_failed(error: tokio::task::JoinError) -> ApiError {

@@ -40,7 +40,13 @@ impl Answer {
 
 fn source(name: &str) -> PushSource {
     let decoder = Decoder::compile(&FormatConfig::default(), DecodeLimits::default(), &mut Diagnostics::new());
-    PushSource { name: name.into(), decoder: Arc::new(decoder.unwrap()), overflow: Default::default() }
+    PushSource {
+        name: name.into(),
+        decoder: Arc::new(decoder.unwrap()),
+        overflow: Default::default(),
+        limits: None,
+        ack_checkpoint: false,
+    }
 }
 
 /// Takes what is pushed and runs what handlers ask for, as `app` does.

@@ -12,7 +12,8 @@ use crate::config::{Config, Diagnostics};
 use crate::engine::{Core, Parts};
 use crate::model::Timestamp;
 use crate::notify::{Courier, Deliveries, Outbox, Terminal};
-use crate::source::{MemorySource, QueueLimits, QueueOptions, queue};
+use crate::source::rate::RateLimits;
+use crate::source::{MemorySource, Pace, QueueLimits, QueueOptions, queue};
 use crate::state::StateStore;
 use crate::supervise::{DrainReport, Stage, Supervisor};
 use crate::telemetry::{clock, self_metrics};
@@ -205,7 +206,9 @@ pub async fn run(
         crate::notify::plain_client().map_err(anyhow::Error::msg).context("building the HTTP client of the probes")?;
     let running = Sources::new(supervisor.clone(), sink.clone(), parts.plan.clone(), config.base_dir.clone());
     let handle_of = |part: &crate::engine::SourcePart| {
-        let sink = sink.with_overflow(part.config.flow.overflow());
+        let limits = part.config.flow.rate_limit.map(|limit| Arc::new(RateLimits::new(part.name.clone(), &limit)));
+        let pace = limits.map(|limits| Pace::new(limits, CancellationToken::new()));
+        let sink = sink.with_overflow(part.config.flow.overflow()).with_pace(pace);
         MemorySource::new(part.name.clone(), part.decoder.clone(), running.plan.subscribe(), sink)
     };
     let memory = parts.sources.iter().filter(|part| part.kind == "memory");
@@ -401,6 +404,8 @@ pub(super) fn push(parts: &Parts) -> Push {
         name: source.name.clone(),
         decoder: source.decoder.clone(),
         overflow: source.config.flow.overflow(),
+        limits: source.config.flow.rate_limit.map(|limit| Arc::new(RateLimits::new(source.name.clone(), &limit))),
+        ack_checkpoint: source.config.flow.ack_checkpoint,
     });
     Push { plan: parts.plan.clone(), sources: sources.collect() }
 }

@@ -3,7 +3,8 @@
 use crate::config::schema::SourceConfig;
 use crate::engine::SourcePart;
 use crate::model::FieldPlan;
-use crate::source::{Ingest, IngestSink, SourceContext};
+use crate::source::rate::RateLimits;
+use crate::source::{Ingest, IngestSink, Pace, SourceContext};
 use crate::supervise::{Stage, Supervisor, TaskHandle};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -69,9 +70,11 @@ impl Sources {
                 base_dir: self.base_dir.clone(),
             };
             let transport = part.config.transport.clone();
-            let task = self
-                .supervisor
-                .spawn(Stage::Sources, format!("source {}", part.name), |cancel| context.run(transport, cancel));
+            let limits = part.config.flow.rate_limit.map(|limit| Arc::new(RateLimits::new(part.name.clone(), &limit)));
+            let task = self.supervisor.spawn(Stage::Sources, format!("source {}", part.name), |cancel| {
+                let pace = limits.map(|limits| Pace::new(limits, cancel.clone()));
+                SourceContext { sink: context.sink.with_pace(pace), ..context }.run(transport, cancel)
+            });
             self.running.insert(part.name.clone(), (part.config.clone(), task));
         }
     }

@@ -46,6 +46,10 @@ fn time(description: &str) -> Value {
     json!({"type": "string", "pattern": "^(0|([0-9]+(y|w|d|h|m|s|ms))+)$", "description": description})
 }
 
+fn rate(description: &str) -> Value {
+    json!({"type": ["number", "string"], "pattern": "^[0-9.]+(/[smh])?$", "description": description})
+}
+
 fn bytes(description: &str) -> Value {
     json!({"type": ["integer", "string"], "description": description})
 }
@@ -244,7 +248,7 @@ fn sources() -> Vec<Value> {
         object(
             "source",
             &[
-                ("http", none.clone()),
+                ("http", reference("http source")),
                 ("stdin", none.clone()),
                 ("file", either(&[text(""), reference("file source")], "A file that grows.")),
                 ("unix", either(&[text(""), reference("unix source")], "A unix stream socket.")),
@@ -263,9 +267,25 @@ fn sources() -> Vec<Value> {
                         "What happens when the queue to the core is full.",
                     ),
                 ),
+                ("rate_limit", either(&[rate(""), reference("rate limit")], "How many events are taken.")),
             ],
         ),
         object("source without options", &[]),
+        object(
+            "http source",
+            &[(
+                "ack",
+                one_of(&["queued", "checkpoint"], "When a request is answered: queued, or stored in a checkpoint."),
+            )],
+        ),
+        object(
+            "rate limit",
+            &[
+                ("events", rate("Of the whole source.")),
+                ("burst", integer("So many at once.")),
+                ("per_client", rate("Of each client: by address, or by user of a unix socket.")),
+            ],
+        ),
         object(
             "file source",
             &[
@@ -563,7 +583,7 @@ mod tests {
     #[test]
     fn schema_and_reader_know_the_same_keys() {
         let silence = "watchdog: {url: 'http://x/'}\nnotify: {flapping: {changes: 4}, silences: [{matchers: a=b, starts: 2026-01-01, ends: 2026-01-02, time_interval: {weekdays: monday, times: [{start_time: '01:00', end_time: '02:00'}]}, comment: c}]}\n";
-        let extra = "notify: {exec_allowed: /bin/true, x: {exec: {command: /bin/true}}, p: {pagerduty: {routing_key: k}}, a: {alertmanager: {url: 'http://am:9093'}}}\nsources: {a: {unix: {path: x}}, b: {stdin: {}}, c: {scrape: {url: 'http://h/m', basic_auth: {username: u, password: p}, tls_config: {}, metric_relabel_configs: [{action: labeldrop, regex: x}]}}, d: {scrape: {targets: h:1, authorization: {credentials: c}}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}, B: {event: {rate_change: a, within: 1m}}, C: {event: {first_seen: data.a}}, D: {event: {gap: data.a}}, E: {slo: {good: {series: a_total}, total: b_total, target: 99%}}}\nschemas: {s: {schema: true}}\nredact: {fields: [{path: data.a, hash: true}], hash_key: '12345678'}\n";
+        let extra = "notify: {exec_allowed: /bin/true, x: {exec: {command: /bin/true}}, p: {pagerduty: {routing_key: k}}, a: {alertmanager: {url: 'http://am:9093'}}}\nsources: {a: {unix: {path: x}}, b: {stdin: {}}, c: {rate_limit: {events: 5/s}, scrape: {url: 'http://h/m', basic_auth: {username: u, password: p}, tls_config: {}, metric_relabel_configs: [{action: labeldrop, regex: x}]}}, d: {scrape: {targets: h:1, authorization: {credentials: c}}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}, B: {event: {rate_change: a, within: 1m}}, C: {event: {first_seen: data.a}}, D: {event: {gap: data.a}}, E: {slo: {good: {series: a_total}, total: b_total, target: 99%}}}\nschemas: {s: {schema: true}}\nredact: {fields: [{path: data.a, hash: true}], hash_key: '12345678'}\n";
         for text in [include_str!("../../deploy/sidewatch.yaml"), extra, silence] {
             let (config, found) = load_text("t.yaml", text, &Default::default(), &Overrides::default());
             assert!(config.is_some() && !found.has_errors(), "{found}");

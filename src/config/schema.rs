@@ -13,7 +13,7 @@ mod tls;
 pub use conditions::{
     Comparison, Direction, EventCondition, EventConditionKind, Floor, RateChange, SloConfig, SloSeries,
 };
-pub use flow::{FlowConfig, Overflow};
+pub use flow::{FlowConfig, Overflow, Rate, RateLimitConfig};
 pub use policy::{RedactConfig, RedactEntry, SchemaConfig, SchemaSource};
 pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
 pub use silence::{IntervalConfig, SilenceConfig, SilenceTimes};

@@ -185,6 +185,7 @@ fn duration(ms: i64) -> String {
 
 fn source(source: &SourceConfig) -> Yaml {
     let (kind, options) = match &source.transport {
+        Transport::Http if source.flow.ack_checkpoint => ("http", fields([("ack", Raw("checkpoint".into()))])),
         Transport::Http => ("http", Map(Vec::new())),
         Transport::Stdin => ("stdin", Map(Vec::new())),
         Transport::File { path, from_end } => {
@@ -208,6 +209,20 @@ fn source(source: &SourceConfig) -> Yaml {
     map.map("shape", shape.collect());
     if let Some(overflow) = &source.flow.overflow {
         map.raw("overflow", overflow.value.word());
+    }
+    if let Some(RateLimitConfig { events, burst, per_client }) = source.flow.rate_limit {
+        let mut inner = Fields::default();
+        let rate = |inner: &mut Fields, key, rate: Option<Rate>| {
+            if let Some(rate) = rate {
+                inner.raw(key, rate);
+            }
+        };
+        rate(&mut inner, "events", events);
+        if let Some(burst) = burst {
+            inner.raw("burst", burst);
+        }
+        rate(&mut inner, "per_client", per_client);
+        map.add("rate_limit", Map(inner.0));
     }
     Map(map.0)
 }

@@ -9,11 +9,14 @@
 
 mod dropped;
 mod lanes;
+mod pace;
 mod room;
 
 pub use lanes::Priority;
+pub use pace::Pace;
 
 use super::SourceState;
+use super::rate::Client;
 use super::scrape::ScrapeBatch;
 use crate::config::schema::Overflow;
 use crate::model::{EventBatch, Field};
@@ -271,6 +274,7 @@ impl Drop for Sinks {
 pub struct IngestSink {
     sinks: Arc<Sinks>,
     overflow: Overflow,
+    pace: Option<Pace>,
 }
 
 impl fmt::Debug for IngestSink {
@@ -329,7 +333,7 @@ pub fn queue(options: impl Into<QueueOptions>) -> (IngestSink, IngestQueue) {
         full: self_metrics::queue_full(),
     });
     let sinks = Arc::new(Sinks(shared.clone()));
-    (IngestSink { sinks, overflow: Overflow::Block }, IngestQueue { shared })
+    (IngestSink { sinks, overflow: Overflow::Block, pace: None }, IngestQueue { shared })
 }
 
 /// An input on its way into the queue.
@@ -353,7 +357,19 @@ impl IngestSink {
     /// The same queue, for a source whose events may be dropped when it is full.
     #[must_use]
     pub fn with_overflow(&self, overflow: Overflow) -> Self {
-        Self { sinks: self.sinks.clone(), overflow }
+        Self { overflow, ..self.clone() }
+    }
+
+    /// The same queue, for a source that may bring only so much.
+    #[must_use]
+    pub fn with_pace(&self, pace: Option<Pace>) -> Self {
+        Self { pace, ..self.clone() }
+    }
+
+    /// The same, for one of the source's clients.
+    #[must_use]
+    pub fn for_client(&self, client: Option<Client>) -> Self {
+        Self { pace: self.pace.clone().map(|pace| pace.for_client(client)), ..self.clone() }
     }
 
     /// Waits for room: this is what slows a source down. With [`IngestSink::with_overflow`] events are dropped instead,
@@ -362,6 +378,12 @@ impl IngestSink {
     /// # Errors
     /// [`Full::Closed`] when the core has ended.
     pub async fn send(&self, ingest: Ingest) -> Result<u64, Full> {
+        if let (Some(pace), Ingest::Batch(batch)) = (&self.pace, &ingest) {
+            let may_drop = self.overflow != Overflow::Block && batch.position.is_none();
+            if !pace.admit(batch.events.len(), may_drop).await {
+                return Ok(self.shared().line().lanes.last_number());
+            }
+        }
         if self.overflow != Overflow::Block && ingest.droppable().is_some() {
             return match self.offer(ingest, self.overflow)? {
                 Offered::Taken(number) => Ok(number),
@@ -431,6 +453,11 @@ impl IngestSink {
     /// # Errors
     /// As [`IngestSink::try_send`].
     pub fn offer_by_policy(&self, ingest: Ingest) -> Result<Offered, Full> {
+        if let (Some(pace), Ingest::Batch(batch)) = (&self.pace, &ingest)
+            && !pace.try_admit(batch.events.len())
+        {
+            return Err(Full::Later);
+        }
         self.offer(ingest, self.overflow)
     }
 

@@ -1,5 +1,6 @@
 //! Unix stream sockets and TCP: connections that send one event a line. A full queue stops the reading.
 
+use super::rate::Client;
 use super::{RETRY, SourceContext, SourceState};
 use crate::telemetry::{OnChange, self_metrics};
 use std::io;
@@ -21,24 +22,26 @@ const SOCKET_MODE: u32 = 0o660;
 
 trait Accept {
     type Stream: AsyncRead + Unpin + Send + 'static;
-    fn accept_one(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    fn accept_one(&self) -> impl Future<Output = io::Result<(Self::Stream, Option<Client>)>> + Send;
 }
 
 impl Accept for TcpListener {
     type Stream = tokio::net::TcpStream;
-    async fn accept_one(&self) -> io::Result<Self::Stream> {
-        let (stream, _) = self.accept().await?;
+    async fn accept_one(&self) -> io::Result<(Self::Stream, Option<Client>)> {
+        let (stream, peer) = self.accept().await?;
         // A host that vanished never closes its connections: only asking finds out, and frees their places.
         let probing = socket2::TcpKeepalive::new().with_time(IDLE).with_interval(IDLE);
         socket2::SockRef::from(&stream).set_tcp_keepalive(&probing)?;
-        Ok(stream)
+        Ok((stream, Some(Client::Ip(peer.ip().to_canonical()))))
     }
 }
 
 impl Accept for UnixListener {
     type Stream = UnixStream;
-    async fn accept_one(&self) -> io::Result<Self::Stream> {
-        self.accept().await.map(|(stream, _)| stream)
+    async fn accept_one(&self) -> io::Result<(Self::Stream, Option<Client>)> {
+        let (stream, _) = self.accept().await?;
+        let user = stream.peer_cred().ok().map(|peer| Client::User(peer.uid()));
+        Ok((stream, user))
     }
 }
 
@@ -112,8 +115,8 @@ async fn serve(context: &SourceContext, listener: impl Accept, cancel: &Cancella
             Some(_) = connections.join_next() => continue,
             () = cancel.cancelled() => break,
         };
-        let stream = match accepted {
-            Ok(stream) => stream,
+        let (stream, client) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, as a rule: give the others time to end.
                 tracing::warn!(source = %context.name, %error, "a connection could not be accepted");
@@ -126,7 +129,8 @@ async fn serve(context: &SourceContext, listener: impl Accept, cancel: &Cancella
             self_metrics::source_connections_refused(&context.name, "too_many").increment(1);
             continue;
         };
-        let (context, cancel, open) = (context.clone(), cancel.clone(), open.clone());
+        let sink = context.sink.for_client(client);
+        let (context, cancel, open) = (SourceContext { sink, ..context.clone() }, cancel.clone(), open.clone());
         connections.spawn(async move {
             open.increment(1.0);
             if let Err(error) = context.read_lines(stream, &cancel).await {

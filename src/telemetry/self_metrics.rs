@@ -36,6 +36,7 @@ names! {
     QUEUE_EVENTS = "sidewatch_queue_events", Gauge, Count, "Events that wait for the core, by priority.";
     QUEUE_CAPACITY_EVENTS = "sidewatch_queue_capacity_events", Gauge, Count, "Events that may wait for the core.";
     QUEUE_DROPPED_EVENTS = "sidewatch_queue_dropped_events_total", Counter, Count, "Events that a full queue lost, by source, reason (drop_oldest, drop_newest) and priority.";
+    RATE_LIMITED = "sidewatch_rate_limited_events_total", Counter, Count, "Events that met a rate limit, by source, limit (source, client) and outcome: refused, delayed or dropped.";
     QUEUE_FULL = "sidewatch_queue_full_total", Counter, Count, "Batches that a sender was told to send again later, because the queue was full.";
     SOURCE_UP = "sidewatch_source_up", Gauge, Count, "1 while the source is connected (or catching up), 0 while it is starting, lost or ended.";
     SOURCE_BEHIND = "sidewatch_source_behind", Gauge, Count, "How far the source is behind: bytes for files, messages for brokers.";
@@ -119,6 +120,11 @@ pub fn queue_capacity_events() -> Gauge {
 /// Counter of events that a full queue lost.
 pub fn queue_dropped_events(source: &Arc<str>, reason: &'static str, priority: &'static str) -> Counter {
     metrics::counter!(QUEUE_DROPPED_EVENTS, "source" => Arc::clone(source), "reason" => reason, "priority" => priority)
+}
+
+/// Counter of events that met a rate limit.
+pub fn rate_limited(source: &Arc<str>, limit: &'static str, outcome: &'static str) -> Counter {
+    metrics::counter!(RATE_LIMITED, "source" => Arc::clone(source), "limit" => limit, "outcome" => outcome)
 }
 
 /// Gauge: 1 while the source is connected.

@@ -93,8 +93,11 @@ fn source(node: &Node, found: &mut Diagnostics) -> Option<SourceConfig> {
     }
     map.finish();
     let (kind, node) = kind?;
-    let transport = transport(kind, node, found)?;
-    Some(SourceConfig { transport, format: format?, flow, span })
+    let (transport, ack_checkpoint) = match kind {
+        "http" => (Transport::Http, flow::http(node, found)?),
+        _ => (transport(kind, node, found)?, false),
+    };
+    Some(SourceConfig { transport, format: format?, flow: FlowConfig { ack_checkpoint, ..flow }, span })
 }
 
 fn not_built(name: &str) -> String {
@@ -135,7 +138,6 @@ fn transport(kind: &'static str, node: &Node, found: &mut Diagnostics) -> Option
             let map = MapReader::new(node, "source without options", found)?;
             map.finish();
             Some(match kind {
-                "http" => Transport::Http,
                 "stdin" => Transport::Stdin,
                 "memory" => Transport::Memory,
                 "demo" => Transport::Demo,

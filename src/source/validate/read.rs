@@ -46,7 +46,7 @@ pub(super) fn schema(config: &SchemaConfig, base_dir: &Path, found: &mut Diagnos
     let draft = Draft::default().detect(&schema);
     let options = jsonschema::options()
         .with_base_uri(file_uri(&base))
-        .with_retriever(Files(files.clone()))
+        .with_retriever(Files { read: files.clone(), id: folder(&schema), beside: base.clone() })
         .should_validate_formats(true)
         .with_pattern_options(PatternOptions::fancy_regex().backtrack_limit(BACKTRACK_STEPS));
     let mut unknown = Vec::new();
@@ -175,12 +175,25 @@ fn path_of(uri: &str) -> Option<PathBuf> {
     String::from_utf8(bytes).ok().map(PathBuf::from)
 }
 
-/// Reads what `$ref` names: files only.
-struct Files(Arc<Mutex<Vec<PathBuf>>>);
+/// The folder of a schema's `$id`, with the last slash.
+fn folder(schema: &Value) -> Option<String> {
+    let id = schema.get("$id").and_then(Value::as_str)?;
+    let end = id.rfind('/').filter(|_| id.contains("://"))?;
+    Some(id[..=end].to_owned())
+}
+
+/// Reads what `$ref` names: files only. What stands beside the schema's `$id` stands beside its file.
+struct Files {
+    read: Arc<Mutex<Vec<PathBuf>>>,
+    id: Option<String>,
+    beside: PathBuf,
+}
 
 impl Retrieve for Files {
     fn retrieve(&self, uri: &Uri<String>) -> Result<Value, Box<dyn Error + Send + Sync>> {
-        let Some(path) = path_of(uri.as_str()) else {
+        let beside = self.id.as_deref().and_then(|id| uri.as_str().strip_prefix(id));
+        let local = beside.map(|name| self.beside.with_file_name(name));
+        let Some(path) = local.or_else(|| path_of(uri.as_str())) else {
             return Err(
                 format!("{uri} is not fetched: $ref may name files beside the schema, never the network").into()
             );
@@ -189,7 +202,7 @@ impl Retrieve for Files {
         let mut found = Diagnostics::new();
         let tree = yaml::parse(&path.display().to_string(), &text, &mut found);
         let Some(tree) = tree.filter(|_| !found.has_errors()) else { return Err(found.to_string().into()) };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(path);
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).push(path);
         Ok(value(&tree))
     }
 }

@@ -11,6 +11,7 @@ mod file;
 mod lines;
 mod memory;
 mod message;
+pub mod remote_write;
 pub mod scrape;
 mod sink;
 mod socket;

@@ -187,6 +187,7 @@ fn limits() -> Value {
             ("event_bytes", bytes("Bytes of one event.")),
             ("event_depth", integer("Levels of nesting in one event.")),
             ("query_samples", integer("Samples that one query may touch.")),
+            ("late_samples", time("How late a sample of remote write may come.")),
             ("query_timeout", time("Time that one query may take.")),
             ("pattern_keys", integer("Keys that one event condition may hold.")),
             ("alerts_per_rule", integer("Alerts that one rule may hold.")),

@@ -15,6 +15,7 @@ mod config_tests;
 mod crash;
 mod dashboards;
 mod dead_letters;
+mod differential;
 mod embed;
 mod event_rules;
 mod events;

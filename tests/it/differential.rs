@@ -5,7 +5,7 @@
 //! so that it makes no difference that ranges are left-open since 3.0. Every other change since the Prometheus of Debian that a question could meet stands in [`expressions::CHANGED`].
 
 mod expressions;
-mod write;
+pub mod write;
 
 use crate::harness::{Sidewatch, encode, eventually, free_port, get, in_ci, request};
 use serde_json::Value;
@@ -30,8 +30,11 @@ impl Drop for Prometheus {
 
 impl Prometheus {
     pub fn start(dir: &std::path::Path) -> Option<(Self, u16)> {
-        std::fs::write(dir.join("prometheus.yml"), "global: {scrape_interval: 1h}\n").unwrap();
-        let port = free_port();
+        Self::start_with(dir, "global: {scrape_interval: 1h}\n", free_port())
+    }
+
+    pub fn start_with(dir: &std::path::Path, configuration: &str, port: u16) -> Option<(Self, u16)> {
+        std::fs::write(dir.join("prometheus.yml"), configuration).unwrap();
         let child = Command::new("prometheus")
             .current_dir(dir)
             .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data", "--web.enable-remote-write-receiver"])

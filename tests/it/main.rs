@@ -30,6 +30,7 @@ mod lints;
 mod ranks;
 mod receivers;
 mod reload;
+mod remote_write;
 mod rule_files;
 mod rule_tests;
 mod scrape;

@@ -4,6 +4,7 @@
 //! meaning compile it into types of their own (mapping, rules, health, notify, source).
 
 mod conditions;
+mod export;
 mod scrape;
 mod silence;
 mod tls;
@@ -11,6 +12,7 @@ mod tls;
 pub use conditions::{
     Comparison, Direction, EventCondition, EventConditionKind, Floor, RateChange, SloConfig, SloSeries,
 };
+pub use export::{EventLogConfig, ExportConfig, ExportKind, RemoteWriteConfig};
 pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
 pub use silence::{IntervalConfig, SilenceConfig, SilenceTimes};
 pub use tls::TlsConfig;
@@ -49,6 +51,8 @@ pub struct Config {
     pub bundled_rules: bool,
     /// `notify:`.
     pub notify: NotifyConfig,
+    /// `export:`.
+    pub export: Vec<Named<ExportConfig>>,
     /// `watchdog:`.
     pub watchdog: Option<WatchdogConfig>,
     /// `state:`; `None` keeps everything in memory.

@@ -1,6 +1,7 @@
 //! The effective configuration as YAML that `load` reads back.
 
 mod conditions;
+mod export;
 mod scrape;
 mod silences;
 mod tls;
@@ -62,6 +63,7 @@ pub fn show(config: &Config) -> String {
         notify.push(("silences".into(), Seq(config.notify.silences.iter().map(silences::entry).collect())));
     }
     map.add("notify", Map(notify));
+    map.map("export", config.export.iter().map(|one| (one.name.value.clone(), export::export(&one.value))).collect());
     if let Some(watchdog) = &config.watchdog {
         let mut inner = Fields::default();
         secret(&mut inner, "url", &watchdog.url);

@@ -20,6 +20,7 @@ mod embed;
 mod event_rules;
 mod events;
 mod examples;
+mod export;
 mod fuzz;
 mod golden_path;
 mod harness;

@@ -131,12 +131,6 @@ impl<'a> Consumer<'a> {
                 biased;
                 () = cancel.cancelled() => return End::Cancelled,
                 () = news.gone.cancelled() => return End::Gone,
-                open = receive(&mut subscription, &mut batch, BATCH_MESSAGES, BATCH_BYTES) => {
-                    if !open {
-                        return End::Gone;
-                    }
-                }
-                () = self.acks.changed() => continue,
                 () = news.refused_now.notified() => match news.take_refused() {
                     Some(refused) => return End::Refused(refused),
                     None => continue,
@@ -153,6 +147,13 @@ impl<'a> Consumer<'a> {
                     }
                     continue;
                 }
+                // Behind what comes seldom: under load there is always something here.
+                open = receive(&mut subscription, &mut batch, BATCH_MESSAGES, BATCH_BYTES) => {
+                    if !open {
+                        return End::Gone;
+                    }
+                }
+                () = self.acks.changed() => continue,
             }
             let behind = match self.take(&mut batch, &mut pull, &binding) {
                 Ok(behind) => behind,

@@ -4,7 +4,7 @@
 
 use super::broker::Broker;
 use crate::harness::{Sidewatch, eventually};
-use async_nats::jetstream;
+use serde_json::Value;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,46 +16,56 @@ fn random(state: &AtomicU64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// Events that are published at once.
+const PORTION: u64 = 200;
+
 fn amount(at: u64) -> u64 {
     at % 997
 }
 
-/// Publishes events until all stand in the stream, each under an id by which the server recognises a second attempt.
-async fn publish(client: async_nats::Client, events: u64, published: &AtomicU64) {
-    let context = jetstream::new(client);
+/// Publishes events until all stand in the stream, each under an id by which the server recognises a second attempt;
+/// slowly enough that it lasts as long as the kills do.
+async fn publish(client: async_nats::Client, events: u64, pause: Duration, ends: &AtomicBool) {
     let mut next = 0;
     while next < events {
         // So many at once; those without an answer are sent again.
-        let mut open: Vec<u64> = (next..events.min(next + 200)).collect();
+        let mut open: Vec<u64> = (next..events.min(next + PORTION)).collect();
         next += open.len() as u64;
-        while !open.is_empty() {
-            let mut waiting = Vec::new();
-            for at in &open {
-                let mut headers = async_nats::HeaderMap::new();
-                headers.insert("Nats-Msg-Id", at.to_string());
-                let region = ["eu", "us", "ap"][(at % 3) as usize];
-                let payload = format!(
-                    "{{\"type\":\"order.placed\",\"id\":\"{at}\",\"data\":{{\"amount\":{},\"region\":\"{region}\"}}}}",
-                    amount(*at)
-                );
-                // Every fourth event is on a subject that the consumer does not hear.
-                if at % 4 == 3 {
-                    let _ = context.publish(format!("noise.{region}"), "{}".into()).await;
-                }
-                waiting.push((*at, context.publish_with_headers("order.placed", headers, payload.into()).await));
-            }
-            open.clear();
-            for (at, answer) in waiting {
-                let stored = match answer {
-                    Ok(answer) => answer.await.is_ok(),
-                    Err(_) => false,
-                };
-                if !stored {
-                    open.push(at);
-                }
-            }
+        while !open.is_empty() && !ends.load(Ordering::Relaxed) {
+            let answers = open.iter().map(|at| store(&client, *at));
+            let stored = futures_util::future::join_all(answers).await;
+            open = open.into_iter().zip(stored).filter(|(_, stored)| !stored).map(|(at, _)| at).collect();
         }
-        published.store(next, Ordering::Relaxed);
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Publishes one event and waits until the stream has it.
+async fn store(client: &async_nats::Client, at: u64) -> bool {
+    let region = ["eu", "us", "ap"][(at % 3) as usize];
+    // Every fourth event comes with a message that the consumer does not hear.
+    if at % 4 == 3 {
+        let _ = client.publish(format!("noise.{region}"), "{}".into()).await;
+    }
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Nats-Msg-Id", at.to_string());
+    let payload = format!(
+        "{{\"type\":\"order.placed\",\"id\":\"{at}\",\"data\":{{\"amount\":{},\"region\":\"{region}\"}}}}",
+        amount(at)
+    );
+    let request = async_nats::Request::new().payload(payload.into()).headers(headers);
+    match client.send_request("order.placed", request.timeout(Some(Duration::from_secs(1)))).await {
+        Ok(answer) => serde_json::from_slice(&answer.payload).is_ok_and(|said: Value| said["seq"].is_u64()),
+        Err(_) => false,
+    }
+}
+
+/// Ends the publisher when a test fails: else it would wait for ever.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -72,17 +82,17 @@ fn exact(scope: &str, events: u64, kills: u64, restarts: u64) {
         broker.url()
     );
     std::fs::write(dir.path().join("sidewatch.yaml"), configuration).unwrap();
-    let (client, published, dice) = (broker.client(), AtomicU64::new(0), AtomicU64::new(events));
-    let done = AtomicBool::new(false);
+    let (client, dice, ends) = (broker.client(), AtomicU64::new(events), AtomicBool::new(false));
+    let pause = Duration::from_millis(700 * kills * PORTION / events);
     let began = Instant::now();
     let mut duplicates = 0.0;
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             // The client's own task lives in the broker's runtime.
-            runtime.block_on(publish(client, events, &published));
-            done.store(true, Ordering::Relaxed);
+            runtime.block_on(publish(client, events, pause, &ends));
         });
+        let failed = Ends(&ends);
         let mut restarted = 0;
         for kill in 0..kills {
             let sidewatch = Sidewatch::start(dir.path(), "run", &["--log", "error"]);
@@ -100,8 +110,8 @@ fn exact(scope: &str, events: u64, kills: u64, restarts: u64) {
             duplicates += sidewatch.value("sum(sidewatch_source_duplicates_total)").unwrap_or(0.0);
             sidewatch.kill();
         }
+        std::mem::forget(failed);
     });
-    assert!(done.load(Ordering::Relaxed));
     let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
     eventually("every event", 120, || {
         let seen = sidewatch.value("sum(events_total)").unwrap_or(0.0) as u64;

@@ -5,6 +5,7 @@
 
 mod conditions;
 mod export;
+mod nats;
 mod scrape;
 mod silence;
 mod tls;
@@ -13,6 +14,7 @@ pub use conditions::{
     Comparison, Direction, EventCondition, EventConditionKind, Floor, RateChange, SloConfig, SloSeries,
 };
 pub use export::{EventLogConfig, ExportConfig, ExportKind, RemoteWriteConfig};
+pub use nats::{NatsConfig, NatsCredentials, NatsScope, NatsStream, NatsUrl};
 pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
 pub use silence::{IntervalConfig, SilenceConfig, SilenceTimes};
 pub use tls::TlsConfig;
@@ -205,6 +207,8 @@ pub enum Transport {
     },
     /// `scrape: URL` or `scrape: {...}`: metrics that are fetched, not events.
     Scrape(Box<ScrapeConfig>),
+    /// `nats: URL` or `nats: {...}`: subjects, or a stream of JetStream.
+    Nats(Box<NatsConfig>),
     /// `memory: {}`: programs that embed the library push batches themselves.
     Memory,
     /// `demo: {}`: a shop's event stream with faults, made up as it goes.

@@ -2,6 +2,7 @@
 
 mod conditions;
 mod export;
+mod nats;
 mod scrape;
 mod silences;
 mod tls;
@@ -194,6 +195,7 @@ fn source(source: &SourceConfig) -> Yaml {
         Transport::Unix { path } => ("unix", fields([("path", text(&path.value))])),
         Transport::Tcp { listen } => ("tcp", fields([("listen", text(&listen.value))])),
         Transport::Scrape(config) => ("scrape", scrape::scrape(config)),
+        Transport::Nats(config) => ("nats", nats::nats(config)),
         Transport::Memory => ("memory", Map(Vec::new())),
         Transport::Demo => ("demo", Map(Vec::new())),
         Transport::None => ("none", Map(Vec::new())),

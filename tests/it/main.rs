@@ -28,6 +28,7 @@ mod history;
 mod http;
 mod kills;
 mod lints;
+mod nats;
 mod ranks;
 mod receivers;
 mod reload;

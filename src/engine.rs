@@ -9,6 +9,7 @@
 
 mod alerts;
 mod checkpoint;
+mod event_log;
 mod expiry;
 mod parts;
 mod quarantine;
@@ -17,6 +18,7 @@ mod record;
 mod scrape;
 
 pub use checkpoint::{RestoreError, Restored};
+pub use event_log::{EventLog, LogLine};
 pub use parts::{Parts, SourcePart};
 pub use quarantine::{Quarantine, QuarantineEntry};
 pub use recent::{RecentEvent, SecondTotals, Totals};
@@ -27,9 +29,11 @@ use crate::model::{Alert, EventBatch, FieldPlan, Labels, Timestamp};
 use crate::notify::{Notification, Notifier, PostedAlerts};
 use crate::promql::Options;
 use crate::rules::{self, Effects, Rules, SourceHealth};
-use crate::series::{Metadata, SampleValue, Selection, Storage, Store, View};
+use crate::series::{Metadata, SampleValue, Selection, Storage, Store, View, Written};
 use crate::source::SourceState;
+use crate::source::remote_write::WriteRequest;
 use crate::source::scrape::ScrapeBatch;
+use event_log::EventLogs;
 use recent::Recent;
 use scrape::{SCRAPE, Scrapes};
 use std::collections::BTreeMap;
@@ -180,6 +184,7 @@ pub struct Engine {
     base_labels: Labels,
     scrapes: Scrapes,
     quarantine: Quarantine,
+    logs: EventLogs,
 }
 
 impl Engine {
@@ -207,6 +212,11 @@ impl Engine {
             base_labels: parts.base_labels.clone(),
             scrapes: Scrapes::new(),
             quarantine,
+            logs: {
+                let mut logs = EventLogs::default();
+                logs.configure(parts.event_logs.clone());
+                logs
+            },
         }
     }
 
@@ -244,6 +254,7 @@ impl Engine {
         let batch = &batch;
         self.mappings.apply(batch, &mut self.store, now);
         self.recent.observe(now, batch);
+        self.logs.observe(now, batch);
         self.rules.observe(now, batch, &self.store, effects);
         self.checks.observe(now, batch);
         if let Some(source) = self.sources.get_mut(&batch.source) {
@@ -342,6 +353,14 @@ impl Engine {
         }
     }
 
+    /// Takes a request of remote write; samples may be late by `window_ms`.
+    pub fn receive(&mut self, now: Timestamp, request: &WriteRequest, window_ms: i64) -> Written {
+        let now = self.advance(now);
+        let written = self.store.receive(request, now.millis(), window_ms);
+        self.settle(now, Effects::default());
+        written
+    }
+
     /// Says what a received metric is, for the API's metadata.
     pub fn describe(&mut self, metric: &Metadata) {
         self.store.describe(&metric.name, metric.kind, &metric.help, &metric.unit);
@@ -366,6 +385,7 @@ impl Engine {
         self.plan = parts.plan.clone();
         self.recent.redactor = parts.redactor.clone();
         self.quarantine.set_limits(parts.limits.quarantine_events, parts.limits.quarantine_bytes);
+        self.logs.configure(parts.event_logs.clone());
         let old = std::mem::replace(&mut self.sources, parts.source_statuses(now));
         for (name, status) in old {
             match self.sources.get_mut(&name) {
@@ -445,6 +465,11 @@ impl Engine {
     /// The latest `now` seen.
     pub fn now(&self) -> Timestamp {
         self.now
+    }
+
+    /// The lines of event logs since the last call, and how many of each log found no room.
+    pub fn take_log_lines(&mut self) -> (Vec<LogLine>, BTreeMap<Arc<str>, u64>) {
+        self.logs.take()
     }
 
     /// What changed since the last call, for log and history.

@@ -11,8 +11,10 @@ mod file;
 mod lines;
 mod memory;
 mod message;
+mod nats;
 pub mod rate;
 pub mod redact;
+pub mod remote_write;
 pub mod scrape;
 mod sink;
 mod socket;
@@ -95,6 +97,7 @@ pub fn kind(transport: &Transport) -> &'static str {
         Transport::Unix { .. } => "unix",
         Transport::Tcp { .. } => "tcp",
         Transport::Scrape(_) => "scrape",
+        Transport::Nats(_) => "nats",
         Transport::Memory => "memory",
         Transport::Demo => "demo",
         Transport::None => "none",
@@ -112,6 +115,7 @@ pub fn guarantee(transport: &Transport) -> String {
         }
         Transport::File { .. } => "at least once, counted once: the position stands in the checkpoint",
         Transport::Scrape(_) => "metrics, not events: each scrape is taken whole or not at all",
+        Transport::Nats(config) => nats::guarantee(config),
         Transport::Memory => "pushed by the embedding program; what is refused is told to it",
         Transport::Demo => "made up as it goes",
         Transport::None => "nothing",
@@ -153,6 +157,7 @@ impl SourceContext {
             Transport::Tcp { listen } => socket::run_tcp(&self, &listen.value, &cancel).await,
             Transport::Stdin => self.run_stdin(&cancel).await,
             Transport::Scrape(config) => scrape::run(&self, &config, &cancel).await,
+            Transport::Nats(config) => nats::run(&self, &config, &cancel).await,
             Transport::Demo => demo::run(&self, &cancel).await,
             // Pushed to from outside: the listener and the embedding program are what connects.
             Transport::Http | Transport::Memory | Transport::None => self.report(SourceState::Connected).await,

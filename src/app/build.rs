@@ -1,9 +1,9 @@
 //! From a configuration to checked parts: everything that can fail, before anything is bound or swapped.
 
 use super::privacy;
-use crate::config::schema::{Config, Overflow, SourceConfig, Transport};
+use crate::config::schema::{Config, ExportKind, Overflow, SourceConfig, Transport};
 use crate::config::{Diagnostics, Named, Span, Spanned};
-use crate::engine::{Parts, SourcePart};
+use crate::engine::{EventLog, Parts, SourcePart};
 use crate::health::Checks;
 use crate::mapping::{AUTOMATIC, Mappings};
 use crate::model::{FieldPlanBuilder, Labels};
@@ -50,6 +50,14 @@ pub fn build(config: &Config, found: &mut Diagnostics) -> Option<Parts> {
         quarantine_bytes: config.limits.quarantine_bytes,
     };
     let sources = sources(config, &policy, found);
+    let event_logs: Vec<EventLog> = config
+        .export
+        .iter()
+        .filter_map(|export| match &export.value.kind {
+            ExportKind::Log(log) => EventLog::compile(&export.name.value, log, &mut plan, found),
+            ExportKind::RemoteWrite(_) => None,
+        })
+        .collect();
     Some(Parts {
         plan: Arc::new(plan.build(PLAN_VERSION.fetch_add(1, Ordering::Relaxed))),
         mappings,
@@ -59,6 +67,7 @@ pub fn build(config: &Config, found: &mut Diagnostics) -> Option<Parts> {
         sources: sources?,
         redactor,
         schemas,
+        event_logs: event_logs.into(),
         base_labels: Labels::from_pairs([("job", &config.service.name), ("instance", &config.service.instance)]),
         limits: config.limits.clone(),
     })

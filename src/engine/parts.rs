@@ -1,6 +1,6 @@
 //! Everything that a configuration compiles to, before any of it is live.
 
-use super::SourceStatus;
+use super::{EventLog, SourceStatus};
 use crate::config::schema::{Limits, SourceConfig};
 use crate::health::Checks;
 use crate::mapping::Mappings;
@@ -47,6 +47,8 @@ pub struct Parts {
     pub redactor: Arc<Redactor>,
     /// The schemas of events.
     pub schemas: Arc<Schemas>,
+    /// The logs of events.
+    pub event_logs: Arc<[EventLog]>,
     /// `job` and `instance`.
     pub base_labels: Labels,
     /// The bounds.

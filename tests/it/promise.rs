@@ -208,6 +208,7 @@ redact:
   hash_key: 0123456789abcdef
 schemas:
   strict: {{match: strict, schema: {{properties: {{card: {{type: integer}}}}}}}}
+export: {{seen: {{log: {{match: '*', fields: [data.card, data.note, data.buyer, headers, correlation]}}}}}}
 metrics:
   users_total: {{counter: {{match: pay, labels: {{user: data.user}}}}}}
 alerts:

@@ -1,6 +1,7 @@
 //! `sources:`.
 
 mod flow;
+mod nats;
 mod tls;
 
 use crate::config::reader::{self, MapReader};
@@ -24,11 +25,10 @@ struct Kind {
     of_url: fn(&Spanned<String>, &mut Diagnostics) -> Option<Transport>,
 }
 
-const KINDS: &[Kind] = &[];
+const KINDS: &[Kind] = &[Kind { name: "nats", schemes: &["nats", "tls"], read: nats::read, of_url: nats::of_url }];
 
 /// Transports that are designed but not in this build, with the schemes of their addresses.
 const PLANNED: &[(&str, &[&str])] = &[
-    ("nats", &["nats", "tls"]),
     ("redis", &["redis", "rediss"]),
     ("kafka", &["kafka"]),
     ("amqp", &["amqp", "amqps"]),

@@ -1,6 +1,7 @@
 //! The effective configuration as YAML that `load` reads back.
 
 mod conditions;
+mod redis;
 mod scrape;
 mod silences;
 mod tls;
@@ -192,6 +193,7 @@ fn source(source: &SourceConfig) -> Yaml {
         Transport::Unix { path } => ("unix", fields([("path", text(&path.value))])),
         Transport::Tcp { listen } => ("tcp", fields([("listen", text(&listen.value))])),
         Transport::Scrape(config) => ("scrape", scrape::scrape(config)),
+        Transport::Redis(config) => ("redis", redis::redis(config)),
         Transport::Memory => ("memory", Map(Vec::new())),
         Transport::Demo => ("demo", Map(Vec::new())),
         Transport::None => ("none", Map(Vec::new())),

@@ -27,6 +27,7 @@ mod kills;
 mod lints;
 mod ranks;
 mod receivers;
+mod redis;
 mod reload;
 mod rule_files;
 mod rule_tests;

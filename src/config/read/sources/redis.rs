@@ -364,3 +364,78 @@ fn decoded(text: &str) -> String {
     }
     String::from_utf8_lossy(&out).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Overrides, load_text, show};
+
+    /// What is found in a source, without the lines that show the place.
+    fn check(source: &str, expected: &[&str]) {
+        let text = format!("sources: {{s: {source}}}");
+        let (_, found) = load_text("t.yaml", &text, &Default::default(), &Overrides::default());
+        let said = found.to_string();
+        let messages: Vec<&str> =
+            said.lines().filter_map(|line| line.split_once("error: ").map(|(_, message)| message)).collect();
+        assert_eq!(messages, expected, "{source}");
+    }
+
+    #[test]
+    fn mistakes_are_said_with_what_to_do() {
+        check(
+            "{redis: {streams: a}}",
+            &["redis source: one of \"url\", \"urls\" and \"sentinel\" is needed, found none"],
+        );
+        let none = "redis source: one of \"streams\", \"channels\" and \"patterns\" is needed, found none";
+        check("{redis: {url: 'redis://h'}}", &[none]);
+        let two = "streams and channels are two sources: they promise different things";
+        check("{redis: {url: 'redis://h', streams: a, channels: b}}", &[two]);
+        let group = "group belongs to streams; every subscriber of a channel hears it";
+        check("{redis: {url: 'redis://h', channels: b, group: g}}", &[group]);
+        check("{redis: {url: 'redis://h', streams: [a, a]}}", &["\"a\" stands there twice"]);
+        check("{redis: {url: 'redis://h', streams: a, consumr: c}}", &["redis source: unknown key \"consumr\""]);
+        check("{redis: {url: 'http://h', streams: a}}", &["\"http\" is no scheme of a Redis server"]);
+        check("{redis: {url: 'h:6379', streams: a}}", &["not the address of a Redis server"]);
+        check("{redis: {url: 'redis://', streams: a}}", &["the host is missing"]);
+        check("{redis: {url: 'redis://h:x', streams: a}}", &["the port is no number up to 65535"]);
+        check("{redis: {url: 'redis://h/x', streams: a}}", &["\"x\" is no number of a database"]);
+        check("{redis: {url: 'redis+unix://h', streams: a}}", &["the path of a socket begins with a slash"]);
+        let twice = "password: one stands in the address already";
+        check("{redis: {url: 'redis://u:p@h', password: q, streams: a}}", &[twice]);
+        let both = "at most one of password and password_file may be set";
+        check("{redis: {url: 'redis://h', password: q, password_file: f, streams: a}}", &[both]);
+        let nodes = "urls: several addresses are those of a cluster's nodes";
+        check("{redis: {urls: ['redis://a', 'redis://b'], streams: a}}", &[nodes]);
+        let database = "database: a cluster has only the database 0";
+        check("{redis: {url: 'redis://a/1', cluster: true, streams: a}}", &[database]);
+        let sentinel = "with sentinel, the servers' addresses are asked for: only sentinel.urls are needed";
+        check("{redis: {url: 'redis://a', sentinel: {master: m, urls: 'redis://s'}, streams: a}}", &[sentinel]);
+        check("'redis://h'", &["a redis source listens to streams, or to channels and patterns"]);
+        check("'redis://h?stream=a&group=g&strt=last'", &["\"strt\" is no option of a redis address"]);
+    }
+
+    #[test]
+    fn what_is_shown_reads_back_and_shows_no_password() {
+        let text = "service: {name: n, instance: i}\nsources:\n\
+            \x20 a: 'redis://me:pass%40word@[::1]:7/2?streams=a,b&group=g&scope=per_instance&start=last'\n\
+            \x20 b: {redis: 'valkeys://h?channels=c'}\n\
+            \x20 c: {redis: {urls: ['redis://a', 'redis://b:2'], cluster: true, streams: s, consumer: x, claim_idle: 5s}}\n\
+            \x20 d: {redis: {sentinel: {master: m, urls: ['redis://s', 'redis://t:1'], password: hidden}, database: 3, streams: s, tls: {ca_file: c}}}\n\
+            \x20 e: {redis: {url: 'redis+unix:///run/redis.sock?db=4', patterns: ['a.*'], username: u, password_file: f}}\n";
+        let load = |text: &str| {
+            let (config, found) = load_text("t.yaml", text, &Default::default(), &Overrides::default());
+            show(&config.unwrap_or_else(|| panic!("{found}\n{text}")))
+        };
+        let shown = load(text);
+        assert_eq!(load(&shown), shown);
+        assert!(!shown.contains("pass@word") && !shown.contains("hidden"), "{shown}");
+        for expected in [
+            "redis://[::1]:7",
+            "scope: per_instance",
+            "claim_idle: 5s",
+            "redis://s:26379",
+            "redis+unix:///run/redis.sock",
+        ] {
+            assert!(shown.contains(expected), "{expected} is missing in\n{shown}");
+        }
+    }
+}

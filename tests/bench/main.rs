@@ -18,13 +18,27 @@ mod exposition;
 #[allow(dead_code, reason = "a bench needs a part of it")]
 mod harness;
 mod http;
+mod redis;
 mod rules;
 mod scrape;
+#[path = "../it/redis/server.rs"]
+#[allow(dead_code, reason = "a bench needs a part of it")]
+mod server;
 
 fn main() {
-    if !http::is_peer() {
-        divan::main();
-        alerting::run();
+    if redis::is_peer() {
+        return redis::run();
     }
-    http::run();
+    // `cargo bench -- redis` runs that one; without a name all are run.
+    let names: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let wanted = |name: &str| names.is_empty() || names.iter().any(|word| word == name);
+    if http::is_peer() {
+        return http::run();
+    }
+    divan::main();
+    for (name, run) in [("alerting", alerting::run as fn()), ("redis", redis::run), ("http", http::run)] {
+        if wanted(name) {
+            run();
+        }
+    }
 }

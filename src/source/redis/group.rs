@@ -139,6 +139,18 @@ pub(super) async fn make(wire: &mut Wire, stream: &str, group: &str, from: &str)
     }
 }
 
+/// Tries what will be needed, without taking anything: whoever cannot read or acknowledge is not connected.
+///
+/// # Errors
+/// A sentence with the server's reason: rights (ACL), a replica that cannot be written to, a disk that is full.
+pub(super) async fn probe(wire: &mut Wire, stream: &str, group: &str, consumer: &str) -> Result<(), String> {
+    const BEYOND: &[u8] = b"18446744073709551615-18446744073709551614";
+    let (stream, group) = (stream.as_bytes(), group.as_bytes());
+    let consumer = consumer.as_bytes();
+    wire.ask(&[b"XREADGROUP", b"GROUP", group, consumer, b"COUNT", b"1", b"STREAMS", stream, BEYOND]).await?;
+    wire.ask(&[b"XACK", stream, group, b"0-0"]).await.map(drop)
+}
+
 fn is_denied(reason: &str) -> bool {
     reason.contains("NOPERM")
 }

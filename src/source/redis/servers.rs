@@ -6,7 +6,7 @@ use crate::config::schema::{RedisAddress, RedisConfig, RedisServers};
 use std::path::Path;
 use std::sync::Arc;
 
-/// A server and the streams that are read there.
+/// A server and streams that are read there by one command.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Node {
     pub address: RedisAddress,
@@ -100,7 +100,7 @@ impl Access<'_> {
         let reply = wire.ask(&[b"CLUSTER", b"SLOTS"]).await?;
         let slots =
             slots(&reply, wire.limit(), asked).ok_or_else(|| format!("{asked}: CLUSTER SLOTS cannot be read"))?;
-        let mut nodes: Vec<Node> = Vec::new();
+        let (mut nodes, mut read_slots): (Vec<Node>, Vec<i64>) = Default::default();
         for stream in streams {
             let reply = wire.ask(&[b"CLUSTER", b"KEYSLOT", stream.as_bytes()]).await?;
             let slot = match Reader::new(&reply, wire.limit()).item() {
@@ -110,9 +110,13 @@ impl Access<'_> {
             let Some((_, _, address)) = slots.iter().find(|(first, last, _)| (*first..=*last).contains(&slot)) else {
                 return Err(format!("{asked}: no node of the cluster serves slot {slot} of the stream {stream}"));
             };
-            match nodes.iter_mut().find(|node| node.address == *address) {
-                Some(node) => node.streams.push(stream.clone()),
-                None => nodes.push(Node { address: address.clone(), streams: vec![stream.clone()] }),
+            // One command reads streams of one slot only, even where the node is the same.
+            match nodes.iter_mut().zip(&read_slots).find(|(_, known)| **known == slot) {
+                Some((node, _)) => node.streams.push(stream.clone()),
+                None => {
+                    nodes.push(Node { address: address.clone(), streams: vec![stream.clone()] });
+                    read_slots.push(slot);
+                }
             }
         }
         Ok(nodes)

@@ -111,7 +111,7 @@ impl<'a> Streams<'a> {
         if group::make(wire, stream, &self.group, &from).await? {
             tracing::info!(source = %self.context.name, %stream, group = %self.group, after = %from, "made the consumer group");
         }
-        Ok(())
+        group::probe(wire, stream, &self.group, self.consumer).await
     }
 
     /// Waits until the position stands in a checkpoint.

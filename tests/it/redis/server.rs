@@ -46,8 +46,8 @@ impl Redis {
         assert!(self.child.is_none());
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("log")).unwrap();
         let child = Command::new("redis-server")
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
             .args(&self.args)
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
             .current_dir(&self.dir)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -59,13 +59,10 @@ impl Redis {
             let ended = self.child.as_mut().unwrap().try_wait().unwrap();
             assert!(ended.is_none(), "redis-server ended: {}", self.log());
             // A refusal is an answer, too: the test may have its own ways in.
-            match redis::Client::open(self.url.as_str()).unwrap().get_connection() {
-                Ok(mut connection) => match redis::cmd("PING").query::<String>(&mut connection) {
-                    Err(error) if error.to_string().contains("LOADING") => None,
-                    _ => Some(()),
-                },
-                Err(error) if error.is_io_error() => None,
-                Err(error) => (!error.to_string().contains("LOADING")).then_some(()),
+            let answered = redis::Client::open(self.url.as_str()).unwrap().get_connection();
+            match answered.and_then(|mut connection| redis::cmd("PING").query::<String>(&mut connection)) {
+                Err(error) if error.is_io_error() || error.to_string().to_lowercase().contains("loading") => None,
+                _ => Some(()),
             }
         });
     }

@@ -556,3 +556,50 @@ fn kills_of_both_sides_leave_exact_counts() {
     let duplicates = sidewatch.value("sidewatch_source_duplicates_total{source='s'}");
     println!("{duplicates:?} came again after the last kill");
 }
+
+#[test]
+fn check_explains_the_promise_and_warns_of_replicas() {
+    let dir = tempfile::tempdir().unwrap();
+    configure(
+        dir.path(),
+        "service: {name: shop, instance: pod-1}\nsources:\n\
+         \x20 a: {redis: {url: 'redis://h', streams: s, group: g, scope: per_instance}}\n\
+         \x20 b: {redis: {url: 'redis://h', streams: s}}\n\
+         \x20 c: {redis: {url: 'redis://h', channels: s}}\n",
+    );
+    let (code, out, err) = crate::harness::run(dir.path(), &["check"]);
+    assert_eq!(code, 0, "{out}{err}");
+    for expected in [
+        "source a: at least once, counted once: acknowledged when it stands in the checkpoint; group g-pod-1, consumer pod-1, each instance hears everything",
+        "source b: at least once, counted once: acknowledged when it stands in the checkpoint; group sidewatch, consumer pod-1, instances share the group, each hears a part",
+        "source c: at most once: what is published while the connection is down is missed, each time counted as a gap",
+    ] {
+        assert!(out.contains(expected), "{expected} is missing in\n{out}");
+    }
+    assert!(err.contains("source b: replicas of this sidecar share the group sidewatch"), "{err}");
+    assert!(err.contains("scope: per_instance") && err.matches("replicas of this").count() == 1, "{err}");
+}
+
+#[test]
+fn large_entries_come_in_smaller_portions() {
+    let dir = tempfile::tempdir().unwrap();
+    let redis = Redis::start(dir.path());
+    let mut client = redis.client();
+    let text = "x".repeat(2 << 20);
+    for _ in 0..40 {
+        add(&mut client, "s", &[("type", "order.placed"), ("text", &text)]);
+    }
+    configure(
+        dir.path(),
+        &format!(
+            "limits: {{event_bytes: 3MiB}}\nsources: {{s: 'redis://127.0.0.1:{}?streams=s&scope=shared'}}\n",
+            redis.port
+        ),
+    );
+    let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
+    reaches(&sidewatch, "sum(events_total{type='order.placed'})", 40.0);
+    assert!(sidewatch.err().contains("the reply is too large"), "{}", sidewatch.err());
+    eventually("everything is acknowledged", 20, || (pending(&mut client, "s", "sidewatch") == 0).then_some(()));
+    let memory = sidewatch.value("sidewatch_process_resident_memory_bytes").unwrap();
+    assert!(memory < 250e6, "{memory}");
+}

@@ -3,7 +3,7 @@
 use super::group::{self, Look};
 use super::position::Run;
 use super::resp::{Item, Reader, command};
-use super::wire::Wire;
+use super::wire::{TOO_MUCH, Wire};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -32,6 +32,8 @@ pub(super) enum Told {
     Look { stream: Arc<str>, look: Look },
     /// Group or stream are gone: they are made anew.
     Gone(String),
+    /// Fewer entries must be asked for at once.
+    TooMuch(String),
     /// The connection is gone, or the server refuses.
     Lost(String),
 }
@@ -41,7 +43,11 @@ impl Told {
     pub fn of(reason: String) -> Self {
         // UNBLOCKED: the stream was deleted while XREADGROUP waited.
         let gone = reason.contains("NOGROUP") || reason.contains("UNBLOCKED");
-        if gone { Self::Gone(reason) } else { Self::Lost(reason) }
+        match reason.starts_with(TOO_MUCH) {
+            true => Self::TooMuch(reason),
+            false if gone => Self::Gone(reason),
+            false => Self::Lost(reason),
+        }
     }
 }
 

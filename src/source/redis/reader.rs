@@ -10,8 +10,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// Entries of the first reply, while nobody knows how large they are.
-pub(super) const FIRST_ENTRIES: usize = 50;
 /// How long the server waits for entries before it answers that there are none.
 const BLOCK: Duration = Duration::from_secs(1);
 /// The longest and the shortest time between two looks for entries of dead consumers.

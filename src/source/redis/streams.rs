@@ -31,6 +31,8 @@ use tokio::task::JoinSet;
 
 /// Entries that may wait for their acknowledgement; beyond it nothing is read.
 const WINDOW: usize = 50_000;
+/// Entries of the first reply.
+const FIRST_ENTRIES: usize = 50;
 /// Replies that may wait to be decoded.
 const FRAMES: usize = 2;
 /// A reply is meant to have about so many bytes, whatever an entry has.
@@ -48,6 +50,8 @@ pub(super) struct Streams<'a> {
     position: Position,
     acks: Acks<Vec<Token>>,
     counters: Counters,
+    /// Entries that a new connection asks for first, while nobody knows how large they are.
+    first_entries: usize,
     /// Said once: the user may not look at the group.
     denied: bool,
 }
@@ -85,6 +89,7 @@ impl<'a> Streams<'a> {
                 trimmed: self_metrics::source_gaps(name, "trimmed"),
                 recreated: self_metrics::source_gaps(name, "recreated"),
             },
+            first_entries: FIRST_ENTRIES,
             denied: false,
         }
     }
@@ -170,7 +175,7 @@ impl<'a> Streams<'a> {
             let clerk = clerk::Clerk { wire, group: self.group.clone(), streams };
             tasks.spawn(clerk.run(asked, tell.clone()));
             clerks.push(ask);
-            let count = Arc::new(AtomicUsize::new(reader::FIRST_ENTRIES));
+            let count = Arc::new(AtomicUsize::new(self.first_entries));
             let reader = reader::GroupReader {
                 wire: access.open(&node.address).await?,
                 node: at,
@@ -207,6 +212,11 @@ impl<'a> Streams<'a> {
                         standing.connected(behind.total()).await;
                     }
                     Told::Gone(reason) => return Ok(End::Again(reason)),
+                    Told::TooMuch(reason) => {
+                        // They are pending now, and come again in smaller portions.
+                        self.first_entries = 1;
+                        return Ok(End::Again(reason));
+                    }
                     Told::Lost(reason) => return Err(reason),
                 },
                 () = self.acks.changed(), if asked == 0 => {
@@ -279,6 +289,7 @@ impl<'a> Streams<'a> {
             return Ok(true);
         }
         let bytes = frame.bytes.len();
+        self.first_entries = FIRST_ENTRIES;
         count.store((REPLY_BYTES / (bytes / taken.entries).max(1)).clamp(1, MOST_ENTRIES), Ordering::Relaxed);
         self.counters.bytes.increment(bytes as u64);
         self.counters.messages.increment(taken.entries as u64);
@@ -286,15 +297,22 @@ impl<'a> Streams<'a> {
         if !matches!(frame.kind, Kind::New) {
             self.counters.redelivered.increment(taken.entries as u64);
         }
+        // Only now, when all of the reply is read: what the position says is counted must be handed over.
+        let mut tokens = Vec::with_capacity(taken.runs.len());
+        for (stream, mut new, known) in taken.runs {
+            self.position.meet(&stream, &known);
+            self.position.count(&stream, &new);
+            new.extend(known);
+            tokens.push(Token { node: frame.node, stream, runs: new });
+        }
         let position = Some(self.position.encode());
         let Some(number) = self.context.deliver_messages(&mut taken.messages, position).await else { return Ok(false) };
-        let token = |(stream, runs)| Token { node: frame.node, stream, runs };
-        self.acks.push(number, taken.entries, taken.runs.into_iter().map(token).collect());
+        self.acks.push(number, taken.entries, tokens);
         Ok(true)
     }
 
     /// Reads an array of entries of one stream.
-    fn entries(&mut self, reader: &mut Reader<'_>, stream: &Arc<str>, taken: &mut Taken) -> Option<()> {
+    fn entries(&self, reader: &mut Reader<'_>, stream: &Arc<str>, taken: &mut Taken) -> Option<()> {
         let (mut new, mut known): (Vec<Run>, Vec<Run>) = Default::default();
         for _ in 0..reader.array()? {
             match reader.item()? {
@@ -323,11 +341,8 @@ impl<'a> Streams<'a> {
                 Content::Gone => taken.trimmed += 1,
             }
         }
-        self.position.meet(stream, &known);
-        self.position.count(stream, &new);
-        new.extend(known);
-        if !new.is_empty() {
-            taken.runs.push((stream.clone(), new));
+        if !new.is_empty() || !known.is_empty() {
+            taken.runs.push((stream.clone(), new, known));
         }
         Some(())
     }
@@ -341,7 +356,8 @@ struct Taken {
     entries: usize,
     duplicates: u64,
     trimmed: u64,
-    runs: Vec<(Arc<str>, Vec<Run>)>,
+    /// Of each stream what is new and what was counted before.
+    runs: Vec<(Arc<str>, Vec<Run>, Vec<Run>)>,
 }
 
 /// Entries that are still to come, of each stream.

@@ -19,6 +19,10 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 const READ_BYTES: usize = 256 << 10;
 /// A TCP connection that says nothing for so long is asked whether it is still there.
 const IDLE: Duration = Duration::from_secs(15);
+/// Bytes of one reply that are kept, unless a single event may be larger.
+const REPLY_BYTES: usize = 64 << 20;
+/// How the error begins when a reply is larger.
+pub(super) const TOO_MUCH: &str = "the reply is too large: ";
 /// Texts of the protocol itself (ids, names, figures) are never longer.
 const LEAST_LIMIT_BYTES: usize = 64 << 10;
 
@@ -88,7 +92,11 @@ impl Wire {
             self.ask(&[b"SELECT", login.database.to_string().as_bytes()]).await?;
         }
         // A server that wants a login says so now, and one that is loading its data as well.
-        self.ask(&[b"PING"]).await.map(drop)
+        match self.ask(&[b"PING"]).await {
+            // Who may not even ask is logged in; what is needed is tried later.
+            Err(reason) if !reason.contains("NOPERM") => Err(reason),
+            _ => Ok(()),
+        }
     }
 
     /// The limit of one text, for readers of the replies.
@@ -173,6 +181,9 @@ impl Wire {
     }
 
     async fn read(&mut self) -> Result<(), String> {
+        if self.buffer.len() > REPLY_BYTES.max(2 * self.limit) {
+            return Err(format!("{TOO_MUCH}{} MB and more", self.buffer.len() >> 20));
+        }
         if self.buffer.capacity() - self.buffer.len() < READ_BYTES / 4 {
             self.buffer.reserve(READ_BYTES);
         }

@@ -457,7 +457,7 @@ fn deaf_is_not_silent() {
 #[test]
 fn kills_of_both_sides_leave_exact_counts() {
     let long = std::env::var_os("SIDEWATCH_LONG").is_some();
-    let (events, kills, restarts) = if long { (200_000_u64, 20, 5) } else { (20_000, 5, 2) };
+    let (events, kills, restarts, portion) = if long { (200_000_u64, 20, 5, 100) } else { (20_000, 5, 2, 50) };
     let dir = tempfile::tempdir().unwrap();
     let mut redis = Redis::durable(dir.path());
     configure(
@@ -497,7 +497,7 @@ fn kills_of_both_sides_leave_exact_counts() {
                     }
                     next = next.max(last + 1);
                     while next <= events {
-                        let until = (next + 100).min(events + 1);
+                        let until = (next + portion).min(events + 1);
                         let mut pipe = redis::pipe();
                         for number in next..until {
                             let event = format!(
@@ -511,9 +511,8 @@ fn kills_of_both_sides_leave_exact_counts() {
                         pipe.query::<()>(&mut client)?;
                         next = until;
                         sent.store(next - 1, std::sync::atomic::Ordering::Relaxed);
-                        if !long {
-                            std::thread::park_timeout(std::time::Duration::from_millis(5));
-                        }
+                        // As long as the kills go on.
+                        std::thread::park_timeout(std::time::Duration::from_millis(10));
                     }
                     Ok(())
                 })();

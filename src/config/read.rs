@@ -108,7 +108,7 @@ pub(super) fn config(
     }
     let limits = map.get("limits").and_then(|node| limits(node, defaults.limits.clone(), map.found()));
     map.finish();
-    let config = Config {
+    let mut config = Config {
         service,
         listen,
         sources,
@@ -129,6 +129,7 @@ pub(super) fn config(
         base_dir,
         files,
     };
+    sources::name_consumers(&mut config);
     receivers_exist(&config, tree, found);
     conditions::sources_exist(&config, tree, found);
     Some(config)

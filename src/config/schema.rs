@@ -6,6 +6,7 @@
 mod conditions;
 mod export;
 mod nats;
+mod redis;
 mod scrape;
 mod silence;
 mod tls;
@@ -15,6 +16,7 @@ pub use conditions::{
 };
 pub use export::{EventLogConfig, ExportConfig, ExportKind, RemoteWriteConfig};
 pub use nats::{NatsConfig, NatsCredentials, NatsScope, NatsStream, NatsUrl};
+pub use redis::{RedisAddress, RedisConfig, RedisInput, RedisScope, RedisServers, RedisStreams};
 pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
 pub use silence::{IntervalConfig, SilenceConfig, SilenceTimes};
 pub use tls::TlsConfig;
@@ -209,6 +211,8 @@ pub enum Transport {
     Scrape(Box<ScrapeConfig>),
     /// `nats: URL` or `nats: {...}`: subjects, or a stream of JetStream.
     Nats(Box<NatsConfig>),
+    /// `redis: URL` or `redis: {...}`: streams with a consumer group, or channels.
+    Redis(Box<RedisConfig>),
     /// `memory: {}`: programs that embed the library push batches themselves.
     Memory,
     /// `demo: {}`: a shop's event stream with faults, made up as it goes.

@@ -3,6 +3,7 @@
 mod conditions;
 mod export;
 mod nats;
+mod redis;
 mod scrape;
 mod silences;
 mod tls;
@@ -196,6 +197,7 @@ fn source(source: &SourceConfig) -> Yaml {
         Transport::Tcp { listen } => ("tcp", fields([("listen", text(&listen.value))])),
         Transport::Scrape(config) => ("scrape", scrape::scrape(config)),
         Transport::Nats(config) => ("nats", nats::nats(config)),
+        Transport::Redis(config) => ("redis", redis::redis(config)),
         Transport::Memory => ("memory", Map(Vec::new())),
         Transport::Demo => ("demo", Map(Vec::new())),
         Transport::None => ("none", Map(Vec::new())),

@@ -31,6 +31,7 @@ mod lints;
 mod nats;
 mod ranks;
 mod receivers;
+mod redis;
 mod reload;
 mod remote_write;
 mod rule_files;

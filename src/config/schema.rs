@@ -4,15 +4,21 @@
 //! meaning compile it into types of their own (mapping, rules, health, notify, source).
 
 mod conditions;
+mod kafka;
+mod scope;
 mod scrape;
 mod silence;
+mod sse;
 mod tls;
 
 pub use conditions::{
     Comparison, Direction, EventCondition, EventConditionKind, Floor, RateChange, SloConfig, SloSeries,
 };
+pub use kafka::{KafkaConfig, KafkaMechanism};
+pub use scope::Scope;
 pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
 pub use silence::{IntervalConfig, SilenceConfig, SilenceTimes};
+pub use sse::SseConfig;
 pub use tls::TlsConfig;
 
 use super::{Span, Spanned};
@@ -198,6 +204,10 @@ pub enum Transport {
     },
     /// `scrape: URL` or `scrape: {...}`: metrics that are fetched, not events.
     Scrape(Box<ScrapeConfig>),
+    /// `kafka: {...}`: topics of Kafka, as a member of a consumer group.
+    Kafka(Box<KafkaConfig>),
+    /// `sse: URL` or `sse: {...}`: server-sent events.
+    Sse(Box<SseConfig>),
     /// `memory: {}`: programs that embed the library push batches themselves.
     Memory,
     /// `demo: {}`: a shop's event stream with faults, made up as it goes.

@@ -1,7 +1,9 @@
 //! The effective configuration as YAML that `load` reads back.
 
 mod conditions;
+mod kafka;
 mod scrape;
+mod sse;
 mod silences;
 mod tls;
 
@@ -192,6 +194,8 @@ fn source(source: &SourceConfig) -> Yaml {
         Transport::Unix { path } => ("unix", fields([("path", text(&path.value))])),
         Transport::Tcp { listen } => ("tcp", fields([("listen", text(&listen.value))])),
         Transport::Scrape(config) => ("scrape", scrape::scrape(config)),
+        Transport::Kafka(config) => ("kafka", kafka::kafka(config)),
+        Transport::Sse(config) => ("sse", sse::sse(config)),
         Transport::Memory => ("memory", Map(Vec::new())),
         Transport::Demo => ("demo", Map(Vec::new())),
         Transport::None => ("none", Map(Vec::new())),

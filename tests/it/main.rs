@@ -23,6 +23,8 @@ mod golden_path;
 mod harness;
 mod history;
 mod http;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod kills;
 mod lints;
 mod ranks;

@@ -1,6 +1,10 @@
 //! `sources:`.
 
+mod kafka;
+mod sse;
 mod tls;
+
+pub(super) use kafka::identify;
 
 use crate::config::reader::{self, MapReader};
 use crate::config::schema::{FormatConfig, Named, SourceConfig, Transport};
@@ -23,13 +27,15 @@ struct Kind {
     of_url: fn(&Spanned<String>, &mut Diagnostics) -> Option<Transport>,
 }
 
-const KINDS: &[Kind] = &[];
+const KINDS: &[Kind] = &[
+    Kind { name: "kafka", schemes: &["kafka"], read: kafka::read, of_url: kafka::of_url },
+    Kind { name: "sse", schemes: &["sse"], read: sse::read, of_url: sse::of_url },
+];
 
 /// Transports that are designed but not in this build, with the schemes of their addresses.
 const PLANNED: &[(&str, &[&str])] = &[
     ("nats", &["nats", "tls"]),
     ("redis", &["redis", "rediss"]),
-    ("kafka", &["kafka"]),
     ("amqp", &["amqp", "amqps"]),
     ("mqtt", &["mqtt", "mqtts"]),
     ("websocket", &["ws", "wss"]),

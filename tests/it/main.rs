@@ -36,3 +36,4 @@ mod scrape;
 mod silences;
 mod simulation;
 mod sources;
+mod sse;

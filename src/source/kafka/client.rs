@@ -1,6 +1,6 @@
 //! The client: librdkafka's options, and what it tells us between messages.
 
-use super::heard::{Statistics, plain_reason};
+use super::heard::Statistics;
 use super::offsets::{Offsets, Partition};
 use crate::config::schema::{KafkaConfig, SecretSource};
 use crate::config::{Span, Spanned};
@@ -152,6 +152,13 @@ fn explain(key: &Spanned<String>, error: &KafkaError) -> String {
     }
 }
 
+/// Microseconds within which a broker that is asked for messages answers, with a margin.
+pub(super) fn answer_us(config: &KafkaConfig) -> i64 {
+    let set = config.properties.iter().find(|(key, _)| key.value == "fetch.wait.max.ms");
+    let wait_ms: i64 = set.and_then(|(_, value)| value.value.parse().ok()).unwrap_or(500);
+    (2 * wait_ms + 2_000) * 1_000
+}
+
 /// A change of what is assigned to us; librdkafka waits until it has been carried out.
 #[derive(Debug)]
 pub(super) enum Change {
@@ -165,8 +172,6 @@ pub(super) struct Heard {
     pub changes: Vec<Change>,
     pub statistics: Option<Statistics>,
     pub errors: Vec<(RDKafkaErrorCode, String)>,
-    /// Commits that have ended, in their order; the offsets of a failed one.
-    pub commits: Vec<Result<(), (RDKafkaErrorCode, Offsets)>>,
 }
 
 /// Takes what librdkafka tells while it is polled.
@@ -202,16 +207,16 @@ impl Context {
         note(&mut self.heard.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn is_news(&self, kind: String) -> bool {
+    fn is_news(&self, kind: &str) -> bool {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.len() < KEPT && said.insert(kind)
+        said.len() < KEPT && said.insert(kind.to_owned())
     }
 }
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        // What ends a connection comes as an error as well, and is said with the state of the source.
-        if matches!(facility, "FAIL" | "ERROR") || !self.is_news(format!("{facility} {}", plain_reason(text))) {
+        // What ends a connection comes as an error as well, and is said with the state of the source; commits are tried again.
+        if matches!(facility, "FAIL" | "ERROR" | "COMMITFAIL") || !self.is_news(facility) {
             tracing::debug!(source = %self.source, facility, "librdkafka: {text}");
             return;
         }
@@ -262,12 +267,6 @@ impl ConsumerContext for Context {
         });
     }
 
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let ended = result.map_err(|error| {
-            (error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown), offsets_of(offsets).unwrap_or_default())
-        });
-        self.hear(|heard| heard.commits.push(ended));
-    }
 }
 
 fn partitions(list: &TopicPartitionList) -> BTreeSet<Partition> {

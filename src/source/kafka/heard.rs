@@ -18,6 +18,14 @@ pub(super) struct Statistics {
 struct Broker {
     nodeid: i32,
     state: String,
+    #[serde(default)]
+    source: String,
+    /// Requests without an answer.
+    #[serde(default)]
+    waitresp_cnt: i64,
+    /// Microseconds since the last answer.
+    #[serde(default)]
+    rxidle: i64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -33,30 +41,37 @@ struct PartitionState {
     ls_offset: i64,
 }
 
+impl Broker {
+    fn is_up(&self) -> bool {
+        // UPDATE is a broker that is up and learns its new address.
+        matches!(self.state.as_str(), "UP" | "UPDATE")
+    }
+}
+
 impl Statistics {
     pub fn read(json: &[u8]) -> Option<Self> {
         serde_json::from_slice(json).ok()
     }
 
-    fn is_up(&self, id: i32) -> bool {
-        // UPDATE is a broker that is up and learns its new address.
-        let up = |broker: &Broker| matches!(broker.state.as_str(), "UP" | "UPDATE");
-        self.brokers.values().any(|broker| broker.nodeid == id && up(broker))
+    /// Whether a broker is connected and answers. The coordinator has a connection of its own, which proves nothing.
+    fn answers(&self, id: i32, within_us: i64) -> bool {
+        let answers = |broker: &Broker| broker.is_up() && (broker.waitresp_cnt == 0 || broker.rxidle < within_us);
+        self.brokers.values().any(|broker| broker.nodeid == id && broker.source != "logical" && answers(broker))
     }
 
     /// Whether any broker is there at all.
     pub fn any_up(&self) -> bool {
-        self.brokers.values().any(|broker| matches!(broker.state.as_str(), "UP" | "UPDATE"))
+        self.brokers.values().any(Broker::is_up)
     }
 
-    /// The first of these partitions whose leader is not there, for people.
-    pub fn unheard(&self, assigned: &BTreeSet<Partition>) -> Option<String> {
+    /// The first of these partitions whose leader is not there or owes an answer for so many microseconds, for people.
+    pub fn unheard(&self, assigned: &BTreeSet<Partition>, within_us: i64) -> Option<String> {
         assigned.iter().find_map(|(topic, partition)| {
             let state = self.topics.get(&**topic)?.partitions.get(&partition.to_string())?;
             match state.leader {
                 -1 => Some(format!("partition {partition} of {topic} has no leader")),
-                leader if self.is_up(leader) => None,
-                leader => Some(format!("broker {leader}, which leads partition {partition} of {topic}, is not there")),
+                leader if self.answers(leader, within_us) => None,
+                leader => Some(format!("broker {leader}, which leads partition {partition} of {topic}, does not answer")),
             }
         })
     }
@@ -104,12 +119,14 @@ mod tests {
     use super::*;
 
     const STATISTICS: &str = r#"{"name":"x","ts":1,"brokers":{
-        "a:9092/1":{"nodeid":1,"state":"UP","rtt":{"avg":3}},
+        "a:9092/1":{"nodeid":1,"state":"UP","source":"learned","rtt":{"avg":3},"waitresp_cnt":1,"rxidle":400000},
+        "c:9092/3":{"nodeid":3,"state":"UP","source":"learned","waitresp_cnt":1,"rxidle":4000000},
         "b:9092/2":{"nodeid":2,"state":"DOWN"},
-        "GroupCoordinator":{"nodeid":1,"state":"UP"}},
+        "GroupCoordinator":{"nodeid":2,"state":"UP","source":"logical"}},
       "topics":{"orders":{"partitions":{
         "0":{"leader":1,"hi_offset":90,"ls_offset":80},
         "1":{"leader":2,"hi_offset":7,"ls_offset":-1001},
+        "4":{"leader":3,"hi_offset":7,"ls_offset":7},
         "2":{"leader":-1,"hi_offset":-1001,"ls_offset":-1001},
         "-1":{"leader":-1,"hi_offset":-1001,"ls_offset":-1001}}}}}"#;
 
@@ -119,7 +136,7 @@ mod tests {
         assert!(statistics.any_up());
         let check = |partitions: &[i32], unheard: Option<&str>, expected: &[(i32, u64)]| {
             let assigned: BTreeSet<Partition> = partitions.iter().map(|at| ("orders".into(), *at)).collect();
-            assert_eq!(statistics.unheard(&assigned).as_deref(), unheard, "{partitions:?}");
+            assert_eq!(statistics.unheard(&assigned, 3_000_000).as_deref(), unheard, "{partitions:?}");
             let mut next = Offsets::default();
             next.raise(&("orders".into(), 0), 50);
             let lags = lags(&assigned, &statistics.ends(&assigned), &next);
@@ -127,9 +144,10 @@ mod tests {
         };
         check(&[], None, &[]);
         check(&[0], None, &[(0, 30)]);
-        check(&[0, 1], Some("broker 2, which leads partition 1 of orders, is not there"), &[(0, 30), (1, 7)]);
+        check(&[0, 1], Some("broker 2, which leads partition 1 of orders, does not answer"), &[(0, 30), (1, 7)]);
         check(&[2], Some("partition 2 of orders has no leader"), &[]);
         check(&[3], None, &[]);
+        check(&[4], Some("broker 3, which leads partition 4 of orders, does not answer"), &[(4, 7)]);
         assert!(Statistics::read(b"{").is_none());
         assert!(!Statistics::read(b"{}").unwrap().any_up());
     }

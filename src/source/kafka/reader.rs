@@ -4,16 +4,19 @@
 //! finds goes through a channel of few places to the task, which delivers: a full queue to the core stops the polling,
 //! and librdkafka stops fetching when its own queue is full.
 
+mod commits;
+mod hearing;
+
 use super::batch::Batch;
 use super::client::{self, Change, Context, Heard};
-use super::heard::{self, Statistics, missing_topic, plain_reason};
 use super::offsets::{Offsets, Partition};
 use crate::config::schema::KafkaConfig;
-use crate::telemetry::{clock, self_metrics};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use crate::telemetry::clock;
+use hearing::Hearing;
+use rdkafka::consumer::{BaseConsumer, Consumer, RebalanceProtocol};
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::Offset;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -28,11 +31,8 @@ const ASK: Duration = Duration::from_secs(3);
 const ASK_AGAIN: Duration = Duration::from_millis(300);
 /// Before partitions are given up, what was read of them is to stand in a checkpoint: at most so long is waited for it.
 pub(super) const SETTLE: Duration = Duration::from_secs(5);
-/// A failed commit is tried again after so long.
-const COMMIT_AGAIN: Duration = Duration::from_secs(1);
-/// A group that gives us nothing to read for so long (not even nothing at all) keeps us deaf.
-const JOINING: Duration = Duration::from_secs(30);
-
+/// The last commit may take so long.
+const GOODBYE: Duration = Duration::from_secs(2);
 /// What the thread tells the task, in order.
 pub(super) enum Step {
     /// To be delivered, with everything that is counted then.
@@ -86,23 +86,6 @@ pub(super) struct Start {
     pub shared: Arc<Shared>,
 }
 
-/// Why we are deaf, as far as it is told anew.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Deafness {
-    Brokers,
-    Refused,
-    Leader,
-    Topic,
-    Joining,
-}
-
-#[derive(PartialEq, Eq)]
-enum Hearing {
-    Unknown,
-    No(Deafness),
-    Yes,
-}
-
 struct Reader {
     start: Start,
     consumer: BaseConsumer<Context>,
@@ -125,10 +108,16 @@ struct Reader {
     /// Do not ask before.
     ask_at: Instant,
     commit_at: Instant,
-    /// Messages of the commits that are on their way.
-    committing: VecDeque<u64>,
+    /// What the group was told. Librdkafka does not tell whether it was taken; what is sent while members join is not.
+    told: Offsets,
+    /// When to look whether it was.
+    verify_at: Option<Instant>,
+    /// Looks in a row that found less than was told.
+    commits_failed: u32,
     /// The last reason why a broker could not be reached.
     last_failure: String,
+    /// Microseconds within which a broker answers, if only that there is nothing new.
+    answer_us: i64,
     missing: BTreeSet<Arc<str>>,
     fatal: Option<String>,
 }
@@ -155,6 +144,7 @@ impl Reader {
         let now = clock::instant();
         Ok(Self {
             known: start.known.clone(),
+            answer_us: client::answer_us(&start.config),
             start,
             consumer,
             assigned: BTreeSet::new(),
@@ -168,7 +158,9 @@ impl Reader {
             out_of_range: false,
             ask_at: now,
             commit_at: now,
-            committing: VecDeque::new(),
+            told: Offsets::default(),
+            verify_at: None,
+            commits_failed: 0,
             last_failure: String::new(),
             missing: BTreeSet::new(),
             fatal: None,
@@ -227,9 +219,6 @@ impl Reader {
     }
 
     fn serve(&mut self, heard: Heard) -> bool {
-        for ended in heard.commits {
-            self.committed(ended);
-        }
         for change in heard.changes {
             let alive = match change {
                 Change::Assign(partitions) => {
@@ -259,62 +248,10 @@ impl Reader {
         if now >= self.commit_at {
             self.commit();
         }
+        if self.verify_at.is_some_and(|at| now >= at) && self.hearing == Hearing::Yes {
+            self.verify();
+        }
         true
-    }
-
-    fn note(&mut self, code: RDKafkaErrorCode, text: &str) {
-        use RDKafkaErrorCode as Code;
-        let reason = plain_reason(text);
-        match code {
-            Code::AllBrokersDown => {
-                let brokers: Vec<&str> = self.start.config.brokers.iter().map(|it| it.value.as_str()).collect();
-                let failure = match self.last_failure.as_str() {
-                    "" => String::new(),
-                    failure => format!(" ({failure})"),
-                };
-                self.deaf(Deafness::Brokers, format!("no broker of {} can be reached{failure}", brokers.join(", ")));
-            }
-            Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL => {
-                self.deaf(Deafness::Refused, format!("a broker refuses us: {reason}"));
-            }
-            Code::BrokerTransportFailure | Code::Resolve | Code::OperationTimedOut => self.last_failure = reason,
-            Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
-                self.missing_topic(&reason, "does not exist yet");
-            }
-            Code::TopicAuthorizationFailed => self.missing_topic(&reason, "may not be read by us"),
-            Code::GroupAuthorizationFailed => {
-                let group = self.start.config.group_id();
-                self.deaf(Deafness::Refused, format!("a broker refuses us the group {group}: {reason}"));
-            }
-            Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation => {
-                self.out_of_range = true;
-                self.ask_at = clock::instant();
-            }
-            _ => {
-                tracing::warn!(source = %self.start.source, code = ?code, %reason, "librdkafka tells of an error");
-            }
-        }
-    }
-
-    fn missing_topic(&mut self, reason: &str, why: &str) {
-        let Some(topic) = missing_topic(reason) else {
-            tracing::warn!(source = %self.start.source, %reason, "a topic is not there");
-            return;
-        };
-        if self.missing.insert(topic.clone()) {
-            tracing::warn!(source = %self.start.source, %topic, "the topic {why}; it is waited for");
-        }
-        if self.assigned.is_empty() && self.pending.is_none() {
-            self.deaf(Deafness::Topic, format!("the topic {topic} {why}"));
-        }
-    }
-
-    fn deaf(&mut self, kind: Deafness, reason: String) {
-        if self.hearing != Hearing::No(kind) {
-            self.hearing = Hearing::No(kind);
-            // A closed channel is seen with the next batch.
-            self.tell(Step::Deaf(reason));
-        }
     }
 
     fn is_cooperative(&self) -> bool {
@@ -342,14 +279,15 @@ impl Reader {
             pending.retain(|partition| !partitions.contains(partition));
         }
         let lost = self.consumer.assignment_lost();
-        let ours: BTreeSet<Partition> = self.assigned.intersection(partitions).cloned().collect();
-        if !ours.is_empty() && !lost && !self.settle() {
-            return false;
+        let leaving: BTreeSet<Partition> = self.assigned.intersection(partitions).cloned().collect();
+        if !leaving.is_empty() && !lost {
+            if !self.settle() {
+                return false;
+            }
+            self.commit_all(&leaving, SETTLE);
         }
-        if !lost {
-            // The request goes out before the one that gives up, and a broker answers them in order.
-            self.commit();
-        }
+        self.assigned.retain(|partition| !partitions.contains(partition));
+        self.told.0.retain(|partition, _| !partitions.contains(partition));
         let list = client::list(partitions.iter().map(|partition| (partition, Offset::Invalid)));
         let given = if self.is_cooperative() {
             self.consumer.incremental_unassign(&list)
@@ -361,7 +299,6 @@ impl Reader {
             tracing::debug!(source = %self.start.source, %error, "giving up partitions");
         }
         for partition in partitions {
-            self.assigned.remove(partition);
             self.ends.0.remove(partition);
             if let Some(gauge) = self.shown.remove(partition) {
                 gauge.set(0.0);
@@ -401,6 +338,8 @@ impl Reader {
         }
         self.assigned.extend(partitions);
         self.joined = true;
+        // What was sent while members joined named the generation of the group before, and was refused.
+        self.start.shared.commit(&self.told, 0);
         // Whether we hear is told when it is known how far the partitions reach.
         if self.hearing != Hearing::Yes {
             self.try_to_hear();
@@ -444,160 +383,13 @@ impl Reader {
         client::offsets_of(&self.consumer.offsets_for_times(asked, ASK)?)
     }
 
-    /// An offset is not there: either the oldest messages are gone, or the topic was made anew.
-    fn look_at_ranges(&mut self, now: Instant) -> bool {
-        if !self.settle() {
-            return false;
-        }
-        self.commit();
-        let mut begin = Vec::new();
-        for partition in self.assigned.clone() {
-            let (low, high) = match self.consumer.fetch_watermarks(&partition.0, partition.1, ASK) {
-                Ok(range) => range,
-                Err(error) => {
-                    tracing::debug!(source = %self.start.source, %error, "asking for ranges");
-                    self.ask_at = now + ASK_AGAIN;
-                    return true;
-                }
-            };
-            let next = self.known.get(&partition);
-            let at = match next {
-                Some(next) if next < low => {
-                    self.gap("expired", &partition, next, low, "messages that were never read are not kept any more");
-                    low
-                }
-                Some(next) if next > high => {
-                    let at = if self.start.config.from_end { high } else { low };
-                    self.gap("recreated", &partition, next, at, "the topic is shorter than what was read of it");
-                    at
-                }
-                Some(next) => next,
-                None => low,
-            };
-            if next.is_some() {
-                self.known.0.insert(partition.clone(), at);
-            }
-            self.ends.0.insert(partition.clone(), high);
-            begin.push((partition, Offset::Offset(at)));
-        }
-        // Partitions that stood still begin again only when they are taken anew.
-        let list = client::list(begin.iter().map(|(partition, offset)| (partition, *offset)));
-        let taken = if self.is_cooperative() {
-            self.consumer.incremental_unassign(&list).and_then(|()| self.consumer.incremental_assign(&list))
-        } else {
-            self.consumer.assign(&list)
-        };
-        match taken {
-            Ok(()) => self.out_of_range = false,
-            Err(error) => self.fatal = Some(format!("partitions cannot be taken again: {error}")),
-        }
-        true
-    }
-
-    fn gap(&self, reason: &'static str, (topic, at): &Partition, next: i64, begin: i64, why: &str) {
-        self_metrics::source_gaps(&self.start.source, reason).increment(1);
-        tracing::warn!(
-            source = %self.start.source, %topic, partition = at, expected = next, begins = begin,
-            "{why}; going on from another offset"
-        );
-    }
-
-    /// Hears from now on, if it can be found out how far the partitions reach.
-    fn try_to_hear(&mut self) {
-        match self.ask_ends(&self.assigned) {
-            Ok(ends) => self.ends.merge(&ends),
-            Err(error) => {
-                tracing::debug!(source = %self.start.source, %error, "asking for ends");
-                return;
-            }
-        }
-        let behind = self.show_lags();
-        self.hearing = Hearing::Yes;
-        self.last_failure.clear();
-        self.consumer.context().forget_said();
-        self.tell(Step::Hears { behind, first: true });
-    }
-
-    /// Looks at the statistics of each second.
-    fn judge(&mut self, statistics: &Statistics, now: Instant) {
-        self.ends.merge(&statistics.ends(&self.assigned));
-        if !statistics.any_up() {
-            // Before the first answer nothing is known; what fails is told as an error.
-            return;
-        }
-        if !self.joined {
-            if now.duration_since(self.joining_since) > JOINING && self.missing.is_empty() {
-                let group = self.start.config.group_id();
-                self.deaf(Deafness::Joining, format!("the group {group} has not given us partitions yet"));
-            }
-            return;
-        }
-        if let Some(unheard) = statistics.unheard(&self.assigned) {
-            return self.deaf(Deafness::Leader, unheard);
-        }
-        if self.hearing != Hearing::Yes {
-            return self.try_to_hear();
-        }
-        let behind = self.show_lags();
-        self.tell(Step::Hears { behind, first: false });
-    }
-
-    fn show_lags(&mut self) -> u64 {
-        let lags = heard::lags(&self.assigned, &self.ends, &self.known);
-        let mut behind: u64 = 0;
-        for (partition, lag) in lags {
-            behind = behind.saturating_add(lag);
-            let gauge = self.shown.entry(partition).or_insert_with_key(|(topic, partition)| {
-                self_metrics::source_partition_lag(&self.start.source, topic, *partition)
-            });
-            gauge.set(lag as f64);
-        }
-        behind
-    }
-
-    /// Commits what stands in a checkpoint. The answer comes later.
-    fn commit(&mut self) {
-        let (mut offsets, messages) = self.start.shared.take();
-        // Others are no longer ours to commit.
-        offsets.0.retain(|partition, _| self.assigned.contains(partition) || self.is_pending(partition));
-        if offsets.is_empty() {
-            return;
-        }
-        let list = client::list(offsets.0.iter().map(|(partition, next)| (partition, Offset::Offset(*next))));
-        match self.consumer.commit(&list, CommitMode::Async) {
-            Ok(()) => self.committing.push_back(messages),
-            Err(error) => {
-                tracing::debug!(source = %self.start.source, %error, "committing");
-                self.start.shared.commit(&offsets, messages);
-                self.commit_at = clock::instant() + COMMIT_AGAIN;
-            }
-        }
-    }
-
-    fn is_pending(&self, partition: &Partition) -> bool {
-        self.pending.as_ref().is_some_and(|pending| pending.contains(partition))
-    }
-
-    fn committed(&mut self, ended: Result<(), (RDKafkaErrorCode, Offsets)>) {
-        let messages = self.committing.pop_front().unwrap_or(0);
-        match ended {
-            Ok(()) => self_metrics::source_acknowledged(&self.start.source).increment(messages),
-            // It was not ours to commit, or there was nothing.
-            Err((RDKafkaErrorCode::NoOffset, _)) => {}
-            Err((code, offsets)) => {
-                tracing::debug!(source = %self.start.source, code = ?code, "offsets were not committed; trying again");
-                self.start.shared.commit(&offsets, messages);
-                self.commit_at = clock::instant() + COMMIT_AGAIN;
-            }
-        }
-    }
-
     /// The end: what was read is settled, and the group told that we go.
     fn finish(mut self) {
         // Read but not handed over is as good as never read.
         self.batch = None;
-        if self.fatal.is_none() && !self.assigned.is_empty() && self.settle() {
-            self.commit();
+        let leaving = self.assigned.clone();
+        if self.fatal.is_none() && !leaving.is_empty() && self.settle() {
+            self.commit_all(&leaving, GOODBYE);
         }
         self.consumer.context().close();
         if self.pending.take().is_some() {

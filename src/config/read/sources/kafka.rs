@@ -228,7 +228,9 @@ fn is_broker(text: &str) -> bool {
 /// Kafka's own rule for names: 1 to 249 of letters, digits, dot, underscore and hyphen.
 fn bad_topic(topic: &str) -> Option<String> {
     if let Some(pattern) = topic.strip_prefix('^') {
-        return regex::Regex::new(pattern).err().map(|error| error.to_string());
+        let error = regex::Regex::new(pattern).err()?.to_string();
+        // Above its last line it shows the place, which the diagnostic shows as well.
+        return error.lines().last().map(|line| line.trim_start_matches("error: ").to_owned());
     }
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if topic.is_empty() || topic.len() > 249 || topic == "." || topic == ".." {
@@ -295,7 +297,7 @@ mod tests {
             "{kafka: {brokers: a, topics: [a b, '^(']}}",
             &[
                 "topics: \"a b\" is no name of a topic: ' ' cannot stand in it",
-                "topics: \"^(\" is no name of a topic: regex parse error:",
+                "topics: \"^(\" is no name of a topic: unclosed group",
             ],
         );
         if !cfg!(feature = "kafka-tls") {

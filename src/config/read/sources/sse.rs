@@ -114,7 +114,7 @@ mod tests {
         check("{sse: 'ftp://h/'}", &["\"ftp://h/\" is no address of server-sent events"]);
         let credentials = "credentials do not stand in the address; write token_file, or headers: {authorization: ...}";
         check("{sse: 'http://u:p@h/'}", &[credentials]);
-        check("{sse: {}}", &["sse source: url is missing"]);
+        check("{sse: {}}", &["sse source: the key \"url\" is missing"]);
         check("{sse: {url: 'http://h/', tls: {}}}", &["tls: the address begins with http://"]);
         check("{sse: {url: 'http://h/', idle_timeout: 10ms}}", &["idle_timeout: at least 1s"]);
         check("{sse: {url: 'http://h/', headers: {'a b': c}}}", &["headers: \"a b\" is no name of a header"]);

@@ -3,8 +3,8 @@
 mod conditions;
 mod kafka;
 mod scrape;
-mod sse;
 mod silences;
+mod sse;
 mod tls;
 
 use super::expand::escape;

@@ -88,11 +88,7 @@ struct Session<'s, 'c> {
 
 impl Session<'_, '_> {
     /// `None` when the source is over; else why this client is, and what was reached.
-    async fn run(
-        &mut self,
-        mut steps: mpsc::Receiver<Step>,
-        cancel: &CancellationToken,
-    ) -> Option<(String, Offsets)> {
+    async fn run(&mut self, mut steps: mpsc::Receiver<Step>, cancel: &CancellationToken) -> Option<(String, Offsets)> {
         let mut over = None;
         let mut until: Option<Instant> = None;
         loop {

@@ -154,7 +154,8 @@ impl Stream<'_> {
         if self.resuming {
             // Sent as UTF-8, as the standard says.
             let id = reqwest::header::HeaderValue::from_bytes(self.id.as_bytes());
-            request = request.header(LAST_EVENT_ID, id.map_err(|_| "the last id cannot be sent in a header".to_owned())?);
+            request =
+                request.header(LAST_EVENT_ID, id.map_err(|_| "the last id cannot be sent in a header".to_owned())?);
         }
         request.send().await.map_err(|error| {
             let cause = root_cause(&error);
@@ -184,7 +185,9 @@ impl Stream<'_> {
             let chunk = match chunk {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => return End::Broken(format!("{} has ended the stream", self.host())),
-                Err(error) => return End::Broken(format!("the stream of {} broke: {}", self.host(), root_cause(&error))),
+                Err(error) => {
+                    return End::Broken(format!("the stream of {} broke: {}", self.host(), root_cause(&error)));
+                }
             };
             received.increment(chunk.len() as u64);
             parser.push(&chunk, &mut events);

@@ -35,7 +35,9 @@ impl Server {
     fn stream(&self) -> (TcpStream, String) {
         let (mut stream, head) = self.accept();
         stream
-            .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n\r\n\xEF\xBB\xBF: hello\n\n")
+            .write_all(
+                b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n\r\n\xEF\xBB\xBF: hello\n\n",
+            )
             .unwrap();
         (stream, head)
     }
@@ -73,7 +75,10 @@ fn lost(sidewatch: &Sidewatch, part: &str) {
 #[test]
 fn a_stream_with_ids_goes_on_where_it_stood() {
     let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
-    configure(dir.path(), &format!("{{sse: {{url: 'http://127.0.0.1:{port}/feed?all', token: s3cret, headers: {{x-who: us}}}}}}"));
+    configure(
+        dir.path(),
+        &format!("{{sse: {{url: 'http://127.0.0.1:{port}/feed?all', token: s3cret, headers: {{x-who: us}}}}}}"),
+    );
     let (code, out, err) = run(dir.path(), &["check"]);
     assert!(code == 0 && out.contains("source feed: at most once, unless the server gives ids"), "{out}{err}");
     // Absent at the start.
@@ -82,7 +87,9 @@ fn a_stream_with_ids_goes_on_where_it_stood() {
     let server = Server::start(port);
     let (mut stream, head) = server.stream();
     assert!(head.starts_with("get /feed?all http/1.1\r\n"), "{head}");
-    for expected in ["accept: text/event-stream", "authorization: bearer s3cret", "x-who: us", "cache-control: no-store"] {
+    for expected in
+        ["accept: text/event-stream", "authorization: bearer s3cret", "x-who: us", "cache-control: no-store"]
+    {
         assert!(head.contains(expected), "{expected} is missing in {head}");
     }
     assert!(!head.contains("last-event-id"), "{head}");
@@ -130,7 +137,9 @@ fn a_stream_without_ids_has_gaps_and_answers_that_are_none_are_said() {
     lost(&sidewatch, "answered 401 Unauthorized");
     assert_eq!((sidewatch.get("/livez").0, sidewatch.get("/readyz").0), (200, 200));
     let (mut stream, _) = server.stream();
-    stream.write_all(b"retry: 10\ndata: {\"type\":\"order.placed\",\"data\":{\"amount\":2}}\n\ndata: nonsense\n\n").unwrap();
+    stream
+        .write_all(b"retry: 10\ndata: {\"type\":\"order.placed\",\"data\":{\"amount\":2}}\n\ndata: nonsense\n\n")
+        .unwrap();
     // Larger than an event may be: refused, without being kept.
     stream.write_all(b"data: ").unwrap();
     stream.write_all(&vec![b'x'; 5 << 20]).unwrap();

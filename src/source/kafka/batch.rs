@@ -88,10 +88,8 @@ impl Batch {
             }
         };
         let Some(headers) = message.headers() else { return self.messages.push(payload, topic) };
-        let texts: SmallVec<[(&str, &str); 16]> = headers
-            .iter()
-            .filter_map(|header| Some((header.key, std::str::from_utf8(header.value?).ok()?)))
-            .collect();
+        let texts: SmallVec<[(&str, &str); 16]> =
+            headers.iter().filter_map(|header| Some((header.key, std::str::from_utf8(header.value?).ok()?))).collect();
         let content_type = texts.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
         let content_type = content_type.map(|(_, value)| *value);
         self.messages.push_with_headers(payload, topic, &texts, content_type, Binding::Underscore);

@@ -266,7 +266,6 @@ impl ConsumerContext for Context {
             heard.changes.push(if assign { Change::Assign(partitions) } else { Change::Revoke(partitions) });
         });
     }
-
 }
 
 fn partitions(list: &TopicPartitionList) -> BTreeSet<Partition> {

@@ -71,7 +71,9 @@ impl Statistics {
             match state.leader {
                 -1 => Some(format!("partition {partition} of {topic} has no leader")),
                 leader if self.answers(leader, within_us) => None,
-                leader => Some(format!("broker {leader}, which leads partition {partition} of {topic}, does not answer")),
+                leader => {
+                    Some(format!("broker {leader}, which leads partition {partition} of {topic}, does not answer"))
+                }
             }
         })
     }

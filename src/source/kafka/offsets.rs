@@ -10,6 +10,9 @@ pub(super) type Partition = (Arc<str>, i32);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Offsets(pub BTreeMap<Partition, i64>);
 
+/// As it is stored: each topic with its partitions and their offsets.
+type Topics = Vec<(String, Vec<(i32, i64)>)>;
+
 /// The first byte of the encoding.
 const VERSION: u8 = 1;
 
@@ -54,7 +57,7 @@ impl Offsets {
     /// `None` for an encoding that is not ours (another transport stood under this name).
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (&VERSION, rest) = bytes.split_first()? else { return None };
-        let (topics, left_over): (Vec<(String, Vec<(i32, i64)>)>, _) = postcard::take_from_bytes(rest).ok()?;
+        let (topics, left_over): (Topics, _) = postcard::take_from_bytes(rest).ok()?;
         let mut offsets = Self::default();
         for (topic, partitions) in topics {
             let topic: Arc<str> = topic.into();

@@ -395,8 +395,11 @@ impl Reader {
         if self.pending.take().is_some() {
             // Librdkafka waits for this answer before it can close.
             let nothing = client::list([]);
-            let answered =
-                if self.is_cooperative() { self.consumer.incremental_assign(&nothing) } else { self.consumer.unassign() };
+            let answered = if self.is_cooperative() {
+                self.consumer.incremental_assign(&nothing)
+            } else {
+                self.consumer.unassign()
+            };
             if let Err(error) = answered {
                 tracing::debug!(source = %self.start.source, %error, "answering the last assignment");
             }

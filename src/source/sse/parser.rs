@@ -215,7 +215,10 @@ mod tests {
         check("data: a\r\rdata: b\n\r\n", &["message|a|", "message|b|"]);
         check("\u{feff}data: a\n\n\u{feff}data: b\n\n", &["message|a|"]);
         check("event: x\n\ndata: a\n\n", &["message|a|"]);
-        check("id: 1\n\ndata: a\n\nid: 2\0\ndata: b\n\nid:\ndata: c\n\n", &["message|a|1", "message|b|1", "message|c|"]);
+        check(
+            "id: 1\n\ndata: a\n\nid: 2\0\ndata: b\n\nid:\ndata: c\n\n",
+            &["message|a|1", "message|b|1", "message|c|"],
+        );
         check("Data: a\n data: b\ndata : c\n:data: d\n\n", &[]);
         check("data: a: b\n\n", &["message|a: b|"]);
         check("", &[]);
@@ -233,7 +236,8 @@ mod tests {
     fn what_is_too_large_is_not_kept() {
         let long = format!("event: big\ndata: {}\ndata: {}\n\ndata: ok\n\n", "x".repeat(9_000), "y".repeat(9_000));
         let (events, ..) = parse(&[long.as_bytes()], 100);
-        let shown: Vec<_> = events.iter().map(|event| (event.name.as_str(), event.data.len(), event.too_large)).collect();
+        let shown: Vec<_> =
+            events.iter().map(|event| (event.name.as_str(), event.data.len(), event.too_large)).collect();
         assert_eq!(shown, [("big", 0, Some(18_001)), ("message", 2, None)]);
         let (events, _, id) = parse(&[format!("id: {}\ndata: a\n\n", "i".repeat(5_000)).as_bytes()], 100);
         assert_eq!((events.len(), id.as_str()), (1, ""), "an id that long is none");

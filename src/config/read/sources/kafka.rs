@@ -154,7 +154,10 @@ pub(super) fn of_url(address: &Spanned<String>, found: &mut Diagnostics) -> Opti
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (brokers, topics) = rest.split_once('/').unwrap_or((rest, ""));
     if brokers.contains('@') {
-        return refuse(found, "credentials do not stand in the address: kafka: {user, password_file} takes them".into());
+        return refuse(
+            found,
+            "credentials do not stand in the address: kafka: {user, password_file} takes them".into(),
+        );
     }
     let spanned = |text: &str| Spanned::new(text.to_owned(), address.span.clone());
     let (brokers, topics) = (by_commas(&spanned(brokers)), by_commas(&spanned(topics)));
@@ -251,7 +254,6 @@ fn password(map: &mut MapReader<'_, '_>) -> Option<SecretSource> {
     }
 }
 
-
 #[cfg(all(test, feature = "kafka"))]
 mod tests {
     use crate::config::schema::Transport;
@@ -279,8 +281,12 @@ mod tests {
             &["credentials do not stand in the address: kafka: {user, password_file} takes them"],
         );
         check("{kafka: {}}", &["kafka source: brokers is missing", "kafka source: topics is missing"]);
-        let kafka = |more: &str, expected: &[&str]| check(&format!("{{kafka: {{brokers: a, topics: t, {more}}}}}"), expected);
-        kafka("member: m, scope: per_instance", &["member: with scope: per_instance each sidecar is alone in its group"]);
+        let kafka =
+            |more: &str, expected: &[&str]| check(&format!("{{kafka: {{brokers: a, topics: t, {more}}}}}"), expected);
+        kafka(
+            "member: m, scope: per_instance",
+            &["member: with scope: per_instance each sidecar is alone in its group"],
+        );
         kafka("user: u", &["kafka source: user needs password or password_file"]);
         kafka("password: u", &["kafka source: a password without user"]);
         kafka("mechanism: PLAIN", &["kafka source: a mechanism without user"]);
@@ -303,7 +309,9 @@ mod tests {
         if !cfg!(feature = "kafka-tls") {
             kafka(
                 "user: u, password: p, mechanism: SCRAM-SHA-256",
-                &["mechanism: this build of sidewatch speaks Kafka without TLS, and SCRAM-SHA-256 needs its cryptography"],
+                &[
+                    "mechanism: this build of sidewatch speaks Kafka without TLS, and SCRAM-SHA-256 needs its cryptography",
+                ],
             );
             kafka("tls: {}", &["tls: this build of sidewatch speaks Kafka without TLS"]);
         }
@@ -312,7 +320,9 @@ mod tests {
     #[test]
     fn groups_are_named_after_the_service_and_what_is_shown_reads_back() {
         let check = |kafka: &str, group: &str, member: Option<&str>| {
-            let text = format!("service: {{name: shop, instance: pod-1}}\nsources: {{s: {{kafka: {{brokers: 'a,b', topics: t, {kafka}}}}}}}");
+            let text = format!(
+                "service: {{name: shop, instance: pod-1}}\nsources: {{s: {{kafka: {{brokers: 'a,b', topics: t, {kafka}}}}}}}"
+            );
             let (config, found) = load_text("t.yaml", &text, &Default::default(), &Overrides::default());
             assert!(!found.has_errors(), "{found}");
             let config = config.unwrap();

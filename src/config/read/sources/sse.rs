@@ -49,13 +49,7 @@ pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Option<Transport> {
         valid = false;
     }
     valid.then(|| {
-        Transport::Sse(Box::new(SseConfig {
-            url,
-            headers,
-            token,
-            tls,
-            idle_timeout_ms: idle.map(|idle| idle.value),
-        }))
+        Transport::Sse(Box::new(SseConfig { url, headers, token, tls, idle_timeout_ms: idle.map(|idle| idle.value) }))
     })
 }
 
@@ -79,15 +73,23 @@ fn plain(url: Spanned<String>, found: &mut Diagnostics) -> Option<Transport> {
 fn address(url: Spanned<String>, found: &mut Diagnostics) -> Option<Spanned<String>> {
     let parsed = url.value.parse::<http::Uri>().ok();
     let scheme = parsed.as_ref().and_then(|uri| uri.scheme_str());
-    let Some(authority) = parsed.as_ref().and_then(|uri| uri.authority()).filter(|_| matches!(scheme, Some("http" | "https")))
+    let Some(authority) =
+        parsed.as_ref().and_then(|uri| uri.authority()).filter(|_| matches!(scheme, Some("http" | "https")))
     else {
         // A password in it is not repeated.
         let shown = url.value.rsplit_once('@').map_or(url.value.as_str(), |(_, host)| host);
-        found.error_hint(&url.span, format!("{shown:?} is no address of server-sent events"), "write sse: \"https://HOST/PATH\"");
+        found.error_hint(
+            &url.span,
+            format!("{shown:?} is no address of server-sent events"),
+            "write sse: \"https://HOST/PATH\"",
+        );
         return None;
     };
     if authority.as_str().contains('@') {
-        found.error(&url.span, "credentials do not stand in the address; write token_file, or headers: {authorization: ...}");
+        found.error(
+            &url.span,
+            "credentials do not stand in the address; write token_file, or headers: {authorization: ...}",
+        );
         return None;
     }
     Some(url)

@@ -86,7 +86,10 @@ pub(super) fn config(
     let defaults = Defaults::of(profile);
     let service = service(&mut map, default_instance);
     let listen = listen(&mut map, defaults.listen);
-    let sources = sources::read(&mut map);
+    let mut sources = sources::read(&mut map);
+    for source in sources.iter_mut().flatten() {
+        sources::identify(&mut source.value.transport, &service);
+    }
     let metrics = metrics::read(&mut map);
     let health = health::read(&mut map);
     let alerts = alerts::read(&mut map);

@@ -26,6 +26,8 @@ mod golden_path;
 mod harness;
 mod history;
 mod http;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod kills;
 mod lints;
 mod nats;
@@ -40,3 +42,4 @@ mod scrape;
 mod silences;
 mod simulation;
 mod sources;
+mod sse;

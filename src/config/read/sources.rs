@@ -1,8 +1,12 @@
 //! `sources:`.
 
+mod kafka;
 mod nats;
 mod redis;
+mod sse;
 mod tls;
+
+pub(super) use kafka::identify;
 
 use crate::config::reader::{self, MapReader};
 use crate::config::schema::{Config, FormatConfig, Named, SourceConfig, Transport};
@@ -29,11 +33,12 @@ const KINDS: &[Kind] = &[
     //
     Kind { name: "nats", schemes: &["nats", "tls"], read: nats::read, of_url: nats::of_url },
     Kind { name: "redis", schemes: redis::SCHEMES, read: redis::read, of_url: redis::of_url },
+    Kind { name: "kafka", schemes: &["kafka"], read: kafka::read, of_url: kafka::of_url },
+    Kind { name: "sse", schemes: &["sse"], read: sse::read, of_url: sse::of_url },
 ];
 
 /// Transports that are designed but not in this build, with the schemes of their addresses.
 const PLANNED: &[(&str, &[&str])] = &[
-    ("kafka", &["kafka"]),
     ("amqp", &["amqp", "amqps"]),
     ("mqtt", &["mqtt", "mqtts"]),
     ("websocket", &["ws", "wss"]),

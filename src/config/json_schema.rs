@@ -567,8 +567,8 @@ mod tests {
         let extra = "notify: {exec_allowed: /bin/true, x: {exec: {command: /bin/true}}, p: {pagerduty: {routing_key: k}}, a: {alertmanager: {url: 'http://am:9093'}}}\nsources: {a: {unix: {path: x}}, b: {stdin: {}}, c: {scrape: {url: 'http://h/m', basic_auth: {username: u, password: p}, tls_config: {}, metric_relabel_configs: [{action: labeldrop, regex: x}]}}, d: {scrape: {targets: h:1, authorization: {credentials: c}}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}, B: {event: {rate_change: a, within: 1m}}, C: {event: {first_seen: data.a}}, D: {event: {gap: data.a}}, E: {slo: {good: {series: a_total}, total: b_total, target: 99%}}}\n";
         let export = "export: {a: {remote_write: {url: 'http://h/api/v1/write', queue: {age: 1h}}}, b: {log: {match: a, rotate: {keep: 1}}}}\n";
         let own = [
-            "sources: {k: {kafka: {brokers: h, topics: t}}, s: {sse: {url: 'https://h/', tls: {}}}}\\n",
-            "sources: {e: {redis: {sentinel: {master: m, urls: 'redis://h'}, streams: s, tls: {}}}}\\n",
+            "sources: {k: {kafka: {brokers: h, topics: t}}, s: {sse: {url: 'https://h/', tls: {}}}}\n",
+            "sources: {e: {redis: {sentinel: {master: m, urls: 'redis://h'}, streams: s, tls: {}}}}\n",
             "sources: {n: {nats: {url: h, subjects: a, tls: {}}}}\n",
         ];
         let texts = [include_str!("../../deploy/sidewatch.yaml"), extra, silence, export];

@@ -12,7 +12,7 @@ use crate::rules::{RuleFile, RuleInput, RuleSet};
 use crate::series::{MetricKind, MetricType};
 use crate::source::decode::{DecodeLimits, Decoder, Policy};
 use crate::source::validate::Schemas;
-use crate::source::{is_throttled, kind};
+use crate::source::{is_throttled, kind, objection};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -109,6 +109,10 @@ fn sources(config: &Config, policy: &Policy, found: &mut Diagnostics) -> Option<
         .iter()
         .filter_map(|Named { name, value }| {
             overflow_fits(value, found);
+            if let Some((span, message)) = objection(&value.transport) {
+                found.error(&span, message);
+                return None;
+            }
             let decoder = Decoder::compile(&value.format, limits, found)?.with_policy(policy.clone());
             Some(SourcePart {
                 name: name.value.as_str().into(),

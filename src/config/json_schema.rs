@@ -2,9 +2,12 @@
 //! reader's name for it; a test holds the keys of both against each other.
 
 mod export;
+mod kafka;
 mod nats;
 mod policy;
+mod redis;
 mod scrape;
+mod sse;
 mod tls;
 
 use serde_json::{Map, Value, json};
@@ -170,8 +173,11 @@ fn definitions() -> Map<String, Value> {
     let all = definitions
         .into_iter()
         .chain(sources())
+        .chain(redis::definitions())
         .chain(scrape::definitions())
         .chain(nats::definitions())
+        .chain(kafka::definitions())
+        .chain(sse::definitions())
         .chain(tls::definitions())
         .chain(export::definitions())
         .chain(metrics())
@@ -261,6 +267,9 @@ fn sources() -> Vec<Value> {
                 ("tcp", either(&[text(""), reference("tcp source")], "A TCP listener.")),
                 ("scrape", either(&[text(""), reference("scrape source")], "Metrics fetched over HTTP.")),
                 ("nats", either(&[text(""), reference("nats source")], "Subjects or a stream of NATS.")),
+                ("redis", either(&[text(""), reference("redis source")], "Streams or channels of Redis or Valkey.")),
+                ("kafka", either(&[text(""), reference("kafka source")], "Topics of Kafka.")),
+                ("sse", either(&[text(""), reference("sse source")], "Server-sent events over HTTP.")),
                 ("memory", none.clone()),
                 ("demo", none.clone()),
                 ("none", none),
@@ -592,7 +601,11 @@ mod tests {
         let silence = "watchdog: {url: 'http://x/'}\nnotify: {flapping: {changes: 4}, silences: [{matchers: a=b, starts: 2026-01-01, ends: 2026-01-02, time_interval: {weekdays: monday, times: [{start_time: '01:00', end_time: '02:00'}]}, comment: c}]}\n";
         let extra = "notify: {exec_allowed: /bin/true, x: {exec: {command: /bin/true}}, p: {pagerduty: {routing_key: k}}, a: {alertmanager: {url: 'http://am:9093'}}}\nsources: {a: {unix: {path: x}}, b: {stdin: {}}, c: {rate_limit: {events: 5/s}, scrape: {url: 'http://h/m', basic_auth: {username: u, password: p}, tls_config: {}, metric_relabel_configs: [{action: labeldrop, regex: x}]}}, d: {scrape: {targets: h:1, authorization: {credentials: c}}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}, B: {event: {rate_change: a, within: 1m}}, C: {event: {first_seen: data.a}}, D: {event: {gap: data.a}}, E: {slo: {good: {series: a_total}, total: b_total, target: 99%}}}\nschemas: {s: {schema: true}}\nredact: {fields: [{path: data.a, hash: true}], hash_key: '12345678'}\n";
         let export = "export: {a: {remote_write: {url: 'http://h/api/v1/write', queue: {age: 1h}}}, b: {log: {match: a, rotate: {keep: 1}}}}\n";
-        let own = ["sources: {n: {nats: {url: h, subjects: a, tls: {}}}}\n"];
+        let own = [
+            "sources: {k: {kafka: {brokers: h, topics: t}}, s: {sse: {url: 'https://h/', tls: {}}}}\n",
+            "sources: {e: {redis: {sentinel: {master: m, urls: 'redis://h'}, streams: s, tls: {}}}}\n",
+            "sources: {n: {nats: {url: h, subjects: a, tls: {}}}}\n",
+        ];
         let texts = [include_str!("../../deploy/sidewatch.yaml"), extra, silence, export];
         for text in texts.into_iter().chain(own) {
             let (config, found) = load_text("t.yaml", text, &Default::default(), &Overrides::default());

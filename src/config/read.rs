@@ -87,7 +87,10 @@ pub(super) fn config(
     let defaults = Defaults::of(profile);
     let service = service(&mut map, default_instance);
     let listen = listen(&mut map, defaults.listen);
-    let sources = sources::read(&mut map);
+    let mut sources = sources::read(&mut map);
+    for source in sources.iter_mut().flatten() {
+        sources::identify(&mut source.value.transport, &service);
+    }
     let metrics = metrics::read(&mut map);
     let schemas = policy::schemas(&mut map);
     let redact = policy::redact(&mut map);
@@ -111,7 +114,7 @@ pub(super) fn config(
     }
     let limits = map.get("limits").and_then(|node| limits(node, defaults.limits.clone(), map.found()));
     map.finish();
-    let config = Config {
+    let mut config = Config {
         service,
         listen,
         sources,
@@ -134,6 +137,7 @@ pub(super) fn config(
         base_dir,
         files,
     };
+    sources::name_consumers(&mut config);
     receivers_exist(&config, tree, found);
     conditions::sources_exist(&config, tree, found);
     Some(config)

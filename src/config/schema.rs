@@ -8,8 +8,12 @@ mod export;
 mod flow;
 mod nats;
 mod policy;
+mod kafka;
+mod redis;
+mod scope;
 mod scrape;
 mod silence;
+mod sse;
 mod tls;
 
 pub use conditions::{
@@ -19,8 +23,12 @@ pub use export::{EventLogConfig, ExportConfig, ExportKind, RemoteWriteConfig};
 pub use flow::{FlowConfig, Overflow, Rate, RateLimitConfig};
 pub use nats::{NatsConfig, NatsCredentials, NatsScope, NatsStream, NatsUrl};
 pub use policy::{RedactConfig, RedactEntry, SchemaConfig, SchemaSource};
+pub use kafka::{KafkaConfig, KafkaMechanism};
+pub use redis::{RedisAddress, RedisConfig, RedisInput, RedisScope, RedisServers, RedisStreams};
+pub use scope::Scope;
 pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
 pub use silence::{IntervalConfig, SilenceConfig, SilenceTimes};
+pub use sse::SseConfig;
 pub use tls::TlsConfig;
 
 use super::{Span, Spanned};
@@ -231,6 +239,12 @@ pub enum Transport {
     Scrape(Box<ScrapeConfig>),
     /// `nats: URL` or `nats: {...}`: subjects, or a stream of JetStream.
     Nats(Box<NatsConfig>),
+    /// `redis: URL` or `redis: {...}`: streams with a consumer group, or channels.
+    Redis(Box<RedisConfig>),
+    /// `kafka: {...}`: topics of Kafka, as a member of a consumer group.
+    Kafka(Box<KafkaConfig>),
+    /// `sse: URL` or `sse: {...}`: server-sent events.
+    Sse(Box<SseConfig>),
     /// `memory: {}`: programs that embed the library push batches themselves.
     Memory,
     /// `demo: {}`: a shop's event stream with faults, made up as it goes.

@@ -2,10 +2,13 @@
 
 mod conditions;
 mod export;
+mod kafka;
 mod nats;
 mod policy;
+mod redis;
 mod scrape;
 mod silences;
+mod sse;
 mod tls;
 
 use super::expand::escape;
@@ -199,6 +202,9 @@ fn source(source: &SourceConfig) -> Yaml {
         Transport::Tcp { listen } => ("tcp", fields([("listen", text(&listen.value))])),
         Transport::Scrape(config) => ("scrape", scrape::scrape(config)),
         Transport::Nats(config) => ("nats", nats::nats(config)),
+        Transport::Redis(config) => ("redis", redis::redis(config)),
+        Transport::Kafka(config) => ("kafka", kafka::kafka(config)),
+        Transport::Sse(config) => ("sse", sse::sse(config)),
         Transport::Memory => ("memory", Map(Vec::new())),
         Transport::Demo => ("demo", Map(Vec::new())),
         Transport::None => ("none", Map(Vec::new())),

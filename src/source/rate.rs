@@ -203,7 +203,7 @@ mod tests {
         assert_eq!((again.by, again.wait.as_millis()), ("client", 200));
         assert_eq!(at(ip(2), 5, 0), Ok(()));
         assert_eq!(at(ip(1), 1, 200), Ok(()));
-        assert_eq!(at(None, 11, 200), Ok(()), "twenty at once, and two have come back");
+        assert_eq!(at(None, 10, 200), Ok(()), "twenty at once, and two have come back");
         let full = at(None, 2, 200).unwrap_err();
         assert_eq!((full.by, full.wait.as_millis()), ("source", 100));
         assert_eq!(at(ip(3), 1, 200), Ok(()));

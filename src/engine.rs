@@ -9,6 +9,7 @@
 
 mod alerts;
 mod checkpoint;
+mod counts;
 mod parts;
 mod recent;
 mod record;
@@ -26,7 +27,9 @@ use crate::promql::Options;
 use crate::rules::{self, Effects, Rules, SourceHealth};
 use crate::series::{Metadata, SampleValue, Selection, Storage, Store, View};
 use crate::source::SourceState;
+use crate::source::counts::CountBatch;
 use crate::source::scrape::ScrapeBatch;
+use counts::Counts;
 use recent::Recent;
 use scrape::{SCRAPE, Scrapes};
 use std::collections::BTreeMap;
@@ -42,6 +45,8 @@ pub enum Input {
     Samples(Vec<InputSample>),
     /// What one scrape of a target found.
     Scrape(Box<ScrapeBatch>),
+    /// Changes of series that a source has counted itself.
+    Counts(Box<CountBatch>),
     /// Which targets a source scrapes from now on.
     ScrapeTargets {
         /// The source's name.
@@ -176,6 +181,7 @@ pub struct Engine {
     changes: Vec<Change>,
     base_labels: Labels,
     scrapes: Scrapes,
+    counts: Counts,
 }
 
 impl Engine {
@@ -200,6 +206,7 @@ impl Engine {
             changes: Vec::new(),
             base_labels: parts.base_labels.clone(),
             scrapes: Scrapes::new(),
+            counts: Counts::default(),
         }
     }
 
@@ -222,6 +229,7 @@ impl Engine {
                     }
                 }
                 Input::Scrape(batch) => self.scrape(&batch),
+                Input::Counts(batch) => self.count(now, &batch),
                 Input::ScrapeTargets { source, targets } => self.scrape_targets(now, &source, &targets),
                 Input::Probe { check, outcome } => self.checks.probe_result(now, &check, outcome),
                 Input::Source { name, state } => self.source(now, &name, state, &mut effects),
@@ -289,6 +297,7 @@ impl Engine {
     pub fn tick(&mut self, now: Timestamp) {
         let now = self.advance(now);
         if self.store.last_tick().is_none_or(|last| now.millis_since(last) >= TICK_MS) {
+            self.counts.tick(&mut self.store, now);
             self.store.tick(now);
         }
         let mut effects = Effects::default();
@@ -352,6 +361,7 @@ impl Engine {
         self.store.set_limits(parts.store_options().limits);
         self.mappings.declare(&mut self.store, now);
         self.mappings.carry_over(old, &mut self.store, now);
+        self.counts.look_again();
         self.checks.reconfigure(parts.checks.clone(), now);
         self.rules.reconfigure(parts.rule_set.clone(), now, &mut effects);
         self.plan = parts.plan.clone();

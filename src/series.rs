@@ -14,6 +14,7 @@ mod catalog;
 mod checkpoint;
 mod chunk;
 pub mod data;
+mod distinct;
 mod exposition;
 pub mod histogram;
 mod index;
@@ -41,6 +42,7 @@ pub use checkpoint::RestoreError;
 pub use data::{
     FloatPoint, HistogramPoint, MatchOp, Matcher, STALE_NAN_BITS, Selection, SeriesData, Storage, is_stale,
 };
+pub use distinct::Distinct;
 pub use histogram::{FloatHistogram, ResetHint, Span};
 pub use protobuf::write_text_as_protobuf;
 pub use registry::{DeclareError, Dropped, Handle, HistogramOptions, Limit, MetricId, MetricKind};

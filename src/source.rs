@@ -5,6 +5,7 @@
 //! loses. What it knows about its own connection it reports through the same queue, so that the core sees both in order.
 
 mod acks;
+pub mod counts;
 pub mod decode;
 pub mod demo;
 mod file;
@@ -15,6 +16,7 @@ pub mod scrape;
 mod sink;
 mod socket;
 mod standing;
+pub(crate) mod statsd;
 pub(crate) mod wire;
 
 pub use memory::MemorySource;
@@ -90,6 +92,7 @@ pub fn kind(transport: &Transport) -> &'static str {
         Transport::Unix { .. } => "unix",
         Transport::Tcp { .. } => "tcp",
         Transport::Scrape(_) => "scrape",
+        Transport::Statsd(_) => "statsd",
         Transport::Memory => "memory",
         Transport::Demo => "demo",
         Transport::None => "none",
@@ -107,6 +110,7 @@ pub fn guarantee(transport: &Transport) -> String {
         }
         Transport::File { .. } => "at least once, counted once: the position stands in the checkpoint",
         Transport::Scrape(_) => "metrics, not events: each scrape is taken whole or not at all",
+        Transport::Statsd(config) => return statsd::guarantee(config),
         Transport::Memory => "pushed by the embedding program; what is refused is told to it",
         Transport::Demo => "made up as it goes",
         Transport::None => "nothing",
@@ -142,6 +146,7 @@ impl SourceContext {
             Transport::Tcp { listen } => socket::run_tcp(&self, &listen.value, &cancel).await,
             Transport::Stdin => self.run_stdin(&cancel).await,
             Transport::Scrape(config) => scrape::run(&self, &config, &cancel).await,
+            Transport::Statsd(config) => statsd::run(&self, &config, &cancel).await,
             Transport::Demo => demo::run(&self, &cancel).await,
             // Pushed to from outside: the listener and the embedding program are what connects.
             Transport::Http | Transport::Memory | Transport::None => self.report(SourceState::Connected).await,

@@ -56,6 +56,7 @@ async fn run_core(mut core: Core, mut jobs: tokio::sync::mpsc::Receiver<CoreJob<
                             core.engine.observe(clock::now(), [Input::Source { name: source, state }]);
                         }
                         Ingest::Scrape(batch) => core.engine.observe(clock::now(), [Input::Scrape(batch)]),
+                        Ingest::Counts(batch) => core.engine.observe(clock::now(), [Input::Counts(batch)]),
                         Ingest::ScrapeTargets { source, targets } => {
                             core.engine.observe(clock::now(), [Input::ScrapeTargets { source, targets }]);
                         }

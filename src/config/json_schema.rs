@@ -2,6 +2,7 @@
 //! reader's name for it; a test holds the keys of both against each other.
 
 mod scrape;
+mod statsd;
 
 use serde_json::{Map, Value, json};
 
@@ -160,6 +161,7 @@ fn definitions() -> Map<String, Value> {
         .into_iter()
         .chain(sources())
         .chain(scrape::definitions())
+        .chain(statsd::definitions())
         .chain(metrics())
         .chain(health())
         .chain(alerts())
@@ -240,6 +242,7 @@ fn sources() -> Vec<Value> {
                 ("unix", either(&[text(""), reference("unix source")], "A unix stream socket.")),
                 ("tcp", either(&[text(""), reference("tcp source")], "A TCP listener.")),
                 ("scrape", either(&[text(""), reference("scrape source")], "Metrics fetched over HTTP.")),
+                ("statsd", either(&[text(""), reference("statsd source")], "StatsD and DogStatsD lines.")),
                 ("memory", none.clone()),
                 ("demo", none.clone()),
                 ("none", none),

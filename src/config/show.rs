@@ -3,6 +3,7 @@
 mod conditions;
 mod scrape;
 mod silences;
+mod statsd;
 
 use super::expand::escape;
 use super::read::{HIDDEN, PROFILES};
@@ -191,6 +192,7 @@ fn source(source: &SourceConfig) -> Yaml {
         Transport::Unix { path } => ("unix", fields([("path", text(&path.value))])),
         Transport::Tcp { listen } => ("tcp", fields([("listen", text(&listen.value))])),
         Transport::Scrape(config) => ("scrape", scrape::scrape(config)),
+        Transport::Statsd(config) => ("statsd", statsd::statsd(config)),
         Transport::Memory => ("memory", Map(Vec::new())),
         Transport::Demo => ("demo", Map(Vec::new())),
         Transport::None => ("none", Map(Vec::new())),

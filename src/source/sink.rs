@@ -1,6 +1,7 @@
 //! The bounded queue between sources and core: so many inputs, so many bytes.
 
 use super::SourceState;
+use super::counts::CountBatch;
 use super::scrape::ScrapeBatch;
 use crate::model::{EventBatch, Field};
 use crate::telemetry::self_metrics;
@@ -24,6 +25,8 @@ pub enum Ingest {
     },
     /// What one scrape found.
     Scrape(Box<ScrapeBatch>),
+    /// Changes of series that the source has counted itself.
+    Counts(Box<CountBatch>),
     /// Which targets a source scrapes from now on; the series of others end.
     ScrapeTargets {
         /// The source's name.
@@ -41,6 +44,7 @@ impl Ingest {
                 batch.buffer.len() + batch.arena.len() + (batch.fields.len() + batch.lists.len()) * size_of::<Field>()
             }
             Self::Scrape(batch) => batch.size(),
+            Self::Counts(batch) => batch.size(),
             Self::State { .. } | Self::ScrapeTargets { .. } => 0,
         }
     }

@@ -1,5 +1,7 @@
 //! `sources:`.
 
+mod statsd;
+
 use crate::config::reader::{self, MapReader};
 use crate::config::schema::{FormatConfig, Named, SourceConfig, Transport};
 use crate::config::yaml::{self as node, Node};
@@ -21,7 +23,8 @@ struct Kind {
     of_url: fn(&Spanned<String>, &mut Diagnostics) -> Option<Transport>,
 }
 
-const KINDS: &[Kind] = &[];
+const KINDS: &[Kind] =
+    &[Kind { name: "statsd", schemes: &["statsd", "udp"], read: statsd::read, of_url: statsd::of_url }];
 
 /// Transports that are designed but not in this build, with the schemes of their addresses.
 const PLANNED: &[(&str, &[&str])] = &[
@@ -32,7 +35,6 @@ const PLANNED: &[(&str, &[&str])] = &[
     ("mqtt", &["mqtt", "mqtts"]),
     ("websocket", &["ws", "wss"]),
     ("docker", &["docker"]),
-    ("statsd", &["statsd", "udp"]),
     ("otlp", &["otlp"]),
     ("hosts", &["hosts"]),
 ];

@@ -28,6 +28,7 @@ use crate::rules::{self, Effects, Rules, SourceHealth};
 use crate::series::{Metadata, SampleValue, Selection, Storage, Store, View};
 use crate::source::SourceState;
 use crate::source::counts::CountBatch;
+use crate::source::received::ReceivedBatch;
 use crate::source::scrape::ScrapeBatch;
 use counts::Counts;
 use recent::Recent;
@@ -47,6 +48,8 @@ pub enum Input {
     Scrape(Box<ScrapeBatch>),
     /// Changes of series that a source has counted itself.
     Counts(Box<CountBatch>),
+    /// Samples that somebody else has counted.
+    Received(Box<ReceivedBatch>),
     /// Which targets a source scrapes from now on.
     ScrapeTargets {
         /// The source's name.
@@ -230,6 +233,7 @@ impl Engine {
                 }
                 Input::Scrape(batch) => self.scrape(&batch),
                 Input::Counts(batch) => self.count(now, &batch),
+                Input::Received(batch) => self.store.apply_received(&batch, &self.base_labels),
                 Input::ScrapeTargets { source, targets } => self.scrape_targets(now, &source, &targets),
                 Input::Probe { check, outcome } => self.checks.probe_result(now, &check, outcome),
                 Input::Source { name, state } => self.source(now, &name, state, &mut effects),

@@ -14,6 +14,7 @@ mod catalog;
 mod checkpoint;
 mod chunk;
 pub mod data;
+mod delta;
 mod distinct;
 mod exposition;
 pub mod histogram;

@@ -12,6 +12,8 @@ mod file;
 mod lines;
 mod memory;
 mod message;
+pub mod otlp;
+pub mod received;
 pub mod scrape;
 mod sink;
 mod socket;
@@ -93,6 +95,7 @@ pub fn kind(transport: &Transport) -> &'static str {
         Transport::Tcp { .. } => "tcp",
         Transport::Scrape(_) => "scrape",
         Transport::Statsd(_) => "statsd",
+        Transport::Otlp => "otlp",
         Transport::Memory => "memory",
         Transport::Demo => "demo",
         Transport::None => "none",
@@ -111,6 +114,9 @@ pub fn guarantee(transport: &Transport) -> String {
         Transport::File { .. } => "at least once, counted once: the position stands in the checkpoint",
         Transport::Scrape(_) => "metrics, not events: each scrape is taken whole or not at all",
         Transport::Statsd(config) => return statsd::guarantee(config),
+        Transport::Otlp => {
+            "answered only when queued (429 when full); exporters that retry may count twice; a kill may lose what the last checkpoint did not hold"
+        }
         Transport::Memory => "pushed by the embedding program; what is refused is told to it",
         Transport::Demo => "made up as it goes",
         Transport::None => "nothing",
@@ -149,7 +155,9 @@ impl SourceContext {
             Transport::Statsd(config) => statsd::run(&self, &config, &cancel).await,
             Transport::Demo => demo::run(&self, &cancel).await,
             // Pushed to from outside: the listener and the embedding program are what connects.
-            Transport::Http | Transport::Memory | Transport::None => self.report(SourceState::Connected).await,
+            Transport::Http | Transport::Otlp | Transport::Memory | Transport::None => {
+                self.report(SourceState::Connected).await
+            }
         }
     }
 

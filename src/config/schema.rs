@@ -198,6 +198,8 @@ pub enum Transport {
     },
     /// `scrape: URL` or `scrape: {...}`: metrics that are fetched, not events.
     Scrape(Box<ScrapeConfig>),
+    /// `otlp: {}`: POST /v1/logs, /v1/metrics and /v1/traces on the ingest listener.
+    Otlp,
     /// `statsd: {udp, unixgram, tcp, mapping}`: StatsD and DogStatsD lines.
     Statsd(Box<StatsdConfig>),
     /// `memory: {}`: programs that embed the library push batches themselves.

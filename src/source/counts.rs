@@ -6,6 +6,13 @@
 
 use crate::model::Labels;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number for a session: numbers of series hold within one of these. Unique in the process.
+pub fn next_session() -> u64 {
+    static SESSIONS: AtomicU64 = AtomicU64::new(1);
+    SESSIONS.fetch_add(1, Ordering::Relaxed)
+}
 
 /// What a counted series is.
 #[derive(Clone, Debug, PartialEq)]

@@ -8,23 +8,23 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
 
-/// The UDP port that the source says it listens on.
+/// The addresses that the log names behind a message, in order.
+fn addresses(sidewatch: &Sidewatch, message: &str) -> Vec<u16> {
+    let log = sidewatch.err();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let of = lines.filter(|line| line["message"] == message);
+    of.filter_map(|line| line["address"].as_str()?.rsplit(':').next()?.parse().ok()).collect()
+}
+
+/// The UDP port that the source listens on.
 fn udp_port(sidewatch: &Sidewatch) -> u16 {
-    eventually("the datagram socket is bound", 20, || {
-        let log = sidewatch.err();
-        let line =
-            log.lines().find(|line| line.contains("listening for StatsD datagrams") && line.contains("address="))?;
-        let address = line.split("address=").nth(1)?.split_whitespace().next()?.trim_matches('"');
-        address.rsplit(':').next()?.parse().ok()
-    })
+    let ports = || addresses(sidewatch, "listening for StatsD datagrams").last().copied();
+    eventually("the datagram socket is bound", 20, ports)
 }
 
 fn tcp_port(sidewatch: &Sidewatch) -> u16 {
-    eventually("the TCP socket is bound", 20, || {
-        let log = sidewatch.err();
-        let line = log.lines().find(|line| line.contains("listening for StatsD connections"))?;
-        line.split("address=").nth(1)?.split_whitespace().next()?.trim_matches('"').rsplit(':').next()?.parse().ok()
-    })
+    let ports = || addresses(sidewatch, "listening for StatsD connections").last().copied();
+    eventually("the TCP socket is bound", 20, ports)
 }
 
 fn send(port: u16, packet: &str) {
@@ -163,27 +163,9 @@ fn a_reload_takes_a_changed_mapping_and_refuses_a_broken_one() {
     });
     std::fs::write(&map, "mappings:\n- {match: a.*, name: second}\n").unwrap();
     eventually("the new rule holds", 30, || {
-        send(udp_port_last(&sidewatch), "a.x:1|c");
+        send(udp_port(&sidewatch), "a.x:1|c");
         sidewatch.value("second")
     });
-}
-
-/// The port of the socket that was bound last.
-fn udp_port_last(sidewatch: &Sidewatch) -> u16 {
-    let log = sidewatch.err();
-    let lines = log.lines().filter(|line| line.contains("listening for StatsD datagrams"));
-    let line = lines.last().unwrap();
-    line.split("address=")
-        .nth(1)
-        .unwrap()
-        .split_whitespace()
-        .next()
-        .unwrap()
-        .rsplit(':')
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap()
 }
 
 /// `statsd`, the client library of Python.

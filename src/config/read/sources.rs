@@ -1,5 +1,6 @@
 //! `sources:`.
 
+mod otlp;
 mod statsd;
 
 use crate::config::reader::{self, MapReader};
@@ -23,8 +24,10 @@ struct Kind {
     of_url: fn(&Spanned<String>, &mut Diagnostics) -> Option<Transport>,
 }
 
-const KINDS: &[Kind] =
-    &[Kind { name: "statsd", schemes: &["statsd", "udp"], read: statsd::read, of_url: statsd::of_url }];
+const KINDS: &[Kind] = &[
+    Kind { name: "otlp", schemes: &["otlp"], read: otlp::read, of_url: otlp::of_url },
+    Kind { name: "statsd", schemes: &["statsd", "udp"], read: statsd::read, of_url: statsd::of_url },
+];
 
 /// Transports that are designed but not in this build, with the schemes of their addresses.
 const PLANNED: &[(&str, &[&str])] = &[
@@ -35,7 +38,6 @@ const PLANNED: &[(&str, &[&str])] = &[
     ("mqtt", &["mqtt", "mqtts"]),
     ("websocket", &["ws", "wss"]),
     ("docker", &["docker"]),
-    ("otlp", &["otlp"]),
     ("hosts", &["hosts"]),
 ];
 

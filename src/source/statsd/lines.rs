@@ -6,12 +6,11 @@ use super::mapping::Mapping;
 use super::{event, names};
 use crate::config::schema::{MappingObserver, StatsdConfig};
 use crate::model::{Label, Labels};
-use crate::source::counts::{CountBatch, CountChange, CountKind, CountedSeries, Means};
+use crate::source::counts::{CountBatch, CountChange, CountKind, CountedSeries, Means, next_session};
 use ahash::RandomState;
 use hashbrown::{HashMap, HashTable};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Kinds of lines that are remembered; beyond it everything is learnt afresh.
 const KNOWN: usize = 200_000;
@@ -21,12 +20,6 @@ const KNOWN_BYTES: usize = 64 << 20;
 /// The lines' hasher; seeds are fixed, as everywhere.
 pub(super) fn hasher() -> RandomState {
     RandomState::with_seeds(0x7374, 0x6174, 0x7364, 0x2e31)
-}
-
-/// Numbers of series hold within one of these, in the whole process.
-fn next_session() -> u64 {
-    static SESSIONS: AtomicU64 = AtomicU64::new(1);
-    SESSIONS.fetch_add(1, Ordering::Relaxed)
 }
 
 /// What a kind of line stands for.

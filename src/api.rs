@@ -29,6 +29,7 @@ mod probes;
 mod prometheus;
 mod push;
 mod reload;
+mod remote_write;
 mod routes;
 mod status;
 #[cfg(test)]

@@ -25,10 +25,11 @@ use crate::model::{Alert, EventBatch, FieldPlan, Labels, Timestamp};
 use crate::notify::{Notification, Notifier, PostedAlerts};
 use crate::promql::Options;
 use crate::rules::{self, Effects, Rules, SourceHealth};
-use crate::series::{Metadata, SampleValue, Selection, Storage, Store, View};
+use crate::series::{Metadata, SampleValue, Selection, Storage, Store, View, Written};
 use crate::source::SourceState;
 use crate::source::counts::CountBatch;
 use crate::source::received::ReceivedBatch;
+use crate::source::remote_write::WriteRequest;
 use crate::source::scrape::ScrapeBatch;
 use counts::Counts;
 use recent::Recent;
@@ -344,6 +345,14 @@ impl Engine {
                 self.apply(now, EvalResult::Health { check: check.clone(), outcome }, Duration::ZERO);
             }
         }
+    }
+
+    /// Takes a request of remote write; samples may be late by `window_ms`.
+    pub fn receive(&mut self, now: Timestamp, request: &WriteRequest, window_ms: i64) -> Written {
+        let now = self.advance(now);
+        let written = self.store.receive(request, now.millis(), window_ms);
+        self.settle(now, Effects::default());
+        written
     }
 
     /// Says what a received metric is, for the API's metadata.

@@ -14,6 +14,7 @@ mod memory;
 mod message;
 pub mod otlp;
 pub mod received;
+pub mod remote_write;
 pub mod scrape;
 mod sink;
 mod socket;

@@ -3,6 +3,7 @@
 
 mod scrape;
 mod statsd;
+mod tls;
 
 use serde_json::{Map, Value, json};
 
@@ -162,6 +163,7 @@ fn definitions() -> Map<String, Value> {
         .chain(sources())
         .chain(scrape::definitions())
         .chain(statsd::definitions())
+        .chain(tls::definitions())
         .chain(metrics())
         .chain(health())
         .chain(alerts())
@@ -187,6 +189,7 @@ fn limits() -> Value {
             ("event_bytes", bytes("Bytes of one event.")),
             ("event_depth", integer("Levels of nesting in one event.")),
             ("query_samples", integer("Samples that one query may touch.")),
+            ("late_samples", time("How late a sample of remote write may come.")),
             ("query_timeout", time("Time that one query may take.")),
             ("pattern_keys", integer("Keys that one event condition may hold.")),
             ("alerts_per_rule", integer("Alerts that one rule may hold.")),

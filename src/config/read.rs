@@ -237,6 +237,9 @@ fn limits(node: &Node, mut limits: Limits, found: &mut Diagnostics) -> Option<Li
             }
         }
     }
+    if let Some(late) = map.duration_ms("late_samples") {
+        limits.late_samples_ms = late.value;
+    }
     for (key, place) in [("idle_series", &mut limits.idle_series_ms), ("query_timeout", &mut limits.query_timeout_ms)] {
         if let Some(limit) = map.duration_ms(key) {
             *place = limit.value;

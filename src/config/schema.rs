@@ -7,6 +7,7 @@ mod conditions;
 mod scrape;
 mod silence;
 mod statsd;
+mod tls;
 
 pub use conditions::{
     Comparison, Direction, EventCondition, EventConditionKind, Floor, RateChange, SloConfig, SloSeries,
@@ -14,6 +15,7 @@ pub use conditions::{
 pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
 pub use silence::{IntervalConfig, SilenceConfig, SilenceTimes};
 pub use statsd::{MappedType, MappingObserver, MappingRule, StatsdConfig, StatsdMapping, TagStyles};
+pub use tls::TlsConfig;
 
 use super::{Span, Spanned};
 use crate::model::FieldPath;
@@ -124,6 +126,8 @@ pub struct Limits {
     pub event_depth: usize,
     /// Samples that one query may touch (50,000,000).
     pub query_samples: usize,
+    /// How late a sample of remote write may come, in milliseconds (5 min).
+    pub late_samples_ms: i64,
     /// Time that one query may take, in milliseconds (30 s).
     pub query_timeout_ms: i64,
     /// Keys that one event condition may hold (10,000).
@@ -152,6 +156,7 @@ impl Default for Limits {
             event_bytes: 4 << 20,
             event_depth: 64,
             query_samples: 50_000_000,
+            late_samples_ms: 300_000,
             query_timeout_ms: 30_000,
             pattern_keys: 10_000,
             alerts_per_rule: 10_000,

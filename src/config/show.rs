@@ -4,6 +4,7 @@ mod conditions;
 mod scrape;
 mod silences;
 mod statsd;
+mod tls;
 
 use super::expand::escape;
 use super::read::{HIDDEN, PROFILES};
@@ -493,6 +494,7 @@ fn limits(limits: &Limits) -> Yaml {
         map.raw(key, limit);
     }
     map.raw("idle_series", duration(limits.idle_series_ms));
+    map.raw("late_samples", duration(limits.late_samples_ms));
     map.raw("query_timeout", duration(limits.query_timeout_ms));
     Map(map.0)
 }

@@ -18,13 +18,17 @@ mod exposition;
 #[allow(dead_code, reason = "a bench needs a part of it")]
 mod harness;
 mod http;
+mod queries;
 mod rules;
 mod scrape;
+#[path = "../it/differential/write.rs"]
+mod write;
 
 fn main() {
     if !http::is_peer() {
         divan::main();
         alerting::run();
+        queries::run();
     }
     http::run();
 }

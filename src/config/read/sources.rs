@@ -2,6 +2,7 @@
 
 mod otlp;
 mod statsd;
+mod tls;
 
 use crate::config::reader::{self, MapReader};
 use crate::config::schema::{FormatConfig, Named, SourceConfig, Transport};

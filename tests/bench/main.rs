@@ -21,6 +21,7 @@ mod http;
 mod queries;
 mod rules;
 mod scrape;
+mod statsd;
 #[path = "../it/differential/write.rs"]
 mod write;
 
@@ -29,6 +30,7 @@ fn main() {
         divan::main();
         alerting::run();
         queries::run();
+        statsd::run();
     }
     http::run();
 }

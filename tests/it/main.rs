@@ -27,6 +27,7 @@ mod history;
 mod http;
 mod kills;
 mod lints;
+mod otlp;
 mod ranks;
 mod receivers;
 mod reload;

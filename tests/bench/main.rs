@@ -28,9 +28,17 @@ mod write;
 fn main() {
     if !http::is_peer() {
         divan::main();
-        alerting::run();
-        queries::run();
-        statsd::run();
+        // `cargo bench -- statsd` runs that one of these.
+        let named = |name: &str| {
+            let mut wanted = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).peekable();
+            wanted.peek().is_none() || wanted.any(|argument| argument == name)
+        };
+        let timed: [(&str, fn()); 3] =
+            [("alerting", alerting::run), ("queries", queries::run), ("statsd", statsd::run)];
+        timed.iter().filter(|(name, _)| named(name)).for_each(|(_, run)| run());
+        if !named("http") {
+            return;
+        }
     }
     http::run();
 }

@@ -18,7 +18,9 @@ pub fn run() {
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
-    println!("\nstatsd: {LINES_A_PACKET} lines a packet, 1,000 series of counters, gauges, timers and histograms (median of {ROUNDS})");
+    println!(
+        "\nstatsd: {LINES_A_PACKET} lines a packet, 1,000 series of counters, gauges, timers and histograms (median of {ROUNDS})"
+    );
     println!("{:<42}{:>22}{:>12}{:>16}", "", "CPU s / million lines", "lost", "kernel's drops");
     for tcp in [false, true] {
         let mut rounds: Vec<(f64, usize, usize)> = (0..ROUNDS).map(|_| round(tcp)).collect();
@@ -46,8 +48,9 @@ impl Drop for Server {
 fn start() -> Server {
     let (dir, observe, ingest) = (tempfile::tempdir().unwrap(), harness::free_port(), harness::free_port());
     let port = harness::free_port();
-    let configuration =
-        format!("sources: {{statsd: {{statsd: {{udp: '127.0.0.1:{port}', tcp: '127.0.0.1:{port}'}}}}}}\nbundled_rules: false\n");
+    let configuration = format!(
+        "sources: {{statsd: {{statsd: {{udp: '127.0.0.1:{port}', tcp: '127.0.0.1:{port}'}}}}}}\nbundled_rules: false\n"
+    );
     std::fs::write(dir.path().join("sidewatch.yaml"), configuration).unwrap();
     let binary = std::env::var("SIDEWATCH_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_sidewatch").into());
     let child = Command::new(binary)

@@ -25,7 +25,7 @@ fn value_is(sidewatch: &Sidewatch, query: &str, expected: f64) {
 
 /// The Python that has OpenTelemetry's SDK: `tests/run` makes it; without that variable the test makes it itself.
 fn otel_python() -> std::path::PathBuf {
-    if let Some(python) = std::env::var_os("SIDEWATCH_OTEL_PYTHON") {
+    if let Some(python) = std::env::var_os("OTEL_PYTHON") {
         return python.into();
     }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("otel-python");

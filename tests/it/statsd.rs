@@ -157,7 +157,7 @@ fn a_reload_takes_a_changed_mapping_and_refuses_a_broken_one() {
     std::fs::write(&map, "mappings:\n- {match: a.*, nam: second}\n").unwrap();
     let (code, out, err) = run(dir.path(), &["check"]);
     assert_eq!(code, 2);
-    assert!(format!("{out}{err}").contains("map.yaml:2:15: error: StatsD mapping: unknown key \"nam\""), "{out}{err}");
+    assert!(format!("{out}{err}").contains("map.yaml:2:16: error: StatsD mapping: unknown key \"nam\""), "{out}{err}");
     eventually("the broken file is told", 20, || {
         (sidewatch.value(r#"sidewatch_config_reloads_total{result="failure"}"#)? >= 1.0).then_some(())
     });

@@ -1,8 +1,7 @@
 //! What OTLP requests hold, as far as it is used here (opentelemetry-proto 1.x; the names are its own).
 
-/// A value of an attribute or of a log record's body.
+/// A value of an attribute or of a log record's body (AnyValue).
 #[derive(Clone, Debug, Default, PartialEq)]
-#[expect(missing_docs, reason = "the names of opentelemetry.proto.common.v1.AnyValue")]
 pub enum Any {
     #[default]
     None,
@@ -58,9 +57,8 @@ impl<T> Default for Scope<T> {
     }
 }
 
-/// A log record.
+/// A log record (logs.v1.LogRecord).
 #[derive(Clone, Debug, Default, PartialEq)]
-#[expect(missing_docs, reason = "the names of opentelemetry.proto.logs.v1.LogRecord")]
 pub struct LogRecord {
     pub time_unix_nano: u64,
     pub observed_time_unix_nano: u64,
@@ -73,9 +71,8 @@ pub struct LogRecord {
     pub event_name: String,
 }
 
-/// A span.
+/// A span (trace.v1.Span).
 #[derive(Clone, Debug, Default, PartialEq)]
-#[expect(missing_docs, reason = "the names of opentelemetry.proto.trace.v1.Span")]
 pub struct Span {
     pub trace_id: Vec<u8>,
     pub span_id: Vec<u8>,
@@ -90,18 +87,16 @@ pub struct Span {
     pub status_message: String,
 }
 
-/// Something that happened within a span.
+/// Something that happened within a span (trace.v1.Span.Event).
 #[derive(Clone, Debug, Default, PartialEq)]
-#[expect(missing_docs, reason = "the names of opentelemetry.proto.trace.v1.Span.Event")]
 pub struct SpanEvent {
     pub time_unix_nano: u64,
     pub name: String,
     pub attributes: Attributes,
 }
 
-/// A metric.
+/// A metric (metrics.v1.Metric).
 #[derive(Clone, Debug, Default, PartialEq)]
-#[expect(missing_docs, reason = "the names of opentelemetry.proto.metrics.v1.Metric")]
 pub struct Metric {
     pub name: String,
     pub description: String,
@@ -109,9 +104,8 @@ pub struct Metric {
     pub data: Data,
 }
 
-/// Whether points are changes or totals.
+/// Whether points are changes or totals (AggregationTemporality).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names of AggregationTemporality")]
 pub enum Temporality {
     #[default]
     Unspecified,
@@ -130,9 +124,8 @@ impl Temporality {
     }
 }
 
-/// The points of a metric.
+/// The points of a metric (Metric.data).
 #[derive(Clone, Debug, Default, PartialEq)]
-#[expect(missing_docs, reason = "the names of Metric.data")]
 pub enum Data {
     /// None, or of a kind that is not known here.
     #[default]
@@ -157,9 +150,8 @@ impl Data {
     }
 }
 
-/// What every point has.
+/// What every point has (the data points).
 #[derive(Clone, Debug, Default, PartialEq)]
-#[expect(missing_docs, reason = "the names of the data points")]
 pub struct Point {
     pub attributes: Attributes,
     pub start_time_unix_nano: u64,
@@ -174,17 +166,15 @@ impl Point {
     }
 }
 
-/// Of a gauge or sum.
+/// Of a gauge or sum (NumberDataPoint).
 #[derive(Clone, Debug, Default, PartialEq)]
-#[expect(missing_docs, reason = "the names of NumberDataPoint")]
 pub struct NumberPoint {
     pub point: Point,
     pub value: f64,
 }
 
-/// Of a histogram with explicit bounds.
+/// Of a histogram with explicit bounds (HistogramDataPoint).
 #[derive(Clone, Debug, Default, PartialEq)]
-#[expect(missing_docs, reason = "the names of HistogramDataPoint")]
 pub struct HistogramPoint {
     pub point: Point,
     pub count: u64,
@@ -193,17 +183,15 @@ pub struct HistogramPoint {
     pub explicit_bounds: Vec<f64>,
 }
 
-/// One side of an exponential histogram.
+/// One side of an exponential histogram (ExponentialHistogramDataPoint.Buckets).
 #[derive(Clone, Debug, Default, PartialEq)]
-#[expect(missing_docs, reason = "the names of ExponentialHistogramDataPoint.Buckets")]
 pub struct Buckets {
     pub offset: i32,
     pub bucket_counts: Vec<u64>,
 }
 
-/// Of an exponential histogram.
+/// Of an exponential histogram (ExponentialHistogramDataPoint).
 #[derive(Clone, Debug, Default, PartialEq)]
-#[expect(missing_docs, reason = "the names of ExponentialHistogramDataPoint")]
 pub struct ExponentialPoint {
     pub point: Point,
     pub count: u64,
@@ -215,9 +203,8 @@ pub struct ExponentialPoint {
     pub negative: Buckets,
 }
 
-/// Of a summary.
+/// Of a summary (SummaryDataPoint).
 #[derive(Clone, Debug, Default, PartialEq)]
-#[expect(missing_docs, reason = "the names of SummaryDataPoint")]
 pub struct SummaryPoint {
     pub point: Point,
     pub count: u64,

@@ -45,10 +45,12 @@ const PER: [(&str, &str); 7] =
 
 /// What decides about the suffix of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "named as in OpenTelemetry")]
 pub enum Kind {
+    /// A gauge.
     Gauge,
+    /// A sum that only grows.
     Monotonic,
+    /// A sum that may fall, a histogram, a summary.
     Other,
 }
 

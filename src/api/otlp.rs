@@ -10,7 +10,7 @@ use super::{PushSource, Shared, origin};
 use crate::source::Ingest;
 use crate::source::decode::Framing;
 use crate::source::otlp::{self, Encoding, Request as Otlp, Signal};
-use crate::telemetry::clock;
+use crate::telemetry::{clock, self_metrics};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -85,6 +85,8 @@ async fn take(
     let body = read_body(request, limit_bytes).await?;
     let (arrived, size, plan) = (clock::now(), body.len(), Arc::clone(&push.plan));
     let PushSource { name, decoder } = source;
+    self_metrics::source_messages(&name).increment(1);
+    self_metrics::source_received_bytes(&name).increment(size as u64);
     // Reading is work for a thread that serves no connections: requests are large as a rule.
     let reading = tokio::task::spawn_blocking(move || {
         let body = if packed { unpack(&body, limit_bytes)? } else { body };

@@ -272,3 +272,164 @@ fn apply(store: &mut Store, handle: Handle, kind: &CountKind, change: &CountChan
         (CountKind::Gauge | CountKind::Set, _) => store.gauge_add(handle, change.value, now),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Diagnostics;
+    use crate::model::{FieldPlanBuilder, Labels};
+    use crate::series::{MatchOp, Matcher, Selection, Storage, StoreOptions, is_stale};
+
+    struct Bench {
+        store: Store,
+        mappings: Mappings,
+        counts: Counts,
+        now_ms: i64,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let mut store = Store::new(StoreOptions::default());
+            let mut mappings = Mappings::compile(&[], &mut FieldPlanBuilder::default(), &mut Diagnostics::new());
+            mappings.declare(&mut store, Timestamp::EPOCH);
+            Self { store, mappings, counts: Counts::default(), now_ms: 1_000_000 }
+        }
+
+        fn take(&mut self, batch: &CountBatch) {
+            let session = self.counts.sources.entry(batch.source.clone()).or_default();
+            session.begin(batch);
+            let now = Timestamp::from_millis(self.now_ms);
+            let mut door = Door { store: &mut self.store, mappings: &mut self.mappings, source: &batch.source, now };
+            batch.changes.iter().for_each(|change| session.change(&mut door, change));
+            batch.members.iter().for_each(|(at, hash)| session.member(&mut door, *at, *hash));
+            batch.stamped.iter().for_each(|(at, t_ms, value)| session.stamped(&mut door, *at, *t_ms, *value));
+            self.pass(1_000);
+        }
+
+        fn pass(&mut self, ms: i64) {
+            for _ in 0..ms / 1_000 {
+                self.now_ms += 1_000;
+                let now = Timestamp::from_millis(self.now_ms);
+                self.counts.tick(&mut self.store, now);
+                self.store.tick(now);
+            }
+        }
+
+        /// The last value of each series of a metric.
+        fn check(&self, metric: &str, expected: &str) {
+            let matchers = vec![Matcher::new("__name__", MatchOp::Equal, metric).unwrap()];
+            let selection = Selection { matchers, from_ms: self.now_ms - 500, to_ms: self.now_ms };
+            let found = self.store.select(&selection);
+            let told = found.iter().filter_map(|series| {
+                let Some(last) = series.floats.last() else { return Some(format!("{} histogram", series.labels)) };
+                // Quantiles are near.
+                let near = series.labels.get("quantile").is_some();
+                let value = if near { last.value.round() } else { last.value };
+                (!is_stale(last.value)).then(|| format!("{} {value}", series.labels))
+            });
+            let told: Vec<String> = told.collect();
+            assert_eq!(told.join("; "), expected, "{metric}");
+        }
+    }
+
+    fn series(metric: &str, kind: CountKind, ttl_ms: i64) -> Arc<CountedSeries> {
+        let (metric, help, labels) = (metric.into(), "".into(), Labels::default());
+        Arc::new(CountedSeries { metric, kind, help, unit: "", labels, ttl_ms })
+    }
+
+    fn batch(session: u64, fresh: Vec<(u32, Arc<CountedSeries>)>, changes: &[(u32, Means, f64)]) -> CountBatch {
+        let changes =
+            changes.iter().map(|(series, means, value)| CountChange { series: *series, means: *means, value: *value });
+        CountBatch { source: "s".into(), session, fresh, changes: changes.collect(), ..CountBatch::default() }
+    }
+
+    #[test]
+    fn numbers_of_a_session_lead_to_the_same_series_in_the_next() {
+        let mut bench = Bench::new();
+        bench.take(&batch(
+            1,
+            vec![(0, series("c", CountKind::Counter, 0)), (1, series("g", CountKind::Gauge, 0))],
+            &[(0, Means::Add, 2.0), (1, Means::Set, 5.0), (1, Means::Add, -1.5)],
+        ));
+        bench.check("c", "c 2");
+        bench.check("g", "g 3.5");
+        bench.take(&batch(1, vec![], &[(0, Means::Add, 1.0), (7, Means::Add, 1.0)]));
+        bench.take(&batch(
+            2,
+            vec![(0, series("g", CountKind::Gauge, 0)), (1, series("c", CountKind::Counter, 0))],
+            &[(1, Means::Add, 4.0)],
+        ));
+        bench.check("c", "c 7");
+    }
+
+    #[test]
+    fn what_a_metric_is_already_decides() {
+        let mut bench = Bench::new();
+        let fresh = vec![
+            (0, series("x", CountKind::Counter, 0)),
+            (1, series("x", CountKind::Gauge, 0)),
+            (2, series("events_total", CountKind::Counter, 0)),
+            (3, series("sidewatch_mine", CountKind::Gauge, 0)),
+        ];
+        let all = [0, 1, 2, 3].map(|at| (at, Means::Add, 1.0));
+        bench.take(&batch(1, fresh, &all));
+        bench.take(&batch(1, vec![], &all));
+        bench.check("x", "x 2");
+        bench.check("events_total", "");
+        bench.check(
+            "sidewatch_events_refused_total",
+            "sidewatch_events_refused_total{reason=\"kind_conflict\", source=\"s\"} 2; sidewatch_events_refused_total{reason=\"reserved_name\", source=\"s\"} 4",
+        );
+    }
+
+    #[test]
+    fn series_end_after_their_own_time_and_begin_again() {
+        let mut bench = Bench::new();
+        bench.take(&batch(1, vec![(0, series("c", CountKind::Counter, 5_000))], &[(0, Means::Add, 2.0)]));
+        bench.pass(3_000);
+        bench.check("c", "c 2");
+        bench.pass(3_000);
+        bench.check("c", "");
+        bench.take(&batch(1, vec![], &[(0, Means::Add, 1.0)]));
+        bench.check("c", "c 1");
+    }
+
+    #[test]
+    fn sets_count_different_members_of_a_minute() {
+        let mut bench = Bench::new();
+        let hash = |value: u64| value.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let members = |all: std::ops::Range<u64>| all.map(|value| (0, hash(value))).collect();
+        let first = batch(1, vec![(0, series("u", CountKind::Set, 0))], &[]);
+        bench.take(&CountBatch { members: members(0..3), ..first });
+        bench.check("u", "u 3");
+        bench.pass(30_000);
+        bench.take(&CountBatch { members: members(2..5), ..batch(1, vec![], &[]) });
+        bench.check("u", "u 5");
+        bench.pass(31_000);
+        bench.check("u", "u 3");
+        bench.pass(40_000);
+        bench.check("u", "u 0");
+    }
+
+    #[test]
+    fn an_older_value_of_a_gauge_is_left_out() {
+        let mut bench = Bench::new();
+        let first = batch(1, vec![(0, series("g", CountKind::Gauge, 0))], &[]);
+        bench.take(&CountBatch { stamped: vec![(0, 5_000, 1.0), (0, 4_000, 2.0), (0, 5_000, 3.0)], ..first });
+        bench.check("g", "g 3");
+        bench.check(
+            "sidewatch_events_refused_total",
+            "sidewatch_events_refused_total{reason=\"out_of_order\", source=\"s\"} 1",
+        );
+    }
+
+    #[test]
+    fn quantiles_stand_beside_a_histogram() {
+        let mut bench = Bench::new();
+        let kind = CountKind::Histogram { bounds: Some(Arc::from([1.0])), quantiles: Arc::from([0.5, 0.99]) };
+        let values: Vec<(u32, Means, f64)> = (1..=100).map(|value| (0, Means::Times(1), f64::from(value))).collect();
+        bench.take(&batch(1, vec![(0, series("h", kind, 0))], &values));
+        bench.check("h_count", "h_count 100");
+        bench.check("h", "h histogram; h{quantile=\"0.5\"} 50; h{quantile=\"0.99\"} 99");
+    }
+}

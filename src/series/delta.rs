@@ -2,6 +2,7 @@
 
 use super::append::SampleValue;
 use super::catalog::MetricType;
+use super::exemplars::Exemplar;
 use super::scraped::native;
 use super::stats::Refusal;
 use super::store::{Body, Store};
@@ -17,6 +18,7 @@ impl Store {
         for told in &batch.metadata {
             self.describe(&told.name, MetricType::parse(told.kind).unwrap_or_default(), &told.help, &told.unit);
         }
+        self.received_exemplars(batch, base);
         for sample in &batch.samples {
             let labels = base.merged(&sample.labels);
             // Refusals are counted by the store.
@@ -36,6 +38,14 @@ impl Store {
                     self.append(&labels, sample.t_ms, end, 0)
                 }
             };
+        }
+    }
+
+    fn received_exemplars(&mut self, batch: &ReceivedBatch, base: &Labels) {
+        for (series, own, value, t_ms) in &batch.exemplars {
+            let held = Exemplar { labels: own.clone(), value: *value, t_ms: *t_ms };
+            // Points of several scopes may bring them out of order; the series has a newer one then.
+            let _ = self.exemplars.push(&base.merged(series), held);
         }
     }
 

@@ -37,6 +37,8 @@ pub struct ReceivedBatch {
     pub source: Arc<str>,
     /// The samples in order.
     pub samples: Vec<ReceivedSample>,
+    /// Traces that show a value of a series: its labels, their own labels, the value, milliseconds since the epoch.
+    pub exemplars: Vec<(Labels, Labels, f64, i64)>,
     /// What the metrics are.
     pub metadata: Vec<FamilyMetadata>,
 }
@@ -53,6 +55,6 @@ impl ReceivedBatch {
             };
             64 + sample.labels.len() * 96 + histogram
         };
-        self.samples.iter().map(sample).sum::<usize>() + self.metadata.len() * 200
+        self.samples.iter().map(sample).sum::<usize>() + self.metadata.len() * 200 + self.exemplars.len() * 500
     }
 }

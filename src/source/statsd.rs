@@ -4,7 +4,7 @@
 //! [`super::counts`]). DogStatsD's events and service checks become events of the stream. Names, tags and the mapping file
 //! are read as statsd_exporter reads them.
 //!
-//! A socket is emptied without waiting, then handed over as one batch; under load the next look is a millisecond away, so
+//! A socket is emptied without waiting, then handed over as one batch; under load the next look is some milliseconds away, so
 //! that a wake-up serves many datagrams. While the core's queue is full nothing is read: TCP and unix senders wait, and of
 //! UDP the kernel drops what its buffer cannot hold, which it counts and we show.
 
@@ -40,10 +40,12 @@ use tokio_util::sync::CancellationToken;
 const DATAGRAM_BYTES: usize = 65_536;
 /// Bytes of datagrams that one batch may hold before it is handed over.
 const BATCH_BYTES: usize = 1 << 20;
+/// And how many of them: a datagram may be empty.
+const BATCH_DATAGRAMS: usize = 20_000;
 /// When a look found more than this many datagrams, the next one is a little later.
 const BUSY_DATAGRAMS: usize = 2;
-/// How much later: the kernel's buffer holds far more than what comes meanwhile.
-const PAUSE: Duration = Duration::from_millis(1);
+/// How much later, in milliseconds: one for each MiB of the kernel's buffer, which holds far more than comes meanwhile.
+const PAUSE_MS: std::ops::RangeInclusive<usize> = 1..=5;
 /// How often the kernel is asked what it dropped.
 const LOOK: Duration = Duration::from_secs(1);
 /// One line of the log for each reason in so much time.
@@ -233,7 +235,8 @@ impl Intake {
         let local = socket.local_addr().map_or_else(|_| address.to_owned(), |local| local.to_string());
         tracing::info!(source = %context.name, address = %local, receive_buffer_bytes = granted, "listening for StatsD datagrams");
         let drops = KernelDrops::new(&socket, &context.name);
-        self.datagrams(&socket, drops, cancel).await;
+        let pause_ms = (granted >> 20).clamp(*PAUSE_MS.start(), *PAUSE_MS.end());
+        self.datagrams(&socket, Duration::from_millis(pause_ms as u64), drops, cancel).await;
     }
 
     async fn unixgram(&self, path: &Path, standing: &Standing, cancel: &CancellationToken) {
@@ -241,13 +244,20 @@ impl Intake {
         let bound = bind(&self.context, &shown, standing, cancel, || unix_socket(path)).await;
         let Some(socket) = bound else { return };
         tracing::info!(source = %self.context.name, path = %shown, "listening for StatsD datagrams");
-        // A unix socket drops nothing: its senders wait, or are told.
-        self.datagrams(&socket, None, cancel).await;
+        // A unix socket drops nothing: its senders wait, or are told. It holds a few datagrams only, so that any pause of
+        // ours would be theirs.
+        self.datagrams(&socket, Duration::ZERO, None, cancel).await;
         // Only a leftover for the next start, which replaces it.
         let _ = tokio::fs::remove_file(path).await;
     }
 
-    async fn datagrams(&self, socket: &impl Datagrams, mut drops: Option<KernelDrops>, cancel: &CancellationToken) {
+    async fn datagrams(
+        &self,
+        socket: &impl Datagrams,
+        pause: Duration,
+        mut drops: Option<KernelDrops>,
+        cancel: &CancellationToken,
+    ) {
         let received = self_metrics::source_received_bytes(&self.context.name);
         let messages = self_metrics::source_messages(&self.context.name);
         let mut buffer = vec![0; DATAGRAM_BYTES];
@@ -265,19 +275,18 @@ impl Intake {
                 () = cancel.cancelled() => break,
             }
             let mut lines = self.lines.lock().await;
-            let (mut count, mut bytes) = (0, 0);
-            while bytes < BATCH_BYTES {
+            let (mut count, mut bytes, mut failed) = (0, 0, false);
+            while bytes < BATCH_BYTES && count < BATCH_DATAGRAMS {
                 match socket.try_recv(&mut buffer) {
                     Ok(length) => {
                         lines.read(&buffer[..length]);
                         (count, bytes) = (count + 1, bytes + length);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    // Told about an earlier sender, or a signal: the socket goes on.
-                    Err(_) => count += 1,
-                }
-                if count > BATCH_BYTES {
-                    break;
+                    Err(_) => {
+                        failed = true;
+                        break;
+                    }
                 }
             }
             received.increment(bytes as u64);
@@ -286,8 +295,12 @@ impl Intake {
                 return;
             }
             drop(lines);
-            if count > BUSY_DATAGRAMS && bytes < BATCH_BYTES {
-                tokio::time::sleep(PAUSE).await;
+            if failed && count == 0 {
+                // Whatever it is (an error of the network behind an earlier datagram), it must not be asked for at full speed.
+                tokio::time::sleep(RETRY).await;
+            }
+            if count > BUSY_DATAGRAMS && bytes < BATCH_BYTES && !pause.is_zero() {
+                tokio::time::sleep(pause).await;
             }
         }
         if let Some(drops) = &mut drops {

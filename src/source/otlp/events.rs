@@ -121,7 +121,7 @@ fn one_span(
         data.insert("status_message".into(), span.status_message.as_str().into());
     }
     if !span.parent_span_id.is_empty() {
-        data.insert("parent_span_id".into(), hex(&span.parent_span_id).into());
+        data.insert("parent_span_id".into(), values::hex(&span.parent_span_id).into());
     }
     if !span.events.is_empty() {
         let one = |event: &super::model::SpanEvent| {
@@ -171,15 +171,7 @@ fn ids(document: &mut Map<String, Value>, trace_id: &[u8], span_id: &[u8]) {
     for (name, id) in [("trace_id", trace_id), ("span_id", span_id)] {
         // All zeros mean none.
         if id.iter().any(|byte| *byte != 0) {
-            document.insert(name.into(), hex(id).into());
+            document.insert(name.into(), values::hex(id).into());
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
 }

@@ -2,8 +2,8 @@
 //! numbers, enums as numbers, trace and span ids in hex, unknown names ignored. A mistake is said with its path.
 
 use super::model::{
-    Any, Attributes, Buckets, Data, ExponentialPoint, HistogramPoint, LogRecord, Metric, NumberPoint, Point, Resource,
-    Scope, Span, SpanEvent, SummaryPoint, Temporality,
+    Any, Attributes, Buckets, Data, Exemplar, ExponentialPoint, HistogramPoint, LogRecord, Metric, NumberPoint, Point,
+    Resource, Scope, Span, SpanEvent, SummaryPoint, Temporality,
 };
 use base64::Engine as _;
 use serde_json::{Map, Value};
@@ -206,7 +206,24 @@ impl<'a> Entry<'a> {
             start_time_unix_nano: self.uint("startTimeUnixNano")?,
             time_unix_nano: self.uint("timeUnixNano")?,
             flags: self.uint("flags")?,
+            exemplars: self.each("exemplars", |entry| {
+                Ok(Exemplar {
+                    attributes: entry.attributes("filteredAttributes")?,
+                    time_unix_nano: entry.uint("timeUnixNano")?,
+                    value: entry.value()?,
+                    trace_id: entry.hex("traceId")?,
+                    span_id: entry.hex("spanId")?,
+                })
+            })?,
         })
+    }
+
+    /// `asInt` or `asDouble`.
+    fn value(&self) -> Read<f64> {
+        match self.get("asInt") {
+            Some(_) => self.int("asInt").map(|value| value as f64),
+            None => self.double("asDouble").map(Option::unwrap_or_default),
+        }
     }
 
     fn temporality(&self) -> Read<Temporality> {
@@ -289,13 +306,7 @@ pub fn metric(entry: &Entry<'_>) -> Read<Metric> {
         unit: entry.text("unit")?,
         data: Data::Unknown,
     };
-    let number = |point: &Entry<'_>| {
-        let value = match point.get("asInt") {
-            Some(_) => point.int("asInt")? as f64,
-            None => point.double("asDouble")?.unwrap_or_default(),
-        };
-        Ok(NumberPoint { point: point.point()?, value })
-    };
+    let number = |point: &Entry<'_>| Ok(NumberPoint { point: point.point()?, value: point.value()? });
     if let Some(gauge) = entry.object("gauge")? {
         out.data = Data::Gauge(gauge.each("dataPoints", number)?);
     } else if let Some(sum) = entry.object("sum")? {

@@ -21,6 +21,11 @@ use std::sync::Arc;
 /// The finest and coarsest schema of native histograms.
 const SCHEMAS: std::ops::RangeInclusive<i32> = -4..=8;
 
+/// Points whose time is further ahead of the clock are rejected, as remote write's are.
+const AHEAD_MS: i64 = 600_000;
+/// Exemplars of one point.
+const EXEMPLARS: usize = 100;
+
 /// What a request gives.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -115,6 +120,15 @@ impl Making {
         self.out.rejected += points as u64;
     }
 
+    /// One sample from a clock that is far ahead would make its series deaf until then: it is rejected.
+    fn is_ahead(&mut self, place: &Place<'_>) -> bool {
+        let ahead = place.t_ms > self.now_ms.saturating_add(AHEAD_MS);
+        if ahead {
+            self.reject(1, || format!("{}: its time is more than ten minutes ahead of the clock here", place.name));
+        }
+        ahead
+    }
+
     fn tell(&mut self, name: &str, kind: &'static str, metric: &Metric) {
         let (help, unit) = (metric.description.clone(), naming::unit(&metric.unit).to_owned());
         self.told.insert(name.to_owned(), FamilyMetadata { name: name.to_owned(), kind, help, unit });
@@ -202,8 +216,31 @@ impl Making {
         latest_ms
     }
 
+    /// The exemplars of a point, each with the series that `of` names for its value.
+    fn exemplars(&mut self, place: &Place<'_>, point: &Point, of: impl Fn(f64) -> Labels) {
+        for exemplar in point.exemplars.iter().take(EXEMPLARS) {
+            let mut own = pairs(&exemplar.attributes);
+            own.extend(
+                [("trace_id", &exemplar.trace_id), ("span_id", &exemplar.span_id)].into_iter().filter_map(
+                    |(name, id)| id.iter().any(|byte| *byte != 0).then(|| (name.to_owned(), values::hex(id))),
+                ),
+            );
+            // OpenMetrics 1.0.0, "Exemplars": at most 128 characters of labels; the trace is what matters.
+            if own.iter().map(|(name, value)| name.chars().count() + value.chars().count()).sum::<usize>() > 128 {
+                own.retain(|(name, _)| matches!(name.as_str(), "trace_id" | "span_id"));
+            }
+            let t_ms = if exemplar.time_unix_nano == 0 { place.t_ms } else { millis(exemplar.time_unix_nano) };
+            let told = (of(exemplar.value), Labels::from_pairs(own), exemplar.value, t_ms);
+            self.out.received.exemplars.push(told);
+        }
+    }
+
     fn total(&mut self, who: &Who, name: &str, point: &NumberPoint) -> i64 {
         let place = self.place(who, name, &point.point);
+        if self.is_ahead(&place) {
+            return 0;
+        }
+        self.exemplars(&place, &point.point, |_| place.labels("", None));
         self.out.received.samples.push(place.sample("", None, ReceivedValue::Float(point.value)));
         place.t_ms
     }
@@ -217,6 +254,7 @@ impl Making {
             self.reject(1, || format!("{}: {} is no change of a sum that only grows", metric.name, point.value));
             return 0;
         }
+        self.exemplars(&place, &point.point, |_| place.labels("", None));
         let kind = if monotonic { CountKind::Counter } else { CountKind::Gauge };
         self.add(&place, "", None, kind, point.value, metric);
         place.t_ms
@@ -259,6 +297,14 @@ impl Making {
             self.reject(1, || format!("{}: its buckets, bounds and count do not fit each other", metric.name));
             return 0;
         }
+        if !delta && self.is_ahead(&place) {
+            return 0;
+        }
+        self.exemplars(&place, &point.point, |value| {
+            let bound = bounds.iter().find(|bound| value <= **bound && bound.is_finite());
+            let bound = bound.map_or_else(|| "+Inf".to_owned(), |bound| values::number(*bound));
+            place.labels("_bucket", Some(("le", &bound)))
+        });
         let mut below = 0_u64;
         let mut parts: Vec<(&str, Option<String>, f64)> = Vec::with_capacity(bounds.len() + 3);
         for (at, bound) in bounds.iter().enumerate() {
@@ -287,6 +333,10 @@ impl Making {
             self.reject(1, || format!("{name}: the scale {} is coarser than native histograms have", point.scale));
             return 0;
         };
+        if self.is_ahead(&place) {
+            return 0;
+        }
+        self.exemplars(&place, &point.point, |_| place.labels("", None));
         let histogram = Box::new(histogram);
         let value = if delta { ReceivedValue::HistogramDelta(histogram) } else { ReceivedValue::Histogram(histogram) };
         self.out.received.samples.push(place.sample("", None, value));
@@ -295,6 +345,9 @@ impl Making {
 
     fn summary(&mut self, who: &Who, name: &str, point: &SummaryPoint) -> i64 {
         let place = self.place(who, name, &point.point);
+        if self.is_ahead(&place) {
+            return 0;
+        }
         let samples = &mut self.out.received.samples;
         for (quantile, value) in &point.quantiles {
             let quantile = values::number(*quantile);

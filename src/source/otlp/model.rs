@@ -157,6 +157,17 @@ pub struct Point {
     pub start_time_unix_nano: u64,
     pub time_unix_nano: u64,
     pub flags: u64,
+    pub exemplars: Vec<Exemplar>,
+}
+
+/// A trace that shows a value (Exemplar).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Exemplar {
+    pub attributes: Attributes,
+    pub time_unix_nano: u64,
+    pub value: f64,
+    pub trace_id: Vec<u8>,
+    pub span_id: Vec<u8>,
 }
 
 impl Point {

@@ -2,8 +2,8 @@
 //! the same frame: resources, scopes, items.
 
 use super::model::{
-    Any, Attributes, Buckets, Data, ExponentialPoint, HistogramPoint, LogRecord, Metric, NumberPoint, Resource, Scope,
-    Span, SpanEvent, SummaryPoint, Temporality,
+    Any, Attributes, Buckets, Data, Exemplar, ExponentialPoint, HistogramPoint, LogRecord, Metric, NumberPoint,
+    Resource, Scope, Span, SpanEvent, SummaryPoint, Temporality,
 };
 use crate::source::wire::{Damaged, Reader, Value};
 
@@ -264,9 +264,27 @@ fn number_point(message: &[u8]) -> Read<NumberPoint> {
             2 => out.point.start_time_unix_nano = fixed(value)?,
             3 => out.point.time_unix_nano = fixed(value)?,
             4 => out.value = value.double()?,
+            5 => out.point.exemplars.push(exemplar(value.bytes()?)?),
             6 => out.value = fixed(value)?.cast_signed() as f64,
             7 => out.point.attributes.push(key_value(value.bytes()?, 0)?),
             8 => out.point.flags = flags(value)?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(out)
+}
+
+fn exemplar(message: &[u8]) -> Read<Exemplar> {
+    let mut out = Exemplar::default();
+    fields(message, |number, value| {
+        match number {
+            2 => out.time_unix_nano = fixed(value)?,
+            3 => out.value = value.double()?,
+            4 => out.span_id = value.bytes()?.to_vec(),
+            5 => out.trace_id = value.bytes()?.to_vec(),
+            6 => out.value = fixed(value)?.cast_signed() as f64,
+            7 => out.attributes.push(key_value(value.bytes()?, 0)?),
             _ => {}
         }
         Ok(())
@@ -285,6 +303,7 @@ fn histogram_point(message: &[u8]) -> Read<HistogramPoint> {
             5 => out.sum = Some(value.double()?),
             6 => words(value, &mut out.bucket_counts)?,
             7 => words(value, &mut bounds)?,
+            8 => out.point.exemplars.push(exemplar(value.bytes()?)?),
             9 => out.point.attributes.push(key_value(value.bytes()?, 0)?),
             10 => out.point.flags = flags(value)?,
             _ => {}
@@ -309,6 +328,7 @@ fn exponential_point(message: &[u8]) -> Read<ExponentialPoint> {
             8 => out.positive = buckets(value.bytes()?)?,
             9 => out.negative = buckets(value.bytes()?)?,
             10 => out.point.flags = flags(value)?,
+            11 => out.point.exemplars.push(exemplar(value.bytes()?)?),
             14 => out.zero_threshold = value.double()?,
             _ => {}
         }

@@ -76,6 +76,23 @@ fn totals_become_samples() {
 }
 
 #[test]
+fn exemplars_and_wrong_clocks() {
+    let body = br#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"d","histogram":{"aggregationTemporality":2,"dataPoints":[{"count":"1","bucketCounts":["1","0"],"explicitBounds":[0.5],"exemplars":[{"asDouble":0.25,"timeUnixNano":"6000000000","traceId":"5b8efff798038103d269b633813fc60c","spanId":"0000000000000000","filteredAttributes":[{"key":"user.id","value":{"intValue":"7"}}]}]}]}},{"name":"g","gauge":{"dataPoints":[{"asInt":1,"timeUnixNano":"700000000000"}]}}]}]}]}"#;
+    let Ok(Request::Metrics(metrics)) = read(Signal::Metrics, Encoding::Json, body, &"otlp".into(), 7_000) else {
+        panic!()
+    };
+    let told: Vec<String> = metrics.received.exemplars.iter().map(|told| format!("{told:?}")).collect();
+    assert_eq!(
+        told,
+        ["(d_bucket{le=\"0.5\"}, {trace_id=\"5b8efff798038103d269b633813fc60c\", user_id=\"7\"}, 0.25, 6000)"]
+    );
+    assert_eq!(
+        (metrics.rejected, metrics.reason.as_str()),
+        (1, "g: its time is more than ten minutes ahead of the clock here")
+    );
+}
+
+#[test]
 fn exponential_histograms_become_native_ones() {
     check(
         r#"[{"name":"e","exponentialHistogram":{"aggregationTemporality":2,"dataPoints":[{"count":7,"sum":9,"scale":3,"zeroCount":1,"positive":{"offset":-1,"bucketCounts":["1","2","0","3"]}}]}}]"#,

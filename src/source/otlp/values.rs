@@ -44,3 +44,12 @@ pub fn number(value: f64) -> String {
         _ => value.to_string(),
     }
 }
+
+/// As trace ids are written.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}

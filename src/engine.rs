@@ -10,12 +10,14 @@
 mod alerts;
 mod checkpoint;
 mod counts;
+mod event_log;
 mod parts;
 mod recent;
 mod record;
 mod scrape;
 
 pub use checkpoint::{RestoreError, Restored};
+pub use event_log::{EventLog, LogLine};
 pub use parts::{Parts, SourcePart};
 pub use recent::{RecentEvent, SecondTotals, Totals};
 
@@ -32,6 +34,7 @@ use crate::source::received::ReceivedBatch;
 use crate::source::remote_write::WriteRequest;
 use crate::source::scrape::ScrapeBatch;
 use counts::Counts;
+use event_log::EventLogs;
 use recent::Recent;
 use scrape::{SCRAPE, Scrapes};
 use std::collections::BTreeMap;
@@ -186,6 +189,7 @@ pub struct Engine {
     base_labels: Labels,
     scrapes: Scrapes,
     counts: Counts,
+    logs: EventLogs,
 }
 
 impl Engine {
@@ -211,6 +215,11 @@ impl Engine {
             base_labels: parts.base_labels.clone(),
             scrapes: Scrapes::new(),
             counts: Counts::default(),
+            logs: {
+                let mut logs = EventLogs::default();
+                logs.configure(parts.event_logs.clone());
+                logs
+            },
         }
     }
 
@@ -248,6 +257,7 @@ impl Engine {
         let batch = &batch;
         self.mappings.apply(batch, &mut self.store, now);
         self.recent.observe(now, batch);
+        self.logs.observe(now, batch);
         self.rules.observe(now, batch, &self.store, effects);
         self.checks.observe(now, batch);
         if let Some(source) = self.sources.get_mut(&batch.source) {
@@ -378,6 +388,7 @@ impl Engine {
         self.checks.reconfigure(parts.checks.clone(), now);
         self.rules.reconfigure(parts.rule_set.clone(), now, &mut effects);
         self.plan = parts.plan.clone();
+        self.logs.configure(parts.event_logs.clone());
         let old = std::mem::replace(&mut self.sources, parts.source_statuses(now));
         for (name, status) in old {
             match self.sources.get_mut(&name) {
@@ -447,6 +458,11 @@ impl Engine {
     /// The latest `now` seen.
     pub fn now(&self) -> Timestamp {
         self.now
+    }
+
+    /// The lines of event logs since the last call, and how many of each log found no room.
+    pub fn take_log_lines(&mut self) -> (Vec<LogLine>, BTreeMap<Arc<str>, u64>) {
+        self.logs.take()
     }
 
     /// What changed since the last call, for log and history.

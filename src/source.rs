@@ -12,8 +12,10 @@ mod file;
 mod lines;
 mod memory;
 mod message;
+mod nats;
 pub mod otlp;
 pub mod received;
+mod redis;
 pub mod remote_write;
 pub mod scrape;
 mod sink;
@@ -97,6 +99,8 @@ pub fn kind(transport: &Transport) -> &'static str {
         Transport::Scrape(_) => "scrape",
         Transport::Statsd(_) => "statsd",
         Transport::Otlp => "otlp",
+        Transport::Nats(_) => "nats",
+        Transport::Redis(_) => "redis",
         Transport::Memory => "memory",
         Transport::Demo => "demo",
         Transport::None => "none",
@@ -118,6 +122,8 @@ pub fn guarantee(transport: &Transport) -> String {
         Transport::Otlp => {
             "answered only when queued (429 when full); exporters that retry may count twice; a kill may lose what the last checkpoint did not hold"
         }
+        Transport::Nats(config) => nats::guarantee(config),
+        Transport::Redis(config) => return redis::guarantee(config),
         Transport::Memory => "pushed by the embedding program; what is refused is told to it",
         Transport::Demo => "made up as it goes",
         Transport::None => "nothing",
@@ -154,6 +160,8 @@ impl SourceContext {
             Transport::Stdin => self.run_stdin(&cancel).await,
             Transport::Scrape(config) => scrape::run(&self, &config, &cancel).await,
             Transport::Statsd(config) => statsd::run(&self, &config, &cancel).await,
+            Transport::Nats(config) => nats::run(&self, &config, &cancel).await,
+            Transport::Redis(config) => redis::run(&self, &config, &cancel).await,
             Transport::Demo => demo::run(&self, &cancel).await,
             // Pushed to from outside: the listener and the embedding program are what connects.
             Transport::Http | Transport::Otlp | Transport::Memory | Transport::None => {

@@ -4,6 +4,9 @@
 //! meaning compile it into types of their own (mapping, rules, health, notify, source).
 
 mod conditions;
+mod export;
+mod nats;
+mod redis;
 mod scrape;
 mod silence;
 mod statsd;
@@ -12,6 +15,9 @@ mod tls;
 pub use conditions::{
     Comparison, Direction, EventCondition, EventConditionKind, Floor, RateChange, SloConfig, SloSeries,
 };
+pub use export::{EventLogConfig, ExportConfig, ExportKind, RemoteWriteConfig};
+pub use nats::{NatsConfig, NatsCredentials, NatsScope, NatsStream, NatsUrl};
+pub use redis::{RedisAddress, RedisConfig, RedisInput, RedisScope, RedisServers, RedisStreams};
 pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
 pub use silence::{IntervalConfig, SilenceConfig, SilenceTimes};
 pub use statsd::{MappedType, MappingObserver, MappingRule, StatsdConfig, StatsdMapping, TagStyles};
@@ -51,6 +57,8 @@ pub struct Config {
     pub bundled_rules: bool,
     /// `notify:`.
     pub notify: NotifyConfig,
+    /// `export:`.
+    pub export: Vec<Named<ExportConfig>>,
     /// `watchdog:`.
     pub watchdog: Option<WatchdogConfig>,
     /// `state:`; `None` keeps everything in memory.
@@ -207,6 +215,10 @@ pub enum Transport {
     Otlp,
     /// `statsd: {udp, unixgram, tcp, mapping}`: StatsD and DogStatsD lines.
     Statsd(Box<StatsdConfig>),
+    /// `nats: URL` or `nats: {...}`: subjects, or a stream of JetStream.
+    Nats(Box<NatsConfig>),
+    /// `redis: URL` or `redis: {...}`: streams with a consumer group, or channels.
+    Redis(Box<RedisConfig>),
     /// `memory: {}`: programs that embed the library push batches themselves.
     Memory,
     /// `demo: {}`: a shop's event stream with faults, made up as it goes.

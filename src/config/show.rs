@@ -1,6 +1,9 @@
 //! The effective configuration as YAML that `load` reads back.
 
 mod conditions;
+mod export;
+mod nats;
+mod redis;
 mod scrape;
 mod silences;
 mod statsd;
@@ -63,6 +66,7 @@ pub fn show(config: &Config) -> String {
         notify.push(("silences".into(), Seq(config.notify.silences.iter().map(silences::entry).collect())));
     }
     map.add("notify", Map(notify));
+    map.map("export", config.export.iter().map(|one| (one.name.value.clone(), export::export(&one.value))).collect());
     if let Some(watchdog) = &config.watchdog {
         let mut inner = Fields::default();
         secret(&mut inner, "url", &watchdog.url);
@@ -195,6 +199,8 @@ fn source(source: &SourceConfig) -> Yaml {
         Transport::Scrape(config) => ("scrape", scrape::scrape(config)),
         Transport::Otlp => ("otlp", Map(Vec::new())),
         Transport::Statsd(config) => ("statsd", statsd::statsd(config)),
+        Transport::Nats(config) => ("nats", nats::nats(config)),
+        Transport::Redis(config) => ("redis", redis::redis(config)),
         Transport::Memory => ("memory", Map(Vec::new())),
         Transport::Demo => ("demo", Map(Vec::new())),
         Transport::None => ("none", Map(Vec::new())),

@@ -5,6 +5,7 @@
 //! loses. What it knows about its own connection it reports through the same queue, so that the core sees both in order.
 
 mod acks;
+pub mod counts;
 pub mod decode;
 pub mod demo;
 mod file;
@@ -14,6 +15,8 @@ mod lines;
 mod memory;
 mod message;
 mod nats;
+pub mod otlp;
+pub mod received;
 mod redis;
 pub mod remote_write;
 pub mod scrape;
@@ -21,6 +24,7 @@ mod sink;
 mod socket;
 mod sse;
 mod standing;
+pub(crate) mod statsd;
 pub(crate) mod wire;
 
 pub use memory::MemorySource;
@@ -97,6 +101,8 @@ pub fn kind(transport: &Transport) -> &'static str {
         Transport::Unix { .. } => "unix",
         Transport::Tcp { .. } => "tcp",
         Transport::Scrape(_) => "scrape",
+        Transport::Statsd(_) => "statsd",
+        Transport::Otlp => "otlp",
         Transport::Nats(_) => "nats",
         Transport::Redis(_) => "redis",
         Transport::Kafka(_) => "kafka",
@@ -118,6 +124,10 @@ pub fn guarantee(transport: &Transport) -> String {
         }
         Transport::File { .. } => "at least once, counted once: the position stands in the checkpoint",
         Transport::Scrape(_) => "metrics, not events: each scrape is taken whole or not at all",
+        Transport::Statsd(config) => return statsd::guarantee(config),
+        Transport::Otlp => {
+            "answered only when queued (429 when full); exporters that retry may count twice; a kill may lose what the last checkpoint did not hold"
+        }
         Transport::Nats(config) => nats::guarantee(config),
         Transport::Redis(config) => return redis::guarantee(config),
         Transport::Kafka(config) => return kafka_guarantee(config),
@@ -180,6 +190,7 @@ impl SourceContext {
             Transport::Tcp { listen } => socket::run_tcp(&self, &listen.value, &cancel).await,
             Transport::Stdin => self.run_stdin(&cancel).await,
             Transport::Scrape(config) => scrape::run(&self, &config, &cancel).await,
+            Transport::Statsd(config) => statsd::run(&self, &config, &cancel).await,
             Transport::Nats(config) => nats::run(&self, &config, &cancel).await,
             Transport::Redis(config) => redis::run(&self, &config, &cancel).await,
             Transport::Sse(config) => sse::run(&self, &config, &cancel).await,
@@ -191,7 +202,9 @@ impl SourceContext {
             }
             Transport::Demo => demo::run(&self, &cancel).await,
             // Pushed to from outside: the listener and the embedding program are what connects.
-            Transport::Http | Transport::Memory | Transport::None => self.report(SourceState::Connected).await,
+            Transport::Http | Transport::Otlp | Transport::Memory | Transport::None => {
+                self.report(SourceState::Connected).await
+            }
         }
     }
 

@@ -68,7 +68,9 @@ fn known(config: &Config, parts: &Parts) -> Known {
         }
     }
     let sources = config.sources.iter().flatten();
-    let outside = sources.into_iter().any(|source| matches!(source.value.transport, Transport::Scrape(_)));
+    let outside = sources
+        .into_iter()
+        .any(|source| matches!(source.value.transport, Transport::Scrape(_) | Transport::Statsd(_) | Transport::Otlp));
     Known { metrics, outside, interval_ms: Rings::default().fine_step_ms }
 }
 

@@ -7,6 +7,7 @@ mod nats;
 mod redis;
 mod scrape;
 mod sse;
+mod statsd;
 mod tls;
 
 use serde_json::{Map, Value, json};
@@ -168,6 +169,7 @@ fn definitions() -> Map<String, Value> {
         .chain(sources())
         .chain(redis::definitions())
         .chain(scrape::definitions())
+        .chain(statsd::definitions())
         .chain(nats::definitions())
         .chain(kafka::definitions())
         .chain(sse::definitions())
@@ -254,6 +256,8 @@ fn sources() -> Vec<Value> {
                 ("unix", either(&[text(""), reference("unix source")], "A unix stream socket.")),
                 ("tcp", either(&[text(""), reference("tcp source")], "A TCP listener.")),
                 ("scrape", either(&[text(""), reference("scrape source")], "Metrics fetched over HTTP.")),
+                ("otlp", none.clone()),
+                ("statsd", either(&[text(""), reference("statsd source")], "StatsD and DogStatsD lines.")),
                 ("nats", either(&[text(""), reference("nats source")], "Subjects or a stream of NATS.")),
                 ("redis", either(&[text(""), reference("redis source")], "Streams or channels of Redis or Valkey.")),
                 ("kafka", either(&[text(""), reference("kafka source")], "Topics of Kafka.")),
@@ -564,6 +568,7 @@ mod tests {
     #[test]
     fn schema_and_reader_know_the_same_keys() {
         let silence = "watchdog: {url: 'http://x/'}\nnotify: {flapping: {changes: 4}, silences: [{matchers: a=b, starts: 2026-01-01, ends: 2026-01-02, time_interval: {weekdays: monday, times: [{start_time: '01:00', end_time: '02:00'}]}, comment: c}]}\n";
+        let pushed = "sources: {s: {statsd: {udp: '127.0.0.1:8125'}}, o: {otlp: {}}}\n";
         let extra = "notify: {exec_allowed: /bin/true, x: {exec: {command: /bin/true}}, p: {pagerduty: {routing_key: k}}, a: {alertmanager: {url: 'http://am:9093'}}}\nsources: {a: {unix: {path: x}}, b: {stdin: {}}, c: {scrape: {url: 'http://h/m', basic_auth: {username: u, password: p}, tls_config: {}, metric_relabel_configs: [{action: labeldrop, regex: x}]}}, d: {scrape: {targets: h:1, authorization: {credentials: c}}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}, B: {event: {rate_change: a, within: 1m}}, C: {event: {first_seen: data.a}}, D: {event: {gap: data.a}}, E: {slo: {good: {series: a_total}, total: b_total, target: 99%}}}\n";
         let export = "export: {a: {remote_write: {url: 'http://h/api/v1/write', queue: {age: 1h}}}, b: {log: {match: a, rotate: {keep: 1}}}}\n";
         let own = [
@@ -571,7 +576,7 @@ mod tests {
             "sources: {e: {redis: {sentinel: {master: m, urls: 'redis://h'}, streams: s, tls: {}}}}\n",
             "sources: {n: {nats: {url: h, subjects: a, tls: {}}}}\n",
         ];
-        let texts = [include_str!("../../deploy/sidewatch.yaml"), extra, silence, export];
+        let texts = [include_str!("../../deploy/sidewatch.yaml"), extra, silence, pushed, export];
         for text in texts.into_iter().chain(own) {
             let (config, found) = load_text("t.yaml", text, &Default::default(), &Overrides::default());
             assert!(config.is_some() && !found.has_errors(), "{found}");

@@ -12,6 +12,7 @@ mod scope;
 mod scrape;
 mod silence;
 mod sse;
+mod statsd;
 mod tls;
 
 pub use conditions::{
@@ -25,6 +26,7 @@ pub use scope::Scope;
 pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
 pub use silence::{IntervalConfig, SilenceConfig, SilenceTimes};
 pub use sse::SseConfig;
+pub use statsd::{MappedType, MappingObserver, MappingRule, StatsdConfig, StatsdMapping, TagStyles};
 pub use tls::TlsConfig;
 
 use super::{Span, Spanned};
@@ -215,6 +217,10 @@ pub enum Transport {
     },
     /// `scrape: URL` or `scrape: {...}`: metrics that are fetched, not events.
     Scrape(Box<ScrapeConfig>),
+    /// `otlp: {}`: POST /v1/logs, /v1/metrics and /v1/traces on the ingest listener.
+    Otlp,
+    /// `statsd: {udp, unixgram, tcp, mapping}`: StatsD and DogStatsD lines.
+    Statsd(Box<StatsdConfig>),
     /// `nats: URL` or `nats: {...}`: subjects, or a stream of JetStream.
     Nats(Box<NatsConfig>),
     /// `redis: URL` or `redis: {...}`: streams with a consumer group, or channels.

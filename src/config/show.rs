@@ -8,6 +8,7 @@ mod redis;
 mod scrape;
 mod silences;
 mod sse;
+mod statsd;
 mod tls;
 
 use super::expand::escape;
@@ -198,6 +199,8 @@ fn source(source: &SourceConfig) -> Yaml {
         Transport::Unix { path } => ("unix", fields([("path", text(&path.value))])),
         Transport::Tcp { listen } => ("tcp", fields([("listen", text(&listen.value))])),
         Transport::Scrape(config) => ("scrape", scrape::scrape(config)),
+        Transport::Otlp => ("otlp", Map(Vec::new())),
+        Transport::Statsd(config) => ("statsd", statsd::statsd(config)),
         Transport::Nats(config) => ("nats", nats::nats(config)),
         Transport::Redis(config) => ("redis", redis::redis(config)),
         Transport::Kafka(config) => ("kafka", kafka::kafka(config)),

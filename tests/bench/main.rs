@@ -26,6 +26,7 @@ mod scrape;
 #[path = "../it/redis/server.rs"]
 #[allow(dead_code, reason = "a bench needs a part of it")]
 mod server;
+mod statsd;
 #[path = "../it/differential/write.rs"]
 mod write;
 
@@ -35,6 +36,7 @@ const PROCESSES: &[(&str, fn())] = &[
     ("queries", queries::run),
     ("nats", nats::run),
     ("redis", redis::run),
+    ("statsd", statsd::run),
     ("http", http::run),
 ];
 

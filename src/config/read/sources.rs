@@ -2,8 +2,10 @@
 
 mod kafka;
 mod nats;
+mod otlp;
 mod redis;
 mod sse;
+mod statsd;
 mod tls;
 
 pub(super) use kafka::identify;
@@ -30,6 +32,8 @@ struct Kind {
 }
 
 const KINDS: &[Kind] = &[
+    Kind { name: "otlp", schemes: &["otlp"], read: otlp::read, of_url: otlp::of_url },
+    Kind { name: "statsd", schemes: &["statsd", "udp"], read: statsd::read, of_url: statsd::of_url },
     //
     Kind { name: "nats", schemes: &["nats", "tls"], read: nats::read, of_url: nats::of_url },
     Kind { name: "redis", schemes: redis::SCHEMES, read: redis::read, of_url: redis::of_url },
@@ -43,8 +47,6 @@ const PLANNED: &[(&str, &[&str])] = &[
     ("mqtt", &["mqtt", "mqtts"]),
     ("websocket", &["ws", "wss"]),
     ("docker", &["docker"]),
-    ("statsd", &["statsd", "udp"]),
-    ("otlp", &["otlp"]),
     ("hosts", &["hosts"]),
 ];
 

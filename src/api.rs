@@ -27,6 +27,7 @@ mod page;
 mod probes;
 mod prometheus;
 mod push;
+mod push_socket;
 mod reload;
 mod routes;
 mod status;
@@ -206,6 +207,7 @@ pub struct Backend {
     queries: Semaphore,
     dashboard: tokio::sync::Mutex<dashboard::Cache>,
     metrics_bytes: AtomicUsize,
+    sockets: push_socket::Sockets,
 }
 
 impl fmt::Debug for Backend {
@@ -250,6 +252,7 @@ impl Backend {
             queries: Semaphore::new(QUERIES),
             dashboard: tokio::sync::Mutex::default(),
             metrics_bytes: AtomicUsize::new(0),
+            sockets: push_socket::Sockets::default(),
         })
     }
 

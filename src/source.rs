@@ -7,7 +7,9 @@
 mod acks;
 pub mod decode;
 pub mod demo;
+mod docker;
 mod file;
+mod hosts;
 mod lines;
 mod memory;
 mod message;
@@ -15,6 +17,7 @@ pub mod scrape;
 mod sink;
 mod socket;
 mod standing;
+mod websocket;
 pub(crate) mod wire;
 
 pub use memory::MemorySource;
@@ -90,6 +93,9 @@ pub fn kind(transport: &Transport) -> &'static str {
         Transport::Unix { .. } => "unix",
         Transport::Tcp { .. } => "tcp",
         Transport::Scrape(_) => "scrape",
+        Transport::WebSocket(_) => "websocket",
+        Transport::Docker(_) => "docker",
+        Transport::Hosts(_) => "hosts",
         Transport::Memory => "memory",
         Transport::Demo => "demo",
         Transport::None => "none",
@@ -107,6 +113,13 @@ pub fn guarantee(transport: &Transport) -> String {
         }
         Transport::File { .. } => "at least once, counted once: the position stands in the checkpoint",
         Transport::Scrape(_) => "metrics, not events: each scrape is taken whole or not at all",
+        Transport::WebSocket(_) => {
+            "at most once: what the server sends while the connection is gone is missed, and each such gap is counted"
+        }
+        Transport::Docker(_) => {
+            "at most once: after an interruption what the daemon still remembers (Docker: 256 events) comes, once"
+        }
+        Transport::Hosts(_) => "level-triggered: what changed between two looks is told, also across a restart",
         Transport::Memory => "pushed by the embedding program; what is refused is told to it",
         Transport::Demo => "made up as it goes",
         Transport::None => "nothing",
@@ -142,6 +155,9 @@ impl SourceContext {
             Transport::Tcp { listen } => socket::run_tcp(&self, &listen.value, &cancel).await,
             Transport::Stdin => self.run_stdin(&cancel).await,
             Transport::Scrape(config) => scrape::run(&self, &config, &cancel).await,
+            Transport::WebSocket(config) => websocket::run(&self, &config, &cancel).await,
+            Transport::Docker(config) => docker::run(&self, &config, &cancel).await,
+            Transport::Hosts(config) => hosts::run(&self, &config, &cancel).await,
             Transport::Demo => demo::run(&self, &cancel).await,
             // Pushed to from outside: the listener and the embedding program are what connects.
             Transport::Http | Transport::Memory | Transport::None => self.report(SourceState::Connected).await,

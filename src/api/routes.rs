@@ -3,6 +3,7 @@
 use super::error::ApiError;
 use super::{
     Shared, alertmanager, dashboard, events, history, metrics, notifications, openapi, page, probes, prometheus, push,
+    push_socket,
     reload, status, why,
 };
 use axum::extract::State;
@@ -46,8 +47,16 @@ fn change(path: &'static str, methods: &'static [&'static str], handler: MethodR
 /// Every path that sidewatch serves.
 pub fn table() -> Vec<Route> {
     let mut table = vec![
-        change("/events", &["POST", "OPTIONS"], post(push::events).options(push::handshake)),
-        change("/events/{source}", &["POST", "OPTIONS"], post(push::events_of).options(push::handshake)),
+        change(
+            "/events",
+            &["GET", "POST", "OPTIONS"],
+            get(push_socket::events).post(push::events).options(push::handshake),
+        ),
+        change(
+            "/events/{source}",
+            &["GET", "POST", "OPTIONS"],
+            get(push_socket::events_of).post(push::events_of).options(push::handshake),
+        ),
         change("/-/reload", &["POST", "PUT"], post(reload::reload).merge(put(reload::reload))),
         read("/health", GET, get(probes::health_of_the_service)),
         read("/livez", GET, get(probes::livez)),

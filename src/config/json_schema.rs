@@ -1,8 +1,11 @@
 //! The JSON Schema (2020-12) of sidewatch.yaml, for editors. Each mapping that the reader knows is a definition with the
 //! reader's name for it; a test holds the keys of both against each other.
 
+mod docker;
+mod hosts;
 mod scrape;
 mod tls;
+mod websocket;
 
 use serde_json::{Map, Value, json};
 
@@ -162,6 +165,9 @@ fn definitions() -> Map<String, Value> {
         .chain(sources())
         .chain(scrape::definitions())
         .chain(tls::definitions())
+        .chain(websocket::definitions())
+        .chain(docker::definitions())
+        .chain(hosts::definitions())
         .chain(metrics())
         .chain(health())
         .chain(alerts())
@@ -242,6 +248,9 @@ fn sources() -> Vec<Value> {
                 ("unix", either(&[text(""), reference("unix source")], "A unix stream socket.")),
                 ("tcp", either(&[text(""), reference("tcp source")], "A TCP listener.")),
                 ("scrape", either(&[text(""), reference("scrape source")], "Metrics fetched over HTTP.")),
+                ("websocket", either(&[text(""), reference("websocket source")], "Events of a WebSocket server.")),
+                ("docker", either(&[text(""), reference("docker source")], "Events of the Docker Engine API.")),
+                ("hosts", either(&[text(""), reference("hosts source")], "Hosts files whose records are watched.")),
                 ("memory", none.clone()),
                 ("demo", none.clone()),
                 ("none", none),

@@ -4,16 +4,22 @@
 //! meaning compile it into types of their own (mapping, rules, health, notify, source).
 
 mod conditions;
+mod docker;
+mod hosts;
 mod scrape;
 mod silence;
 mod tls;
+mod websocket;
 
 pub use conditions::{
     Comparison, Direction, EventCondition, EventConditionKind, Floor, RateChange, SloConfig, SloSeries,
 };
+pub use docker::{DockerConfig, DockerSocket};
+pub use hosts::HostsConfig;
 pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
 pub use silence::{IntervalConfig, SilenceConfig, SilenceTimes};
 pub use tls::TlsConfig;
+pub use websocket::{IgnoredMessage, WebSocketConfig};
 
 use super::{Span, Spanned};
 use crate::model::FieldPath;
@@ -198,6 +204,12 @@ pub enum Transport {
     },
     /// `scrape: URL` or `scrape: {...}`: metrics that are fetched, not events.
     Scrape(Box<ScrapeConfig>),
+    /// `websocket: URL` or `websocket: {...}`: events of a WebSocket server.
+    WebSocket(Box<WebSocketConfig>),
+    /// `docker: SOCKET` or `docker: {...}`: events of the Docker Engine API.
+    Docker(Box<DockerConfig>),
+    /// `hosts: PATH` or `hosts: {...}`: hosts files whose records are watched.
+    Hosts(Box<HostsConfig>),
     /// `memory: {}`: programs that embed the library push batches themselves.
     Memory,
     /// `demo: {}`: a shop's event stream with faults, made up as it goes.

@@ -1,9 +1,12 @@
 //! The effective configuration as YAML that `load` reads back.
 
 mod conditions;
+mod docker;
+mod hosts;
 mod scrape;
 mod silences;
 mod tls;
+mod websocket;
 
 use super::expand::escape;
 use super::read::{HIDDEN, PROFILES};
@@ -192,6 +195,9 @@ fn source(source: &SourceConfig) -> Yaml {
         Transport::Unix { path } => ("unix", fields([("path", text(&path.value))])),
         Transport::Tcp { listen } => ("tcp", fields([("listen", text(&listen.value))])),
         Transport::Scrape(config) => ("scrape", scrape::scrape(config)),
+        Transport::WebSocket(config) => ("websocket", websocket::websocket(config)),
+        Transport::Docker(config) => ("docker", docker::docker(config)),
+        Transport::Hosts(config) => ("hosts", hosts::hosts(config)),
         Transport::Memory => ("memory", Map(Vec::new())),
         Transport::Demo => ("demo", Map(Vec::new())),
         Transport::None => ("none", Map(Vec::new())),

@@ -34,3 +34,4 @@ mod scrape;
 mod silences;
 mod simulation;
 mod sources;
+mod websocket;

@@ -1,6 +1,9 @@
 //! `sources:`.
 
+mod docker;
+mod hosts;
 mod tls;
+mod websocket;
 
 use crate::config::reader::{self, MapReader};
 use crate::config::schema::{FormatConfig, Named, SourceConfig, Transport};
@@ -23,7 +26,11 @@ struct Kind {
     of_url: fn(&Spanned<String>, &mut Diagnostics) -> Option<Transport>,
 }
 
-const KINDS: &[Kind] = &[];
+const KINDS: &[Kind] = &[
+    Kind { name: "websocket", schemes: &["ws", "wss"], read: websocket::read, of_url: websocket::of_url },
+    Kind { name: "docker", schemes: &["docker", "podman"], read: docker::read, of_url: docker::of_url },
+    Kind { name: "hosts", schemes: &["hosts"], read: hosts::read, of_url: hosts::of_url },
+];
 
 /// Transports that are designed but not in this build, with the schemes of their addresses.
 const PLANNED: &[(&str, &[&str])] = &[
@@ -32,11 +39,8 @@ const PLANNED: &[(&str, &[&str])] = &[
     ("kafka", &["kafka"]),
     ("amqp", &["amqp", "amqps"]),
     ("mqtt", &["mqtt", "mqtts"]),
-    ("websocket", &["ws", "wss"]),
-    ("docker", &["docker"]),
     ("statsd", &["statsd", "udp"]),
     ("otlp", &["otlp"]),
-    ("hosts", &["hosts"]),
 ];
 
 /// Every key that names a transport.

@@ -31,6 +31,8 @@ pub(super) struct Position {
     stored: Stored,
     /// Keys that are on their way, told or waiting: an event that comes twice on one connection is still one.
     taken: BTreeMap<String, i64>,
+    /// When the first connection began: what comes after a later one is asked for from there.
+    began: Option<i64>,
     /// What the daemon remembers is coming.
     replaying: bool,
     /// It remembered something that we had seen.
@@ -51,6 +53,7 @@ impl Position {
     }
 
     fn advance(&mut self, waiting: Option<i64>) {
+        self.stored.horizon = self.stored.horizon.or(self.began);
         let Some(last) = self.stored.last else { return };
         let mut horizon = last - OVERLAP_NANO;
         if self.stored.seen.len() > KEYS {
@@ -79,6 +82,8 @@ impl Position {
             self.stored.horizon = Some(now_nano - OVERLAP_NANO);
             self.stored.last = Some(now_nano);
         }
+        self.stored.horizon = self.stored.horizon.or(self.began);
+        self.began = self.began.or(Some(now_nano));
         self.replaying = self.stored.horizon.is_some();
         self.recognised = false;
     }

@@ -176,6 +176,7 @@ fn certificate(dir: &Path) -> Arc<rustls::ServerConfig> {
     let made = std::process::Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
         .args(["-keyout", "key.pem", "-out", "cert.pem", "-subj", "/CN=bus", "-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
         .current_dir(dir)
         .output()
         .unwrap();

@@ -65,7 +65,9 @@ impl Position {
         if let Some(waiting) = waiting {
             horizon = horizon.min(waiting - 1);
         }
-        let horizon = self.stored.horizon.map_or(horizon, |known| known.max(horizon));
+        // A horizon beyond the last event is our own clock's, which is ahead of the daemon's.
+        let known = self.stored.horizon.filter(|known| *known <= last);
+        let horizon = known.map_or(horizon, |known| known.max(horizon));
         self.stored.horizon = Some(horizon);
         self.stored.seen.retain(|_, time| *time > horizon);
         self.taken.retain(|_, time| *time > horizon);

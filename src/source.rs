@@ -13,6 +13,8 @@ mod hosts;
 mod lines;
 mod memory;
 mod message;
+mod nats;
+pub mod remote_write;
 pub mod scrape;
 mod sink;
 mod socket;
@@ -96,6 +98,7 @@ pub fn kind(transport: &Transport) -> &'static str {
         Transport::WebSocket(_) => "websocket",
         Transport::Docker(_) => "docker",
         Transport::Hosts(_) => "hosts",
+        Transport::Nats(_) => "nats",
         Transport::Memory => "memory",
         Transport::Demo => "demo",
         Transport::None => "none",
@@ -120,6 +123,7 @@ pub fn guarantee(transport: &Transport) -> String {
             "at most once: after an interruption what the daemon still remembers (Docker: 256 events) comes, once"
         }
         Transport::Hosts(_) => "level-triggered: what changed between two looks is told, also across a restart",
+        Transport::Nats(config) => nats::guarantee(config),
         Transport::Memory => "pushed by the embedding program; what is refused is told to it",
         Transport::Demo => "made up as it goes",
         Transport::None => "nothing",
@@ -158,6 +162,7 @@ impl SourceContext {
             Transport::WebSocket(config) => websocket::run(&self, &config, &cancel).await,
             Transport::Docker(config) => docker::run(&self, &config, &cancel).await,
             Transport::Hosts(config) => hosts::run(&self, &config, &cancel).await,
+            Transport::Nats(config) => nats::run(&self, &config, &cancel).await,
             Transport::Demo => demo::run(&self, &cancel).await,
             // Pushed to from outside: the listener and the embedding program are what connects.
             Transport::Http | Transport::Memory | Transport::None => self.report(SourceState::Connected).await,

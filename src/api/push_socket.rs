@@ -115,7 +115,8 @@ fn open(
     let protocol = upgrade.selected_protocol().cloned();
     let answers = params.get("ack").is_some_and(|value| !matches!(value, "0" | "false"))
         || protocol.as_ref().is_some_and(|protocol| protocol == ACK);
-    let kind = if protocol.is_some_and(|protocol| protocol == CLOUDEVENTS) { PartKind::CloudEvent } else { PartKind::Plain };
+    let kind =
+        if protocol.is_some_and(|protocol| protocol == CLOUDEVENTS) { PartKind::CloudEvent } else { PartKind::Plain };
     Ok(upgrade.on_upgrade(move |socket| async move {
         let connection = Connection { backend, name, answers, kind, limit_bytes, _place: place };
         let open = self_metrics::source_connections(&source);
@@ -221,7 +222,11 @@ impl Connection {
                     answered += 1;
                 }
                 let full = gathered.parts.len() >= BATCH_MESSAGES || gathered.buffer.len() >= BATCH_BYTES;
-                next = if end.is_some() || full || answered >= BATCH_MESSAGES { None } else { socket.next().now_or_never() };
+                next = if end.is_some() || full || answered >= BATCH_MESSAGES {
+                    None
+                } else {
+                    socket.next().now_or_never()
+                };
             }
             if !gathered.parts.is_empty() {
                 received.increment(gathered.parts.len() as u64);

@@ -2,7 +2,9 @@
 
 mod conditions;
 mod docker;
+mod export;
 mod hosts;
+mod nats;
 mod scrape;
 mod silences;
 mod tls;
@@ -65,6 +67,7 @@ pub fn show(config: &Config) -> String {
         notify.push(("silences".into(), Seq(config.notify.silences.iter().map(silences::entry).collect())));
     }
     map.add("notify", Map(notify));
+    map.map("export", config.export.iter().map(|one| (one.name.value.clone(), export::export(&one.value))).collect());
     if let Some(watchdog) = &config.watchdog {
         let mut inner = Fields::default();
         secret(&mut inner, "url", &watchdog.url);
@@ -198,6 +201,7 @@ fn source(source: &SourceConfig) -> Yaml {
         Transport::WebSocket(config) => ("websocket", websocket::websocket(config)),
         Transport::Docker(config) => ("docker", docker::docker(config)),
         Transport::Hosts(config) => ("hosts", hosts::hosts(config)),
+        Transport::Nats(config) => ("nats", nats::nats(config)),
         Transport::Memory => ("memory", Map(Vec::new())),
         Transport::Demo => ("demo", Map(Vec::new())),
         Transport::None => ("none", Map(Vec::new())),
@@ -497,6 +501,7 @@ fn limits(limits: &Limits) -> Yaml {
         map.raw(key, limit);
     }
     map.raw("idle_series", duration(limits.idle_series_ms));
+    map.raw("late_samples", duration(limits.late_samples_ms));
     map.raw("query_timeout", duration(limits.query_timeout_ms));
     Map(map.0)
 }

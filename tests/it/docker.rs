@@ -279,14 +279,25 @@ fn running_containers_are_told_at_the_start_and_a_start_waits_for_its_address() 
         (&told["data"]["name"], &told["data"]["address"], &told["data"]["replayed"], &told["data"]["labels"]["team"]),
         (&"db".into(), &"172.17.0.6".into(), &true.into(), &"shop".into())
     );
-    assert!(daemon.asked.lock().unwrap().iter().any(|path| path.contains("%22type%22%3A%5B%22container%22%2C%22network%22%5D")));
+    assert!(
+        daemon
+            .asked
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|path| path.contains("%22type%22%3A%5B%22container%22%2C%22network%22%5D"))
+    );
 
     // The start of a container waits; what is not about it does not.
     daemon.event("container", "create", WEB, r#""name":"web","image":"web:1""#);
     daemon.event("container", "start", WEB, r#""name":"web","image":"web:1""#);
     daemon.event("network", "connect", "net", &format!(r#""container":"{WEB}","name":"bridge","type":"bridge""#));
     daemon.event("container", "exec_start: sh -c true", WEB, r#""name":"web""#);
-    check(&sidewatch, "docker", &[("container.create", 1), ("network.connect", 1), ("container.start", 0), ("container.exec_start", 0)]);
+    check(
+        &sidewatch,
+        "docker",
+        &[("container.create", 1), ("network.connect", 1), ("container.start", 0), ("container.exec_start", 0)],
+    );
     *daemon.inspect.lock().unwrap() = without.replace(r#""IPAddress":"""#, r#""IPAddress":"172.17.0.2""#);
     check(&sidewatch, "docker", &[("container.start", 1), ("container.exec_start", 1)]);
     let told = payload(&sidewatch, "container.start");
@@ -323,7 +334,8 @@ fn running_containers_are_told_at_the_start_and_a_start_waits_for_its_address() 
         check(&sidewatch, "docker", &[("network.create", pulls), ("container.start", 3), ("container.running", 1)]);
     }
     // A container that ran is gone, and another runs, without a word: a restarted daemon remembers nothing.
-    *daemon.listing.lock().unwrap() = r#"[{"Id":"eeeeeeeeeeee","Names":["/new"],"Image":"new:1","HostConfig":{"NetworkMode":"host"}}]"#.into();
+    *daemon.listing.lock().unwrap() =
+        r#"[{"Id":"eeeeeeeeeeee","Names":["/new"],"Image":"new:1","HostConfig":{"NetworkMode":"host"}}]"#.into();
     daemon.events.lock().unwrap().clear();
     daemon.hang_up();
     // web, odd and db ran before.
@@ -332,9 +344,12 @@ fn running_containers_are_told_at_the_start_and_a_start_waits_for_its_address() 
     // Garbage and a refusal.
     daemon.events.lock().unwrap().push((i64::MAX, "garbage".into()));
     eventually("garbage is refused by name", 10, || {
-        (sidewatch.value("sum(sidewatch_events_refused_total{source=\"docker\",reason=\"invalid_json\"})") >= Some(1.0)).then_some(())
+        (sidewatch.value("sum(sidewatch_events_refused_total{source=\"docker\",reason=\"invalid_json\"})") >= Some(1.0))
+            .then_some(())
     });
     daemon.events.lock().unwrap().push((i64::MAX, r#"{"message":"no such filter"}"#.into()));
-    eventually("a refusal is said", 10, || sidewatch.err().contains("the daemon refuses: no such filter").then_some(()));
+    eventually("a refusal is said", 10, || {
+        sidewatch.err().contains("the daemon refuses: no such filter").then_some(())
+    });
     assert_eq!(sidewatch.get("/livez").0, 200);
 }

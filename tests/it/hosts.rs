@@ -36,7 +36,11 @@ fn records_are_told_as_they_come_change_and_go_and_a_restart_tells_only_what_cha
     }
     symlink("..v1", at("hosts.d/..data")).unwrap();
     symlink("..data/office", at("hosts.d/office")).unwrap();
-    fs::write(at("hosts"), "127.0.0.1 localhost\nfe80::1%eth0 gate gate.example # zone\n10.0.0.999 wrong\n10.0.0.1 bad_name\n").unwrap();
+    fs::write(
+        at("hosts"),
+        "127.0.0.1 localhost\nfe80::1%eth0 gate gate.example # zone\n10.0.0.999 wrong\n10.0.0.1 bad_name\n",
+    )
+    .unwrap();
     fs::write(
         at("sidewatch.yaml"),
         "sources: {names: {hosts: {paths: [hosts, hosts.d/, later], poll: 200ms}}}\nstate: {dir: state}\n\
@@ -54,7 +58,8 @@ fn records_are_told_as_they_come_change_and_go_and_a_restart_tells_only_what_cha
     );
     assert!(gate["file"].as_str().unwrap().ends_with("/hosts"), "{gate}");
     let wrong = &data(&sidewatch, "record.invalid");
-    let lines: Vec<(i64, &str)> = wrong.iter().map(|data| (data["line"].as_i64().unwrap(), data["reason"].as_str().unwrap())).collect();
+    let lines: Vec<(i64, &str)> =
+        wrong.iter().map(|data| (data["line"].as_i64().unwrap(), data["reason"].as_str().unwrap())).collect();
     assert!(lines.contains(&(3, "invalid_address")) && lines.contains(&(4, "invalid_name")), "{lines:?}");
     assert_eq!(data(&sidewatch, "file.error")[0]["reason"], "not_found");
     for reason in ["invalid_address", "invalid_name"] {
@@ -63,7 +68,8 @@ fn records_are_told_as_they_come_change_and_go_and_a_restart_tells_only_what_cha
     }
 
     // A line is written, a folder is swapped by its link, a missing file appears.
-    fs::write(at("hosts"), "127.0.0.1 localhost\nfe80::1%eth0 gate gate.example\n10.0.0.7 new\n10.0.0.1 bad_name\n").unwrap();
+    fs::write(at("hosts"), "127.0.0.1 localhost\nfe80::1%eth0 gate gate.example\n10.0.0.7 new\n10.0.0.1 bad_name\n")
+        .unwrap();
     check(&sidewatch, &[("record.added", 5), ("file.changed", 1)]);
     symlink("..v2", at("hosts.d/..next")).unwrap();
     fs::rename(at("hosts.d/..next"), at("hosts.d/..data")).unwrap();
@@ -88,7 +94,10 @@ fn records_are_told_as_they_come_change_and_go_and_a_restart_tells_only_what_cha
     fs::remove_file(at("later")).unwrap();
     fs::write(at("hosts"), "127.0.0.1 localhost\n10.0.0.7 new\n10.0.0.1 bad_name\n").unwrap();
     let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
-    check(&sidewatch, &[("record.removed", 4), ("file.removed", 1), ("record.added", 7), ("file.added", 3), ("record.invalid", 2)]);
+    check(
+        &sidewatch,
+        &[("record.removed", 4), ("file.removed", 1), ("record.added", 7), ("file.added", 3), ("record.invalid", 2)],
+    );
     sidewatch.kill();
     fs::write(at("hosts.d/more"), "10.0.0.9 more\n").unwrap();
     let sidewatch = Sidewatch::start(dir.path(), "run", &[]);

@@ -36,7 +36,11 @@ fn metric(sidewatch: &Sidewatch, name: &str) -> f64 {
 fn take<S: Read + Write>(stream: S) -> (WebSocket<S>, Vec<(String, String)>) {
     let mut headers = Vec::new();
     let remember = |request: &Request, response: Response| {
-        headers = request.headers().iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
+        headers = request
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+            .collect();
         Ok(response)
     };
     let socket = accept_hdr(stream, remember).unwrap();
@@ -94,7 +98,10 @@ fn the_client_subscribes_reads_every_kind_of_frame_and_comes_back() {
     count(&sidewatch, 8);
     assert_eq!(state(&sidewatch, "bus").0, "connected");
     assert_eq!(sidewatch.value("sum(sidewatch_events_refused_total{source=\"bus\",reason=\"too_large\"})"), Some(1.0));
-    assert_eq!(sidewatch.value("sum(sidewatch_events_refused_total{source=\"bus\",reason=\"invalid_json\"})"), Some(1.0));
+    assert_eq!(
+        sidewatch.value("sum(sidewatch_events_refused_total{source=\"bus\",reason=\"invalid_json\"})"),
+        Some(1.0)
+    );
     assert_eq!(metric(&sidewatch, "sidewatch_source_ignored_total"), 2.0);
 
     // Far larger: the connection cannot go on; the next one does.
@@ -141,7 +148,8 @@ fn a_server_that_refuses_or_talks_nonsense_is_named_and_tried_again() {
     let dir = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    std::fs::write(dir.path().join("sidewatch.yaml"), format!("sources: {{bus: 'ws://127.0.0.1:{port}/x'}}\n")).unwrap();
+    std::fs::write(dir.path().join("sidewatch.yaml"), format!("sources: {{bus: 'ws://127.0.0.1:{port}/x'}}\n"))
+        .unwrap();
     let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
     for (answer, reason) in [
         ("HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n", "401 Unauthorized; is the token right"),
@@ -199,7 +207,9 @@ fn the_client_speaks_tls_and_trusts_whom_it_is_told() {
             let (stream, _) = listener.accept().unwrap();
             let connection = rustls::ServerConnection::new(server.clone()).unwrap();
             // Who does not trust us ends the handshake.
-            if let Ok(mut socket) = accept_hdr(rustls::StreamOwned::new(connection, stream), |_: &Request, answer| Ok(answer)) {
+            if let Ok(mut socket) =
+                accept_hdr(rustls::StreamOwned::new(connection, stream), |_: &Request, answer| Ok(answer))
+            {
                 socket.send(Message::text(r#"{"type":"a"}"#)).unwrap();
                 return socket;
             }
@@ -211,7 +221,9 @@ fn the_client_speaks_tls_and_trusts_whom_it_is_told() {
     };
     write("");
     let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
-    eventually("the certificate is not trusted", 10, || state(&sidewatch, "bus").1.contains("UnknownIssuer").then_some(()));
+    eventually("the certificate is not trusted", 10, || {
+        state(&sidewatch, "bus").1.contains("UnknownIssuer").then_some(())
+    });
     write(", tls: {ca_file: cert.pem}");
     assert_eq!(request(sidewatch.ingest, "POST", "/-/reload", &[], b"").0, 200);
     count(&sidewatch, 1);
@@ -229,7 +241,11 @@ fn producer(sidewatch: &Sidewatch, path: &str) -> WebSocket<MaybeTlsStream<TcpSt
 #[test]
 fn producers_send_over_a_websocket_and_are_answered_when_they_ask() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("sidewatch.yaml"), "sources: {push: {http: {}}, other: {http: {}}}\nlimits: {body_bytes: 64KiB}\n").unwrap();
+    std::fs::write(
+        dir.path().join("sidewatch.yaml"),
+        "sources: {push: {http: {}}, other: {http: {}}}\nlimits: {body_bytes: 64KiB}\n",
+    )
+    .unwrap();
     let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
     let mut quiet = producer(&sidewatch, "/events/push");
     for at in 0..5_000 {
@@ -284,7 +300,10 @@ fn producers_send_over_a_websocket_and_are_answered_when_they_ask() {
         }
     };
     assert_eq!(close, Some(CloseCode::Size));
-    assert_eq!(sidewatch.value("sum(sidewatch_events_refused_total{source=\"other\",reason=\"too_large\"})"), Some(1.0));
+    assert_eq!(
+        sidewatch.value("sum(sidewatch_events_refused_total{source=\"other\",reason=\"too_large\"})"),
+        Some(1.0)
+    );
 
     for (path, origin, status) in [
         ("/events/push", None, 426),

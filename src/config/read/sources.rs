@@ -2,6 +2,7 @@
 
 mod docker;
 mod hosts;
+mod nats;
 mod tls;
 mod websocket;
 
@@ -30,11 +31,11 @@ const KINDS: &[Kind] = &[
     Kind { name: "websocket", schemes: &["ws", "wss"], read: websocket::read, of_url: websocket::of_url },
     Kind { name: "docker", schemes: &["docker", "podman"], read: docker::read, of_url: docker::of_url },
     Kind { name: "hosts", schemes: &["hosts"], read: hosts::read, of_url: hosts::of_url },
+    Kind { name: "nats", schemes: &["nats", "tls"], read: nats::read, of_url: nats::of_url },
 ];
 
 /// Transports that are designed but not in this build, with the schemes of their addresses.
 const PLANNED: &[(&str, &[&str])] = &[
-    ("nats", &["nats", "tls"]),
     ("redis", &["redis", "rediss"]),
     ("kafka", &["kafka"]),
     ("amqp", &["amqp", "amqps"]),

@@ -106,7 +106,8 @@ impl Daemon {
     pub async fn events(&self, config: &DockerConfig, since_nano: Option<i64>) -> Result<Response, String> {
         let mut query = vec![("filters", filters(config).to_string())];
         if let Some(since) = since_nano {
-            query.push(("since", format!("{}.{:09}", since.div_euclid(1_000_000_000), since.rem_euclid(1_000_000_000))));
+            query
+                .push(("since", format!("{}.{:09}", since.div_euclid(1_000_000_000), since.rem_euclid(1_000_000_000))));
         }
         self.get("/events", &query).await
     }
@@ -123,15 +124,23 @@ impl Daemon {
         let listed: Vec<Listed> = serde_json::from_slice(&body)
             .map_err(|error| format!("the daemon's list of containers cannot be read: {error}"))?;
         let names = |key: &str| -> Vec<&str> {
-            wanted.get(key).and_then(Value::as_array).map_or_else(Vec::new, |list| list.iter().filter_map(Value::as_str).collect())
+            wanted
+                .get(key)
+                .and_then(Value::as_array)
+                .map_or_else(Vec::new, |list| list.iter().filter_map(Value::as_str).collect())
         };
         let (containers, images) = (names("container"), names("image"));
         let containers_wanted = |container: &Running| {
             containers.is_empty()
-                || containers.iter().any(|name| container.details.name == *name || (name.len() >= 12 && name.starts_with(&container.id)))
+                || containers.iter().any(|name| {
+                    container.details.name == *name || (name.len() >= 12 && name.starts_with(&container.id))
+                })
         };
         let images_wanted = |container: &Running| {
-            images.is_empty() || images.iter().any(|image| container.details.image == *image || container.details.image.split(':').next() == Some(*image))
+            images.is_empty()
+                || images.iter().any(|image| {
+                    container.details.image == *image || container.details.image.split(':').next() == Some(*image)
+                })
         };
         let running = listed.into_iter().map(Listed::running);
         Ok(running.filter(|container| containers_wanted(container) && images_wanted(container)).collect())
@@ -359,9 +368,18 @@ mod tests {
     #[test]
     fn a_container_waits_for_an_address_only_in_a_network_of_its_own() {
         for (document, awaits) in [
-            (r#"{"State":{"Running":true},"HostConfig":{"NetworkMode":"bridge"},"NetworkSettings":{"Networks":{"bridge":{"IPAddress":""}}}}"#, true),
-            (r#"{"State":{"Running":true},"HostConfig":{"NetworkMode":"bridge"},"NetworkSettings":{"Networks":{"bridge":{"IPAddress":"172.17.0.2"}}}}"#, false),
-            (r#"{"State":{"Running":true},"NetworkSettings":{"Networks":{"v6":{"GlobalIPv6Address":"fd00::2"}}}}"#, false),
+            (
+                r#"{"State":{"Running":true},"HostConfig":{"NetworkMode":"bridge"},"NetworkSettings":{"Networks":{"bridge":{"IPAddress":""}}}}"#,
+                true,
+            ),
+            (
+                r#"{"State":{"Running":true},"HostConfig":{"NetworkMode":"bridge"},"NetworkSettings":{"Networks":{"bridge":{"IPAddress":"172.17.0.2"}}}}"#,
+                false,
+            ),
+            (
+                r#"{"State":{"Running":true},"NetworkSettings":{"Networks":{"v6":{"GlobalIPv6Address":"fd00::2"}}}}"#,
+                false,
+            ),
             (r#"{"State":{"Running":true},"HostConfig":{"NetworkMode":"host"},"NetworkSettings":{}}"#, false),
             (r#"{"State":{"Running":true},"HostConfig":{"NetworkMode":"container:abc"}}"#, false),
             (r#"{"State":{"Running":false},"NetworkSettings":{"Networks":null}}"#, false),

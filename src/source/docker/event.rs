@@ -10,8 +10,22 @@ const SHORT: usize = 12;
 
 /// Attributes of a container's event that are no labels of the container (Engine API 1.43; Podman 4 and 5).
 const NOT_LABELS: [&str; 17] = [
-    "name", "image", "exitCode", "containerExitCode", "execDuration", "execID", "signal", "oldName", "podId",
-    "comment", "containerName", "health_status", "healthStatus", "health_failing_streak", "resource", "destination",
+    "name",
+    "image",
+    "exitCode",
+    "containerExitCode",
+    "execDuration",
+    "execID",
+    "signal",
+    "oldName",
+    "podId",
+    "comment",
+    "containerName",
+    "health_status",
+    "healthStatus",
+    "health_failing_streak",
+    "resource",
+    "destination",
     "containerLabels",
 ];
 
@@ -101,7 +115,8 @@ struct Actor {
 
 /// Whether events of containers are listened to at all.
 pub(super) fn wants_containers(config: &DockerConfig) -> bool {
-    let types: Vec<_> = config.filters.iter().filter(|(key, _)| key.value == "type").flat_map(|(_, list)| list).collect();
+    let types: Vec<_> =
+        config.filters.iter().filter(|(key, _)| key.value == "type").flat_map(|(_, list)| list).collect();
     types.is_empty() || types.iter().any(|kind| kind.value == "container")
 }
 
@@ -114,7 +129,8 @@ pub(super) fn short(id: &str) -> &str {
 impl Event {
     /// Reads a line of the daemon.
     pub fn read(line: &[u8]) -> Result<Self, Unreadable> {
-        let raw: Raw = serde_json::from_slice(line).map_err(|error| Unreadable::Broken(format!("no event of the daemon: {error}")))?;
+        let raw: Raw = serde_json::from_slice(line)
+            .map_err(|error| Unreadable::Broken(format!("no event of the daemon: {error}")))?;
         // API versions before 1.22 knew only `status`.
         let Some(whole) = raw.action.or(raw.status).filter(|action| !action.is_empty()) else {
             return Err(match raw.message.or(raw.cause) {
@@ -214,7 +230,13 @@ impl Event {
             Some(id) => {
                 put("container_id", Some(id));
                 put("id", Some(&self.actor));
-                put("name", details.map(|details| details.name.as_str()).filter(|name| !name.is_empty()).or(self.attribute("name")));
+                put(
+                    "name",
+                    details
+                        .map(|details| details.name.as_str())
+                        .filter(|name| !name.is_empty())
+                        .or(self.attribute("name")),
+                );
                 put("image", self.attribute("image").or(details.map(|details| details.image.as_str())));
             }
             None => {
@@ -324,27 +346,37 @@ mod tests {
     #[test]
     fn docker_and_podman_are_told_alike() {
         check(
-            &format!(r#"{{"status":"die","id":"{ID}","from":"web:1","Type":"container","Action":"die","Actor":{{"ID":"{ID}","Attributes":{{"execDuration":"7","exitCode":"137","image":"web:1","name":"web","team":"shop"}}}},"scope":"local","time":1795259421,"timeNano":1795259421129818516}}"#),
+            &format!(
+                r#"{{"status":"die","id":"{ID}","from":"web:1","Type":"container","Action":"die","Actor":{{"ID":"{ID}","Attributes":{{"execDuration":"7","exitCode":"137","image":"web:1","name":"web","team":"shop"}}}},"scope":"local","time":1795259421,"timeNano":1795259421129818516}}"#
+            ),
             "container.die",
             &json!({"container_id": "fbfd22e45491", "id": ID, "name": "web", "image": "web:1", "action": "die", "exit_code": 137, "duration_s": 7, "labels": {"team": "shop"}}),
         );
         check(
-            &format!(r#"{{"Type":"container","Action":"died","Actor":{{"ID":"{ID}","Attributes":{{"containerExitCode":"1","image":"web:1","name":"web","podId":""}}}},"time":1795259421,"timeNano":1795259421129818516}}"#),
+            &format!(
+                r#"{{"Type":"container","Action":"died","Actor":{{"ID":"{ID}","Attributes":{{"containerExitCode":"1","image":"web:1","name":"web","podId":""}}}},"time":1795259421,"timeNano":1795259421129818516}}"#
+            ),
             "container.die",
             &json!({"container_id": "fbfd22e45491", "id": ID, "name": "web", "image": "web:1", "action": "die", "exit_code": 1}),
         );
         check(
-            &format!(r#"{{"Type":"container","Action":"remove","Actor":{{"ID":"{ID}","Attributes":{{"containerExitCode":"0","name":"web"}}}},"timeNano":5}}"#),
+            &format!(
+                r#"{{"Type":"container","Action":"remove","Actor":{{"ID":"{ID}","Attributes":{{"containerExitCode":"0","name":"web"}}}},"timeNano":5}}"#
+            ),
             "container.destroy",
             &json!({"container_id": "fbfd22e45491", "id": ID, "name": "web", "action": "destroy"}),
         );
         check(
-            &format!(r#"{{"Type":"container","Action":"health_status: unhealthy","Actor":{{"ID":"{ID}","Attributes":{{"name":"web"}}}},"time":5}}"#),
+            &format!(
+                r#"{{"Type":"container","Action":"health_status: unhealthy","Actor":{{"ID":"{ID}","Attributes":{{"name":"web"}}}},"time":5}}"#
+            ),
             "container.health_status",
             &json!({"container_id": "fbfd22e45491", "id": ID, "name": "web", "action": "health_status", "detail": "unhealthy"}),
         );
         check(
-            &format!(r#"{{"Type":"network","Action":"connect","Actor":{{"ID":"net1","Attributes":{{"container":"{ID}","name":"bridge","type":"bridge"}}}},"timeNano":5}}"#),
+            &format!(
+                r#"{{"Type":"network","Action":"connect","Actor":{{"ID":"net1","Attributes":{{"container":"{ID}","name":"bridge","type":"bridge"}}}},"timeNano":5}}"#
+            ),
             "network.connect",
             &json!({"id": "net1", "name": "bridge", "container_id": "fbfd22e45491", "network_type": "bridge", "action": "connect"}),
         );
@@ -358,7 +390,10 @@ mod tests {
     #[test]
     fn what_is_no_event_says_why() {
         let read = |line: &str| Event::read(line.as_bytes()).unwrap_err();
-        assert_eq!(read(r#"{"message":"bogus is an invalid filter","response":500}"#), Unreadable::Refusal("bogus is an invalid filter".into()));
+        assert_eq!(
+            read(r#"{"message":"bogus is an invalid filter","response":500}"#),
+            Unreadable::Refusal("bogus is an invalid filter".into())
+        );
         assert!(matches!(read("nonsense"), Unreadable::Broken(_)));
         assert!(matches!(read("{}"), Unreadable::Broken(_)));
         assert!(matches!(read(r#"{"Type":"container","Action":"start"}"#), Unreadable::Broken(_)));

@@ -80,7 +80,9 @@ mod tests {
     }
 
     fn told(order: &mut Order) -> Vec<String> {
-        std::iter::from_fn(|| order.next()).map(|event| format!("{} {}", event.container().unwrap(), event.action)).collect()
+        std::iter::from_fn(|| order.next())
+            .map(|event| format!("{} {}", event.container().unwrap(), event.action))
+            .collect()
     }
 
     #[test]

@@ -26,16 +26,48 @@ struct KnownFile {
 /// One thing that is different.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Change {
-    FileAdded { file: String, records: usize },
-    FileChanged { file: String, added: usize, updated: usize, removed: usize, bad: BTreeSet<u64> },
-    FileRemoved { file: String },
-    Error { file: String, reason: &'static str, message: String },
+    FileAdded {
+        file: String,
+        records: usize,
+    },
+    FileChanged {
+        file: String,
+        added: usize,
+        updated: usize,
+        removed: usize,
+        bad: BTreeSet<u64>,
+    },
+    FileRemoved {
+        file: String,
+    },
+    Error {
+        file: String,
+        reason: &'static str,
+        message: String,
+    },
     /// What could not be read can be read; nobody is told, its records speak.
-    Readable { file: String },
-    Added { file: String, record: Record },
-    Updated { file: String, record: Record, previous: String },
-    Removed { file: String, name: String, family: Family, address: String },
-    Bad { file: String, bad: Bad },
+    Readable {
+        file: String,
+    },
+    Added {
+        file: String,
+        record: Record,
+    },
+    Updated {
+        file: String,
+        record: Record,
+        previous: String,
+    },
+    Removed {
+        file: String,
+        name: String,
+        family: Family,
+        address: String,
+    },
+    Bad {
+        file: String,
+        bad: Bad,
+    },
 }
 
 impl Known {
@@ -335,13 +367,21 @@ mod tests {
         check(&mut known, found(&[("f", "x y\n")]), &["hosts.file.added f", "hosts.record.invalid f invalid_address"]);
         check(&mut known, found(&[("f", "\nx y\nx z\n")]), &[]);
         check(&mut known, found(&[("f", "")]), &["hosts.file.changed f"]);
-        check(&mut known, found(&[("f", "x y\n")]), &["hosts.file.changed f", "hosts.record.invalid f invalid_address"]);
+        check(
+            &mut known,
+            found(&[("f", "x y\n")]),
+            &["hosts.file.changed f", "hosts.record.invalid f invalid_address"],
+        );
     }
 
     #[test]
     fn what_cannot_be_seen_is_not_gone() {
         let mut known = Known::default();
-        check(&mut known, found(&[("d/f", "10.0.0.1 a\n")]), &["hosts.file.added d/f", "hosts.record.added d/f a 10.0.0.1"]);
+        check(
+            &mut known,
+            found(&[("d/f", "10.0.0.1 a\n")]),
+            &["hosts.file.added d/f", "hosts.record.added d/f a 10.0.0.1"],
+        );
         let hidden = || {
             let failure = Failure { reason: "permission_denied", message: "cannot".into() };
             Found { errors: [("d".to_owned(), failure)].into(), hidden: vec!["d".into()], ..Found::default() }

@@ -211,7 +211,11 @@ mod tests {
     #[test]
     fn records_comments_and_line_ends() {
         check("127.0.0.1 localhost\n", &["1 localhost A 127.0.0.1"], &[]);
-        check("\u{feff}127.0.0.1\tLocalHost  local # x\r\n\r\n# y\n::1 ip6", &["1 localhost A 127.0.0.1", "1 local A 127.0.0.1", "4 ip6 AAAA ::1"], &[]);
+        check(
+            "\u{feff}127.0.0.1\tLocalHost  local # x\r\n\r\n# y\n::1 ip6",
+            &["1 localhost A 127.0.0.1", "1 local A 127.0.0.1", "4 ip6 AAAA ::1"],
+            &[],
+        );
         check("fe80:0:0::1%eth0 gate.example.", &["1 gate.example AAAA fe80::1%eth0"], &[]);
         check("2001:DB8::A:0:0:1 a a A", &["1 a AAAA 2001:db8::a:0:0:1"], &[]);
         check("", &[], &[]);
@@ -223,8 +227,16 @@ mod tests {
         check("10.0.0.256 a\n10.0.0.1 b\n", &["2 b A 10.0.0.1"], &[(1, INVALID_ADDRESS)]);
         check("10.0.0.1 -a b_c ok\n", &["1 ok A 10.0.0.1"], &[(1, INVALID_NAME), (1, INVALID_NAME)]);
         check("10.0.0.1\n", &[], &[(1, NO_NAME)]);
-        check("010.0.0.1 a\nfe80::1% b\nfe80::1%a/b c\n1.2.3.4%eth0 d", &[], &[(1, INVALID_ADDRESS), (2, INVALID_ADDRESS), (3, INVALID_ADDRESS), (4, INVALID_ADDRESS)]);
-        check(&format!("10.0.0.1 {}\n10.0.0.1 {}.b\n", "a".repeat(64), "a".repeat(63)), &[&format!("2 {}.b A 10.0.0.1", "a".repeat(63))], &[(1, INVALID_NAME)]);
+        check(
+            "010.0.0.1 a\nfe80::1% b\nfe80::1%a/b c\n1.2.3.4%eth0 d",
+            &[],
+            &[(1, INVALID_ADDRESS), (2, INVALID_ADDRESS), (3, INVALID_ADDRESS), (4, INVALID_ADDRESS)],
+        );
+        check(
+            &format!("10.0.0.1 {}\n10.0.0.1 {}.b\n", "a".repeat(64), "a".repeat(63)),
+            &[&format!("2 {}.b A 10.0.0.1", "a".repeat(63))],
+            &[(1, INVALID_NAME)],
+        );
         check(&format!("10.0.0.1 {}\n10.0.0.2 b", "a ".repeat(5_000)), &["2 b A 10.0.0.2"], &[(1, LINE_TOO_LONG)]);
         let broken = parse(b"10.0.0.1 a\xff\n10.0.0.2 b # \xff\n", 9);
         assert_eq!((broken.records.len(), broken.bad[0].reason), (1, INVALID_UTF8));

@@ -73,7 +73,8 @@ impl Scanner {
     }
 
     fn folder(&mut self, path: &Path, looked: &mut BTreeSet<PathBuf>, found: &mut Found) {
-        let listed = fs::read_dir(path).and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect());
+        let listed =
+            fs::read_dir(path).and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect());
         let mut files: Vec<PathBuf> = match listed {
             Ok(files) => files,
             Err(error) => {
@@ -121,7 +122,8 @@ impl Scanner {
         match read(path, metadata) {
             Ok(bytes) => {
                 found.readable = true;
-                let others: usize = self.stamps.iter().filter(|(file, _)| **file != name).map(|(_, (_, count))| count).sum();
+                let others: usize =
+                    self.stamps.iter().filter(|(file, _)| **file != name).map(|(_, (_, count))| count).sum();
                 let parsed = parse::parse(&bytes, RECORDS.saturating_sub(others));
                 self.stamps.insert(name.clone(), (stamp, parsed.records.len()));
                 found.files.insert(name, Some(parsed));

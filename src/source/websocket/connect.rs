@@ -82,7 +82,11 @@ pub(super) async fn open(
             .map_err(|error| format!("cannot connect to {host}:{port}: {error}"))?;
         // Pings and subscriptions are short: they must not wait for each other.
         tcp.set_nodelay(true).map_err(|error| format!("cannot connect to {host}:{port}: {error}"))?;
-        let stream = if encrypted { Stream::Tls(Box::new(encrypt(context, config, &host, tcp).await?)) } else { Stream::Plain(tcp) };
+        let stream = if encrypted {
+            Stream::Tls(Box::new(encrypt(context, config, &host, tcp).await?))
+        } else {
+            Stream::Plain(tcp)
+        };
         let limits = Limits::default()
             .read_buffer_size(READ_BYTES)
             .max_message_size(Some(read_bytes))

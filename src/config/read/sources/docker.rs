@@ -13,8 +13,20 @@ const NAMES: usize = 1_000;
 
 /// The filters of `GET /events` (Engine API 1.43); `since` and `until` are ours.
 const FILTERS: [&str; 14] = [
-    "config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret",
-    "service", "type", "volume",
+    "config",
+    "container",
+    "daemon",
+    "event",
+    "image",
+    "label",
+    "network",
+    "node",
+    "plugin",
+    "scope",
+    "secret",
+    "service",
+    "type",
+    "volume",
 ];
 
 /// `docker: SOCKET` or `docker: {...}`.
@@ -65,7 +77,8 @@ fn socket(address: &Spanned<String>, found: &mut Diagnostics) -> Option<DockerSo
         }
     } else if let Some(rest) = ["tcp://", "http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme)) {
         let rest = rest.trim_end_matches('/');
-        return super::super::check_address("socket", rest, &address.span, found).then(|| DockerSocket::Tcp(part(rest)));
+        return super::super::check_address("socket", rest, &address.span, found)
+            .then(|| DockerSocket::Tcp(part(rest)));
     } else if text.starts_with('/') {
         return Some(DockerSocket::Unix(part(text)));
     }

@@ -141,9 +141,9 @@ fn message(node: &Node) -> String {
 /// YAML's core schema as JSON (YAML 1.2.2, section 10.3).
 fn json(node: &Node) -> Value {
     match &node.kind {
-        Kind::Map(entries) => {
-            Value::Object(entries.iter().map(|(key, value)| (key.as_str().unwrap_or("").to_owned(), json(value))).collect())
-        }
+        Kind::Map(entries) => Value::Object(
+            entries.iter().map(|(key, value)| (key.as_str().unwrap_or("").to_owned(), json(value))).collect(),
+        ),
         Kind::Seq(items) => Value::Array(items.iter().map(json).collect()),
         Kind::Scalar { .. } if node.is_null() => Value::Null,
         // Numbers and true and false are written alike in both; other plain words are texts.
@@ -225,7 +225,8 @@ mod tests {
 
     #[test]
     fn messages_of_the_subscription_are_json() {
-        let text = "sources: {s: {websocket: {url: 'ws://h', subscribe: [plain, {a: 5, b: '5', c: [true, x], d: null}]}}}";
+        let text =
+            "sources: {s: {websocket: {url: 'ws://h', subscribe: [plain, {a: 5, b: '5', c: [true, x], d: null}]}}}";
         let (config, _) = load_text("t.yaml", text, &Default::default(), &Overrides::default());
         let sources = config.unwrap().sources.unwrap();
         let Transport::WebSocket(config) = &sources[0].value.transport else { panic!() };

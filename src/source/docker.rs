@@ -32,8 +32,6 @@ const BATCH: usize = 256;
 /// After so long without a further event, what the daemon remembered has come.
 const QUIET: Duration = Duration::from_millis(500);
 
-/// Which containers run, when the daemon could tell.
-type Listing = Option<Vec<Running>>;
 /// The short id of a container and what was found out about it.
 type Found = (String, Option<event::Details>);
 
@@ -51,7 +49,7 @@ struct Source<'a> {
 struct Session {
     daemon: Daemon,
     /// Which containers ran when it began, until that is compared with what is known.
-    running: Option<Listing>,
+    running: Option<Vec<Running>>,
     inspecting: FuturesUnordered<BoxFuture<'static, Found>>,
     /// Containers that events of this connection speak of: the listing says nothing new about them.
     touched: BTreeSet<String>,
@@ -107,7 +105,7 @@ impl Source<'_> {
         self.position.begin(clock::now().micros().saturating_mul(1_000));
         let response = daemon.events(self.config, self.position.since()).await?;
         let running = match self.config.running && event::wants_containers(self.config) {
-            true => Some(Some(daemon.running(self.config).await?)),
+            true => Some(daemon.running(self.config).await?),
             false => None,
         };
         let session = Session {
@@ -168,7 +166,7 @@ impl Source<'_> {
                 }
             }
             if replayed && let Some(listing) = session.running.take() {
-                self.reconcile(&mut session, listing.unwrap_or_default());
+                self.reconcile(&mut session, listing);
             }
             if !self.deliver().await {
                 return None;

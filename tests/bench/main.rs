@@ -22,12 +22,16 @@ mod nats;
 mod queries;
 mod rules;
 mod scrape;
+mod websocket;
 #[path = "../it/differential/write.rs"]
 mod write;
 
 fn main() {
     if nats::is_peer() {
         return nats::peer();
+    }
+    if websocket::is_peer() || std::env::args().any(|argument| argument == "websocket") {
+        return websocket::run();
     }
     // `cargo bench -- nats` for these alone.
     if std::env::args().any(|argument| argument == "nats") {
@@ -41,5 +45,6 @@ fn main() {
     http::run();
     if !http::is_peer() {
         nats::run();
+        websocket::run();
     }
 }

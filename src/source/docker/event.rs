@@ -143,11 +143,10 @@ impl Event {
             Some((action, detail)) => (action.trim().to_owned(), detail.trim().to_owned()),
             None => (whole, String::new()),
         };
-        let (id, attributes) = match raw.actor {
+        let (id, mut attributes) = match raw.actor {
             Some(actor) => (actor.id, actor.attributes.unwrap_or_default()),
             None => (None, Map::new()),
         };
-        let mut attributes = attributes;
         if let Some(from) = raw.from.filter(|from| !from.is_empty()) {
             attributes.entry("image").or_insert_with(|| from.into());
         }
@@ -260,12 +259,11 @@ impl Event {
         if let Some(seconds) = self.attribute("execDuration").and_then(|text| text.parse::<u64>().ok()) {
             data.insert("duration_s".into(), seconds.into());
         }
-        if let Some(id) = self.container() {
+        if self.container().is_some() {
             let labels = self.labels();
             if !labels.is_empty() {
                 data.insert("labels".into(), Value::Object(labels));
             }
-            let _ = id;
         } else {
             let known = ["name", "container", "type"];
             let others = self.attributes.iter().filter(|(name, value)| {
@@ -317,12 +315,10 @@ impl Event {
 /// Podman's words as Docker's.
 fn common_name(kind: &str, action: String) -> String {
     let docker = match (kind, action.as_str()) {
-        ("container", "remove") => "destroy",
+        ("container" | "volume" | "network", "remove") => "destroy",
         ("container", "died") => "die",
         ("container", "exec_died") => "exec_die",
         ("image", "remove") => "delete",
-        ("volume" | "network", "remove") if kind == "volume" => "destroy",
-        ("network", "remove") => "destroy",
         _ => return action.replace(char::is_whitespace, "_"),
     };
     docker.to_owned()

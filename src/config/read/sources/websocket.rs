@@ -159,7 +159,7 @@ fn ignored(node: &Node, found: &mut Diagnostics) -> Option<IgnoredMessage> {
     };
     let mut fields = Vec::new();
     for (key, value) in entries {
-        let path = reader::path(key, "ignore", found)?;
+        reader::path(key, "ignore", found)?;
         match json(value) {
             Value::Object(_) | Value::Array(_) => {
                 found.error_hint(&value.span, "ignore: a field is compared with a single value", "write a.b: value");
@@ -167,7 +167,6 @@ fn ignored(node: &Node, found: &mut Diagnostics) -> Option<IgnoredMessage> {
             }
             value => fields.push((key.as_str().unwrap_or("").to_owned(), value)),
         }
-        drop(path);
     }
     Some(IgnoredMessage { fields })
 }

@@ -28,6 +28,7 @@ mod page;
 mod probes;
 mod prometheus;
 mod push;
+mod push_socket;
 mod reload;
 mod remote_write;
 mod routes;
@@ -233,6 +234,7 @@ pub struct Backend {
     queries: Semaphore,
     dashboard: tokio::sync::Mutex<dashboard::Cache>,
     metrics_bytes: AtomicUsize,
+    sockets: push_socket::Sockets,
 }
 
 impl fmt::Debug for Backend {
@@ -277,6 +279,7 @@ impl Backend {
             queries: Semaphore::new(QUERIES),
             dashboard: tokio::sync::Mutex::default(),
             metrics_bytes: AtomicUsize::new(0),
+            sockets: push_socket::Sockets::default(),
         })
     }
 

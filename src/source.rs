@@ -8,7 +8,9 @@ mod acks;
 pub mod counts;
 pub mod decode;
 pub mod demo;
+mod docker;
 mod file;
+mod hosts;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod lines;
@@ -25,6 +27,7 @@ mod socket;
 mod sse;
 mod standing;
 pub(crate) mod statsd;
+mod websocket;
 pub(crate) mod wire;
 
 pub use memory::MemorySource;
@@ -103,6 +106,9 @@ pub fn kind(transport: &Transport) -> &'static str {
         Transport::Scrape(_) => "scrape",
         Transport::Statsd(_) => "statsd",
         Transport::Otlp => "otlp",
+        Transport::WebSocket(_) => "websocket",
+        Transport::Docker(_) => "docker",
+        Transport::Hosts(_) => "hosts",
         Transport::Nats(_) => "nats",
         Transport::Redis(_) => "redis",
         Transport::Kafka(_) => "kafka",
@@ -128,6 +134,13 @@ pub fn guarantee(transport: &Transport) -> String {
         Transport::Otlp => {
             "answered only when queued (429 when full); exporters that retry may count twice; a kill may lose what the last checkpoint did not hold"
         }
+        Transport::WebSocket(_) => {
+            "at most once: what the server sends while the connection is gone is missed, and each such gap is counted"
+        }
+        Transport::Docker(_) => {
+            "at most once: after an interruption what the daemon still remembers (Docker: 256 events) comes, once"
+        }
+        Transport::Hosts(_) => "level-triggered: what changed between two looks is told, also across a restart",
         Transport::Nats(config) => nats::guarantee(config),
         Transport::Redis(config) => return redis::guarantee(config),
         Transport::Kafka(config) => return kafka_guarantee(config),
@@ -191,6 +204,9 @@ impl SourceContext {
             Transport::Stdin => self.run_stdin(&cancel).await,
             Transport::Scrape(config) => scrape::run(&self, &config, &cancel).await,
             Transport::Statsd(config) => statsd::run(&self, &config, &cancel).await,
+            Transport::WebSocket(config) => websocket::run(&self, &config, &cancel).await,
+            Transport::Docker(config) => docker::run(&self, &config, &cancel).await,
+            Transport::Hosts(config) => hosts::run(&self, &config, &cancel).await,
             Transport::Nats(config) => nats::run(&self, &config, &cancel).await,
             Transport::Redis(config) => redis::run(&self, &config, &cancel).await,
             Transport::Sse(config) => sse::run(&self, &config, &cancel).await,

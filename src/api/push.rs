@@ -135,15 +135,25 @@ fn answer(accepted: usize, refused: &[Refusal]) -> Response {
     if accepted == 1 && total == 0 {
         return json_text(StatusCode::ACCEPTED, Bytes::from_static(br#"{"accepted":1,"refused":[]}"#));
     }
+    json(if total == 0 { StatusCode::ACCEPTED } else { StatusCode::BAD_REQUEST }, &described(accepted, refused))
+}
+
+/// What became of one message of a WebSocket, as JSON: the body that a request would be answered with.
+pub(super) fn answer_text(accepted: usize, refused: &[Refusal]) -> String {
+    // Texts and numbers alone: nothing in it can fail to be written.
+    serde_json::to_string(&described(accepted, refused)).unwrap_or_default()
+}
+
+fn described(accepted: usize, refused: &[Refusal]) -> Answer<'_> {
+    let total = refused.len();
     let shown = refused.iter().take(REFUSALS_SHOWN);
-    let body = Answer {
+    Answer {
         accepted,
         refused: shown.map(|one| RefusedItem { item: one.item, reason: one.reason, message: &one.message }).collect(),
         refused_total: (total > REFUSALS_SHOWN).then_some(total),
         error: (total > 0).then(|| format!("{total} of {} items were refused", accepted + total)),
         hint: (total > 0).then_some("the others are accepted: mend and send only the refused ones again"),
-    };
-    json(if total == 0 { StatusCode::ACCEPTED } else { StatusCode::BAD_REQUEST }, &body)
+    }
 }
 
 /// Whether the body comes compressed.

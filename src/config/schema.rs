@@ -4,7 +4,9 @@
 //! meaning compile it into types of their own (mapping, rules, health, notify, source).
 
 mod conditions;
+mod docker;
 mod export;
+mod hosts;
 mod kafka;
 mod nats;
 mod redis;
@@ -14,11 +16,14 @@ mod silence;
 mod sse;
 mod statsd;
 mod tls;
+mod websocket;
 
 pub use conditions::{
     Comparison, Direction, EventCondition, EventConditionKind, Floor, RateChange, SloConfig, SloSeries,
 };
+pub use docker::{DockerConfig, DockerSocket};
 pub use export::{EventLogConfig, ExportConfig, ExportKind, RemoteWriteConfig};
+pub use hosts::HostsConfig;
 pub use kafka::{KafkaConfig, KafkaMechanism};
 pub use nats::{NatsConfig, NatsCredentials, NatsScope, NatsStream, NatsUrl};
 pub use redis::{RedisAddress, RedisConfig, RedisInput, RedisScope, RedisServers, RedisStreams};
@@ -28,6 +33,7 @@ pub use silence::{IntervalConfig, SilenceConfig, SilenceTimes};
 pub use sse::SseConfig;
 pub use statsd::{MappedType, MappingObserver, MappingRule, StatsdConfig, StatsdMapping, TagStyles};
 pub use tls::TlsConfig;
+pub use websocket::{IgnoredMessage, WebSocketConfig};
 
 use super::{Span, Spanned};
 use crate::model::FieldPath;
@@ -221,6 +227,12 @@ pub enum Transport {
     Otlp,
     /// `statsd: {udp, unixgram, tcp, mapping}`: StatsD and DogStatsD lines.
     Statsd(Box<StatsdConfig>),
+    /// `websocket: URL` or `websocket: {...}`: events of a WebSocket server.
+    WebSocket(Box<WebSocketConfig>),
+    /// `docker: SOCKET` or `docker: {...}`: events of the Docker Engine API.
+    Docker(Box<DockerConfig>),
+    /// `hosts: PATH` or `hosts: {...}`: hosts files whose records are watched.
+    Hosts(Box<HostsConfig>),
     /// `nats: URL` or `nats: {...}`: subjects, or a stream of JetStream.
     Nats(Box<NatsConfig>),
     /// `redis: URL` or `redis: {...}`: streams with a consumer group, or channels.

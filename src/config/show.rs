@@ -1,7 +1,9 @@
 //! The effective configuration as YAML that `load` reads back.
 
 mod conditions;
+mod docker;
 mod export;
+mod hosts;
 mod kafka;
 mod nats;
 mod redis;
@@ -10,6 +12,7 @@ mod silences;
 mod sse;
 mod statsd;
 mod tls;
+mod websocket;
 
 use super::expand::escape;
 use super::read::{HIDDEN, PROFILES};
@@ -201,6 +204,9 @@ fn source(source: &SourceConfig) -> Yaml {
         Transport::Scrape(config) => ("scrape", scrape::scrape(config)),
         Transport::Otlp => ("otlp", Map(Vec::new())),
         Transport::Statsd(config) => ("statsd", statsd::statsd(config)),
+        Transport::WebSocket(config) => ("websocket", websocket::websocket(config)),
+        Transport::Docker(config) => ("docker", docker::docker(config)),
+        Transport::Hosts(config) => ("hosts", hosts::hosts(config)),
         Transport::Nats(config) => ("nats", nats::nats(config)),
         Transport::Redis(config) => ("redis", redis::redis(config)),
         Transport::Kafka(config) => ("kafka", kafka::kafka(config)),

@@ -27,6 +27,7 @@ mod scrape;
 #[allow(dead_code, reason = "a bench needs a part of it")]
 mod server;
 mod statsd;
+mod websocket;
 #[path = "../it/differential/write.rs"]
 mod write;
 
@@ -37,6 +38,7 @@ const PROCESSES: &[(&str, fn())] = &[
     ("nats", nats::run),
     ("redis", redis::run),
     ("statsd", statsd::run),
+    ("websocket", websocket::run),
     ("http", http::run),
 ];
 
@@ -47,6 +49,9 @@ fn main() {
     }
     if redis::is_peer() {
         return redis::run();
+    }
+    if websocket::is_peer() {
+        return websocket::run();
     }
     if http::is_peer() {
         return http::run();

@@ -1,5 +1,7 @@
 //! `sources:`.
 
+mod docker;
+mod hosts;
 mod kafka;
 mod nats;
 mod otlp;
@@ -7,6 +9,7 @@ mod redis;
 mod sse;
 mod statsd;
 mod tls;
+mod websocket;
 
 pub(super) use kafka::identify;
 
@@ -39,16 +42,13 @@ const KINDS: &[Kind] = &[
     Kind { name: "redis", schemes: redis::SCHEMES, read: redis::read, of_url: redis::of_url },
     Kind { name: "kafka", schemes: &["kafka"], read: kafka::read, of_url: kafka::of_url },
     Kind { name: "sse", schemes: &["sse"], read: sse::read, of_url: sse::of_url },
+    Kind { name: "websocket", schemes: &["ws", "wss"], read: websocket::read, of_url: websocket::of_url },
+    Kind { name: "docker", schemes: &["docker", "podman"], read: docker::read, of_url: docker::of_url },
+    Kind { name: "hosts", schemes: &["hosts"], read: hosts::read, of_url: hosts::of_url },
 ];
 
 /// Transports that are designed but not in this build, with the schemes of their addresses.
-const PLANNED: &[(&str, &[&str])] = &[
-    ("amqp", &["amqp", "amqps"]),
-    ("mqtt", &["mqtt", "mqtts"]),
-    ("websocket", &["ws", "wss"]),
-    ("docker", &["docker"]),
-    ("hosts", &["hosts"]),
-];
+const PLANNED: &[(&str, &[&str])] = &[("amqp", &["amqp", "amqps"]), ("mqtt", &["mqtt", "mqtts"])];
 
 /// Every key that names a transport.
 fn transports() -> Vec<&'static str> {

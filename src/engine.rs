@@ -9,6 +9,7 @@
 
 mod alerts;
 mod checkpoint;
+mod dedup;
 mod parts;
 mod recent;
 mod record;
@@ -27,6 +28,7 @@ use crate::rules::{self, Effects, Rules, SourceHealth};
 use crate::series::{Metadata, SampleValue, Selection, Storage, Store, View};
 use crate::source::SourceState;
 use crate::source::scrape::ScrapeBatch;
+use dedup::Dedup;
 use recent::Recent;
 use scrape::{SCRAPE, Scrapes};
 use std::collections::BTreeMap;
@@ -176,6 +178,7 @@ pub struct Engine {
     changes: Vec<Change>,
     base_labels: Labels,
     scrapes: Scrapes,
+    dedup: Dedup,
 }
 
 impl Engine {
@@ -200,6 +203,7 @@ impl Engine {
             changes: Vec::new(),
             base_labels: parts.base_labels.clone(),
             scrapes: Scrapes::new(),
+            dedup: Dedup::new(&parts.sources),
         }
     }
 
@@ -231,6 +235,7 @@ impl Engine {
     }
 
     fn events(&mut self, now: Timestamp, mut batch: EventBatch, effects: &mut Effects) {
+        self.dedup.filter(&mut batch);
         self.mappings.drop_events(&mut batch, &mut self.store, now);
         let batch = &batch;
         self.mappings.apply(batch, &mut self.store, now);
@@ -355,6 +360,7 @@ impl Engine {
         self.checks.reconfigure(parts.checks.clone(), now);
         self.rules.reconfigure(parts.rule_set.clone(), now, &mut effects);
         self.plan = parts.plan.clone();
+        self.dedup.reconfigure(&parts.sources);
         let old = std::mem::replace(&mut self.sources, parts.source_statuses(now));
         for (name, status) in old {
             match self.sources.get_mut(&name) {

@@ -5,16 +5,19 @@
 //! loses. What it knows about its own connection it reports through the same queue, so that the core sees both in order.
 
 mod acks;
+mod amqp;
 pub mod decode;
 pub mod demo;
 mod file;
 mod lines;
 mod memory;
 mod message;
+mod mqtt;
 pub mod scrape;
 mod sink;
 mod socket;
 mod standing;
+mod unacked;
 pub(crate) mod wire;
 
 pub use memory::MemorySource;
@@ -90,6 +93,8 @@ pub fn kind(transport: &Transport) -> &'static str {
         Transport::Unix { .. } => "unix",
         Transport::Tcp { .. } => "tcp",
         Transport::Scrape(_) => "scrape",
+        Transport::Amqp(_) => "amqp",
+        Transport::Mqtt(_) => "mqtt",
         Transport::Memory => "memory",
         Transport::Demo => "demo",
         Transport::None => "none",
@@ -107,6 +112,8 @@ pub fn guarantee(transport: &Transport) -> String {
         }
         Transport::File { .. } => "at least once, counted once: the position stands in the checkpoint",
         Transport::Scrape(_) => "metrics, not events: each scrape is taken whole or not at all",
+        Transport::Amqp(config) => return amqp::guarantee(config),
+        Transport::Mqtt(config) => return mqtt::guarantee(config),
         Transport::Memory => "pushed by the embedding program; what is refused is told to it",
         Transport::Demo => "made up as it goes",
         Transport::None => "nothing",
@@ -119,6 +126,8 @@ pub fn guarantee(transport: &Transport) -> String {
 pub struct SourceContext {
     /// The configured name.
     pub name: Arc<str>,
+    /// Which sidecar this is: `service.instance`.
+    pub instance: Arc<str>,
     /// Reads what arrives.
     pub decoder: Arc<Decoder>,
     /// The fields that are asked for; changes with a reload.
@@ -142,6 +151,8 @@ impl SourceContext {
             Transport::Tcp { listen } => socket::run_tcp(&self, &listen.value, &cancel).await,
             Transport::Stdin => self.run_stdin(&cancel).await,
             Transport::Scrape(config) => scrape::run(&self, &config, &cancel).await,
+            Transport::Amqp(config) => amqp::run(&self, &config, &cancel).await,
+            Transport::Mqtt(config) => mqtt::run(&self, &config, &cancel).await,
             Transport::Demo => demo::run(&self, &cancel).await,
             // Pushed to from outside: the listener and the embedding program are what connects.
             Transport::Http | Transport::Memory | Transport::None => self.report(SourceState::Connected).await,

@@ -1,6 +1,8 @@
 //! The JSON Schema (2020-12) of sidewatch.yaml, for editors. Each mapping that the reader knows is a definition with the
 //! reader's name for it; a test holds the keys of both against each other.
 
+mod amqp;
+mod mqtt;
 mod scrape;
 mod tls;
 
@@ -162,6 +164,8 @@ fn definitions() -> Map<String, Value> {
         .chain(sources())
         .chain(scrape::definitions())
         .chain(tls::definitions())
+        .chain(amqp::definitions())
+        .chain(mqtt::definitions())
         .chain(metrics())
         .chain(health())
         .chain(alerts())
@@ -242,15 +246,19 @@ fn sources() -> Vec<Value> {
                 ("unix", either(&[text(""), reference("unix source")], "A unix stream socket.")),
                 ("tcp", either(&[text(""), reference("tcp source")], "A TCP listener.")),
                 ("scrape", either(&[text(""), reference("scrape source")], "Metrics fetched over HTTP.")),
+                ("amqp", either(&[text(""), reference("amqp source")], "A queue of RabbitMQ.")),
+                ("mqtt", either(&[text(""), reference("mqtt source")], "Topics of an MQTT broker.")),
                 ("memory", none.clone()),
                 ("demo", none.clone()),
                 ("none", none),
                 ("lines", either(&[text(""), reference("lines")], "Text lines, cut by a named regex.")),
                 ("type", text("The type of events that name none.")),
                 ("shape", texts("Attribute -> path, for JSON of another shape.")),
+                ("dedup", either(&[flag(""), reference("dedup")], "Events are counted once by their id.")),
             ],
         ),
         object("source without options", &[]),
+        object("dedup", &[("by", one_of(&["id"], "What tells events apart.")), ("window", integer("Events remembered."))]),
         object(
             "file source",
             &[
@@ -549,7 +557,7 @@ mod tests {
     fn schema_and_reader_know_the_same_keys() {
         let silence = "watchdog: {url: 'http://x/'}\nnotify: {flapping: {changes: 4}, silences: [{matchers: a=b, starts: 2026-01-01, ends: 2026-01-02, time_interval: {weekdays: monday, times: [{start_time: '01:00', end_time: '02:00'}]}, comment: c}]}\n";
         let extra = "notify: {exec_allowed: /bin/true, x: {exec: {command: /bin/true}}, p: {pagerduty: {routing_key: k}}, a: {alertmanager: {url: 'http://am:9093'}}}\nsources: {a: {unix: {path: x}}, b: {stdin: {}}, c: {scrape: {url: 'http://h/m', basic_auth: {username: u, password: p}, tls_config: {}, metric_relabel_configs: [{action: labeldrop, regex: x}]}}, d: {scrape: {targets: h:1, authorization: {credentials: c}}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}, B: {event: {rate_change: a, within: 1m}}, C: {event: {first_seen: data.a}}, D: {event: {gap: data.a}}, E: {slo: {good: {series: a_total}, total: b_total, target: 99%}}}\n";
-        for text in [include_str!("../../deploy/sidewatch.yaml"), extra, silence] {
+        for text in [include_str!("../../deploy/sidewatch.yaml"), extra, silence, amqp::SAMPLE, mqtt::SAMPLE] {
             let (config, found) = load_text("t.yaml", text, &Default::default(), &Overrides::default());
             assert!(config.is_some() && !found.has_errors(), "{found}");
         }

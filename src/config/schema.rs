@@ -3,14 +3,22 @@
 //! Every value that a later check may complain about keeps its place ([`Spanned`]). The rooms that give a part its
 //! meaning compile it into types of their own (mapping, rules, health, notify, source).
 
+mod amqp;
 mod conditions;
+mod dedup;
+mod mqtt;
+mod scope;
 mod scrape;
 mod silence;
 mod tls;
 
+pub use amqp::{AmqpBinding, AmqpConfig, AmqpDeclare, AmqpValue};
 pub use conditions::{
     Comparison, Direction, EventCondition, EventConditionKind, Floor, RateChange, SloConfig, SloSeries,
 };
+pub use dedup::DEDUP_WINDOW;
+pub use mqtt::MqttConfig;
+pub use scope::Scope;
 pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
 pub use silence::{IntervalConfig, SilenceConfig, SilenceTimes};
 pub use tls::TlsConfig;
@@ -168,6 +176,8 @@ pub struct SourceConfig {
     pub transport: Transport,
     /// How to read what arrives.
     pub format: FormatConfig,
+    /// `dedup:`: how many events are remembered by their id (`0` for none); `None` when the configuration does not say.
+    pub dedup: Option<usize>,
     /// The place of the entry.
     pub span: Span,
 }
@@ -198,6 +208,10 @@ pub enum Transport {
     },
     /// `scrape: URL` or `scrape: {...}`: metrics that are fetched, not events.
     Scrape(Box<ScrapeConfig>),
+    /// `amqp: {...}`: a queue of RabbitMQ.
+    Amqp(Box<AmqpConfig>),
+    /// `mqtt: {...}`: topics of an MQTT broker.
+    Mqtt(Box<MqttConfig>),
     /// `memory: {}`: programs that embed the library push batches themselves.
     Memory,
     /// `demo: {}`: a shop's event stream with faults, made up as it goes.

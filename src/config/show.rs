@@ -1,6 +1,8 @@
 //! The effective configuration as YAML that `load` reads back.
 
+mod amqp;
 mod conditions;
+mod mqtt;
 mod scrape;
 mod silences;
 mod tls;
@@ -192,6 +194,8 @@ fn source(source: &SourceConfig) -> Yaml {
         Transport::Unix { path } => ("unix", fields([("path", text(&path.value))])),
         Transport::Tcp { listen } => ("tcp", fields([("listen", text(&listen.value))])),
         Transport::Scrape(config) => ("scrape", scrape::scrape(config)),
+        Transport::Amqp(config) => ("amqp", amqp::amqp(config)),
+        Transport::Mqtt(config) => ("mqtt", mqtt::mqtt(config)),
         Transport::Memory => ("memory", Map(Vec::new())),
         Transport::Demo => ("demo", Map(Vec::new())),
         Transport::None => ("none", Map(Vec::new())),
@@ -204,6 +208,11 @@ fn source(source: &SourceConfig) -> Yaml {
     map.text("type", source.format.event_type.as_ref().map(|name| &name.value));
     let shape = source.format.shape.iter().map(|(name, path)| (name.value.clone(), text(&path.value.to_string())));
     map.map("shape", shape.collect());
+    match source.dedup {
+        Some(0) => map.raw("dedup", false),
+        Some(window) => map.add("dedup", fields([("by", text("id")), ("window", Raw(window.to_string()))])),
+        None => {}
+    }
     Map(map.0)
 }
 

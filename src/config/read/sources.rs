@@ -1,5 +1,9 @@
 //! `sources:`.
 
+mod amqp;
+mod broker;
+mod dedup;
+mod mqtt;
 mod tls;
 
 use crate::config::reader::{self, MapReader};
@@ -23,15 +27,16 @@ struct Kind {
     of_url: fn(&Spanned<String>, &mut Diagnostics) -> Option<Transport>,
 }
 
-const KINDS: &[Kind] = &[];
+const KINDS: &[Kind] = &[
+    Kind { name: "amqp", schemes: &["amqp", "amqps"], read: amqp::read, of_url: amqp::of_url },
+    Kind { name: "mqtt", schemes: &["mqtt", "mqtts"], read: mqtt::read, of_url: mqtt::of_url },
+];
 
 /// Transports that are designed but not in this build, with the schemes of their addresses.
 const PLANNED: &[(&str, &[&str])] = &[
     ("nats", &["nats", "tls"]),
     ("redis", &["redis", "rediss"]),
     ("kafka", &["kafka"]),
-    ("amqp", &["amqp", "amqps"]),
-    ("mqtt", &["mqtt", "mqtts"]),
     ("websocket", &["ws", "wss"]),
     ("docker", &["docker"]),
     ("statsd", &["statsd", "udp"]),
@@ -71,7 +76,7 @@ fn source(node: &Node, found: &mut Diagnostics) -> Option<SourceConfig> {
     if matches!(node.kind, node::Kind::Scalar { .. }) && !node.is_null() {
         let address = reader::string(node, "source", found)?;
         let transport = transport_of_address(&address, found)?;
-        return Some(SourceConfig { transport, format: FormatConfig::default(), span });
+        return Some(SourceConfig { transport, format: FormatConfig::default(), dedup: None, span });
     }
     let mut map = MapReader::new(node, "source", found)?;
     let mut planned = false;
@@ -84,6 +89,7 @@ fn source(node: &Node, found: &mut Diagnostics) -> Option<SourceConfig> {
         map.know(&transports());
     }
     let format = format(&mut map);
+    let dedup = dedup::dedup(&mut map);
     if let Some((kind, _)) = kind {
         for key in ["path", "listen", "start", "url"] {
             map.refuse(key, &format!("{key} stands inside {kind}: {{...}}"));
@@ -92,7 +98,7 @@ fn source(node: &Node, found: &mut Diagnostics) -> Option<SourceConfig> {
     map.finish();
     let (kind, node) = kind?;
     let transport = transport(kind, node, found)?;
-    Some(SourceConfig { transport, format: format?, span })
+    Some(SourceConfig { transport, format: format?, dedup, span })
 }
 
 fn not_built(name: &str) -> String {

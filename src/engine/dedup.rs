@@ -188,7 +188,3 @@ impl Dedup {
         Ok(())
     }
 }
-
-#[cfg(test)]
-#[path = "dedup_tests.rs"]
-mod tests;

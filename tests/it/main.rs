@@ -9,15 +9,18 @@
 )]
 
 mod alerts;
+mod amqp;
 mod amtool;
 mod browser;
 mod config_tests;
 mod crash;
 mod dashboards;
 mod dead_letters;
+mod dedup;
 mod embed;
 mod event_rules;
 mod events;
+mod exactness;
 mod examples;
 mod golden_path;
 mod harness;
@@ -25,6 +28,9 @@ mod history;
 mod http;
 mod kills;
 mod lints;
+mod mosquitto;
+mod mqtt;
+mod rabbit;
 mod ranks;
 mod receivers;
 mod reload;

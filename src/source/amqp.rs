@@ -50,7 +50,7 @@ pub(super) fn guarantee(config: &AmqpConfig) -> String {
 /// Runs until cancelled.
 pub(super) async fn run(context: &SourceContext, config: &AmqpConfig, cancel: &CancellationToken) {
     let mut standing = Standing::new(context);
-    let mut unacked: Unacked<()> = Unacked::restore(context.position.as_deref(), clock::instant());
+    let mut unacked: Unacked<()> = Unacked::restore(context.position.as_deref(), usize::from(config.prefetch), clock::instant());
     while !cancel.is_cancelled() {
         let reason = tokio::select! {
             connected = connect::connect(context, config) => match connected {
@@ -124,9 +124,6 @@ async fn consume(
                     gather.counters.acknowledged.increment(token.messages as u64);
                     unacked.acknowledged(token.messages, clock::instant());
                 }
-                if unacked.is_settled() && context.deliver_messages(&mut gather.messages, Some(unacked.position())).await.is_none() {
-                    return "sidewatch is shutting down".into();
-                }
             }
             event = events.next() => match event {
                 Some(Event::ConnectionBlocked(reason)) => {
@@ -153,6 +150,11 @@ async fn consume(
                 }
             }
             _ = lag.tick() => {
+                if unacked.is_settled(clock::instant())
+                    && context.deliver_messages(&mut gather.messages, Some(unacked.position())).await.is_none()
+                {
+                    return "sidewatch is shutting down".into();
+                }
                 let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
                 let asked = channel.queue_declare(queue.clone(), passive, FieldTable::default());
                 match tokio::time::timeout(ANSWER, asked).await {

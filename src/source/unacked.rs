@@ -25,6 +25,9 @@ pub(super) fn fingerprint(parts: &[&[u8]]) -> u64 {
     context.finish().as_ref().iter().take(8).fold(0, |word, byte| (word << 8) | u64::from(*byte))
 }
 
+/// Where nothing has come for this long since the last acknowledgement, it has arrived.
+const ARRIVED: Duration = Duration::from_secs(5);
+
 /// As it stands in the checkpoint: 8 bytes each.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Position<M> {
@@ -41,6 +44,11 @@ pub(super) struct Unacked<M> {
     before_since: Instant,
     /// Of this connection, in their order.
     waiting: VecDeque<u64>,
+    /// Of this connection and acknowledged, in their order.
+    lately: VecDeque<u64>,
+    acknowledged_at: Instant,
+    /// So many the broker sends ahead of their acknowledgement.
+    window: usize,
     /// What a transport keeps beside them.
     pub more: M,
     /// The last position that was handed over had something in it.
@@ -49,7 +57,8 @@ pub(super) struct Unacked<M> {
 
 impl<M: Default + Serialize + for<'a> Deserialize<'a>> Unacked<M> {
     /// From the last checkpoint's position; one that cannot be read is as none, which the log says.
-    pub fn restore(position: Option<&[u8]>, now: Instant) -> Self {
+    /// `window` is how many messages the broker sends ahead of their acknowledgement.
+    pub fn restore(position: Option<&[u8]>, window: usize, now: Instant) -> Self {
         let position: Position<M> = match position.map(postcard::from_bytes) {
             Some(Ok(position)) => position,
             Some(Err(error)) => {
@@ -63,12 +72,21 @@ impl<M: Default + Serialize + for<'a> Deserialize<'a>> Unacked<M> {
             *before.entry(bytes.iter().fold(0, |word, byte| (word << 8) | u64::from(*byte))).or_default() += 1;
         }
         let told = !before.is_empty();
-        Self { before, before_since: now, waiting: VecDeque::new(), more: position.more, told }
+        Self {
+            before,
+            before_since: now,
+            waiting: VecDeque::new(),
+            lately: VecDeque::new(),
+            acknowledged_at: now,
+            window,
+            more: position.more,
+            told,
+        }
     }
 
     /// The connection is gone: everything that is not acknowledged may come again.
     pub fn disconnected(&mut self, now: Instant) {
-        for fingerprint in self.waiting.drain(..) {
+        for fingerprint in self.lately.drain(..).chain(self.waiting.drain(..)) {
             *self.before.entry(fingerprint).or_default() += 1;
         }
         self.before_since = now;
@@ -78,12 +96,16 @@ impl<M: Default + Serialize + for<'a> Deserialize<'a>> Unacked<M> {
     pub fn forget(&mut self) {
         self.before.clear();
         self.waiting.clear();
+        self.lately.clear();
     }
 
     /// Takes a message of this connection in; `again` when the broker may have delivered it before. Whether it is counted
     /// already.
     pub fn take(&mut self, fingerprint: u64, again: bool) -> bool {
         self.waiting.push_back(fingerprint);
+        if self.lately.len() + self.waiting.len() > self.window {
+            self.lately.pop_front();
+        }
         let Some(count) = self.before.get_mut(&fingerprint).filter(|_| again) else { return false };
         *count -= 1;
         if *count == 0 {
@@ -94,21 +116,29 @@ impl<M: Default + Serialize + for<'a> Deserialize<'a>> Unacked<M> {
 
     /// The broker was told of the oldest messages.
     pub fn acknowledged(&mut self, count: usize, now: Instant) {
-        self.waiting.drain(..count.min(self.waiting.len()));
+        self.lately.extend(self.waiting.drain(..count.min(self.waiting.len())));
+        while !self.lately.is_empty() && self.lately.len() + self.waiting.len() > self.window {
+            self.lately.pop_front();
+        }
+        self.acknowledged_at = now;
+    }
+
+    /// To be called now and then: whether the last position says of messages that may come again, and nothing may any
+    /// more.
+    pub fn is_settled(&mut self, now: Instant) -> bool {
+        if self.waiting.is_empty() && now.duration_since(self.acknowledged_at) > ARRIVED {
+            self.lately.clear();
+        }
         if now.duration_since(self.before_since) > REDELIVERY {
             self.before.clear();
         }
-    }
-
-    /// Whether the last position says of messages that may come again, and nothing may any more.
-    pub fn is_settled(&self) -> bool {
-        self.told && self.waiting.is_empty() && self.before.is_empty()
+        self.told && self.waiting.is_empty() && self.lately.is_empty() && self.before.is_empty()
     }
 
     /// What goes into the checkpoint with the messages that were taken so far.
     pub fn position(&mut self) -> Vec<u8> {
         let of_before = self.before.iter().flat_map(|(fingerprint, count)| (0..*count).map(move |_| *fingerprint));
-        let fingerprints: Vec<u8> = of_before.chain(self.waiting.iter().copied()).flat_map(u64::to_be_bytes).collect();
+        let fingerprints: Vec<u8> = of_before.chain(self.lately.iter().chain(&self.waiting).copied()).flat_map(u64::to_be_bytes).collect();
         self.told = !fingerprints.is_empty();
         let position = Position { fingerprints, more: &self.more };
         postcard::to_stdvec(&position).unwrap_or_default()
@@ -123,15 +153,20 @@ mod tests {
     #[test]
     fn what_comes_again_is_told_from_what_is_new() {
         let now = clock::instant();
-        let mut live: Unacked<Vec<String>> = Unacked::restore(None, now);
+        let restore = |position: Option<&[u8]>| -> Unacked<Vec<String>> { Unacked::restore(position, 3, now) };
+        let mut live = restore(None);
         live.more.push("a/b".into());
         // Three are handed over, two alike; the first is acknowledged behind the checkpoint that holds them.
         assert_eq!([1, 7, 7].map(|one| live.take(one, false)), [false; 3]);
         let position = live.position();
         live.acknowledged(1, now);
-        assert!(!live.is_settled());
+        assert!(!live.is_settled(now));
+        // A fourth one can only have come because the acknowledgement has arrived.
+        assert_eq!(restore(Some(&live.position())).before[&1], 1);
+        assert!(!live.take(8, false));
+        assert_eq!(restore(Some(&live.position())).before.get(&1), None);
 
-        let mut after: Unacked<Vec<String>> = Unacked::restore(Some(&position), now);
+        let mut after = restore(Some(&position));
         assert_eq!(after.more, ["a/b"]);
         // Two of 7 were counted; a third one was on its way. A new one that is alike is new.
         assert_eq!([7, 7, 7, 9].map(|one| after.take(one, true)), [true, true, false, false]);
@@ -140,11 +175,11 @@ mod tests {
         after.disconnected(now);
         assert_eq!([7, 7, 7, 7, 7].map(|one| after.take(one, true)), [true, true, true, true, false]);
         after.acknowledged(5, now);
-        after.acknowledged(0, now + REDELIVERY * 2);
-        assert!(after.is_settled());
-        assert_eq!(Unacked::<Vec<String>>::restore(Some(&after.position()), now).before.len(), 0);
-        assert!(!after.is_settled(), "the position says so now");
-        assert!(Unacked::<Vec<String>>::restore(Some(b"\xff\xff\xff"), now).before.is_empty());
+        assert!(!after.is_settled(now + ARRIVED * 2), "9, counted or not, may still come");
+        assert!(after.is_settled(now + REDELIVERY * 2));
+        assert!(restore(Some(&after.position())).before.is_empty());
+        assert!(!after.is_settled(now + REDELIVERY * 2), "the position says so now");
+        assert!(restore(Some(b"\xff\xff\xff")).before.is_empty());
     }
 
     #[test]

@@ -102,7 +102,10 @@ pub fn run(
             if now > last.0 {
                 last = (now, Instant::now());
             }
-            assert!(last.1.elapsed().as_secs() < 60, "stuck at {now} of {} events", trial.events);
+            if last.1.elapsed().as_secs() >= 60 {
+                progress.ended.store(true, Ordering::Relaxed);
+                panic!("stuck at {now} of {} events, {:?} published", trial.events, progress.published);
+            }
             std::thread::park_timeout(Duration::from_millis(50));
         }
         progress.ended.store(true, Ordering::Relaxed);

@@ -24,7 +24,7 @@ impl Mosquitto {
         std::fs::write(
             dir.join("mosquitto.conf"),
             format!(
-                "persistence true\npersistence_location {place}/\nautosave_on_changes true\nautosave_interval 1\n\
+                "persistence true\npersistence_location {place}/\nautosave_on_changes true\nautosave_interval 1000\n\
                  max_queued_messages 0\nlog_dest file {place}/log\nlog_type all\nuser root\n{more}\n\
                  listener {port} 127.0.0.1\n{}",
                 if more.contains("allow_anonymous") { "" } else { "allow_anonymous true\n" }
@@ -129,24 +129,18 @@ async fn once<'a>(port: u16, user: Option<(&str, &str)>, messages: &[&'a Message
         }
         notices.push(client.publish_tracked(message.topic.clone(), message.payload.clone(), options).await.unwrap());
     }
-    let driving = async {
-        // An error ends the connection: what is not confirmed then is not.
-        while events.poll().await.is_ok() {}
-        events.reset_session_state();
-        std::future::pending::<()>().await;
-    };
+    let confirmed = std::cell::RefCell::new(vec![false; messages.len()]);
     let waiting = async {
-        let mut unsure = Vec::new();
-        for (message, notice) in messages.iter().zip(notices) {
-            let said = tokio::time::timeout(Duration::from_secs(5), notice.wait_async()).await;
-            if !matches!(said, Ok(Ok(_))) {
-                unsure.push(*message);
-            }
+        for (at, notice) in notices.into_iter().enumerate() {
+            let said = tokio::time::timeout(Duration::from_secs(20), notice.wait_async()).await;
+            confirmed.borrow_mut()[at] = matches!(said, Ok(Ok(_)));
         }
-        unsure
     };
     tokio::select! {
-        () = driving => messages.to_vec(),
-        unsure = waiting => unsure,
+        // What is not confirmed when the connection ends is not.
+        () = async { while events.poll().await.is_ok() {} } => {}
+        () = waiting => {}
     }
+    let confirmed = confirmed.into_inner();
+    messages.iter().zip(confirmed).filter(|(_, confirmed)| !confirmed).map(|(message, _)| *message).collect()
 }

@@ -39,6 +39,7 @@ impl Rabbit {
             .stderr(Stdio::null())
             .spawn()
             .expect("epmd (Debian's package rabbitmq-server)");
+        eventually("the port mapper is up", 10, || TcpStream::connect(("127.0.0.1", mapper_port)).ok());
         let mut rabbit =
             Self { dir, port: free_port(), distribution: free_port(), mapper_port, mapper, server: None };
         rabbit.start_again();
@@ -63,7 +64,9 @@ impl Rabbit {
             .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
             .env("RABBITMQ_CONFIG_FILE", self.dir.join("rabbitmq"))
             .env("RABBITMQ_PID_FILE", self.dir.join("pid"))
-            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+S 1:1 +sbwt none")
+            // As under systemd: the script becomes the server, so that its id is the server's.
+            .env("NOTIFY_SOCKET", self.dir.join("nobody"))
+            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+S 1:1 +sbwt none -start_epmd false")
             .stdin(Stdio::null())
             .stdout(out.try_clone().unwrap())
             .stderr(out)

@@ -333,9 +333,8 @@ fn reason_v3(error: &v3::ConnectionError, place: &str) -> String {
         MqttState(v3::StateError::Io(error)) => of_io(error, place),
         MqttState(v3::StateError::ConnectionAborted) => format!("the connection to {place} is gone"),
         MqttState(v3::StateError::AwaitPingResp) => format!("the broker at {place} gives no sign of life"),
-        MqttState(v3::StateError::Deserialization(error)) => {
-            format!("what answers at {place} does not speak MQTT 3.1.1: {error}")
-        }
+        // What it says may differ each time; the sentence must not, to be said once.
+        MqttState(v3::StateError::Deserialization(_)) => format!("what answers at {place} does not speak MQTT 3.1.1"),
         Tls(error) => format!("TLS with {place} fails: {error}"),
         _ => format!("{place}: {error}"),
     }
@@ -362,8 +361,8 @@ fn reason_v5(error: &v5::ConnectionError, place: &str) -> String {
             let more = reason_string.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
             format!("the broker at {place} ended the connection: {code}{more}{advice}")
         }
-        MqttState(v5::StateError::Deserialization(error)) => {
-            format!("what answers at {place} does not speak MQTT 5: {error}")
+        MqttState(v5::StateError::Deserialization(_)) => {
+            format!("what answers at {place} does not speak MQTT 5; try version: 3.1.1 if it is a broker")
         }
         Tls(error) => format!("TLS with {place} fails: {error}"),
         _ => format!("{place}: {error}"),

@@ -10,6 +10,7 @@
 mod alerts;
 mod checkpoint;
 mod counts;
+mod dedup;
 mod event_log;
 mod parts;
 mod recent;
@@ -34,6 +35,7 @@ use crate::source::received::ReceivedBatch;
 use crate::source::remote_write::WriteRequest;
 use crate::source::scrape::ScrapeBatch;
 use counts::Counts;
+use dedup::Dedup;
 use event_log::EventLogs;
 use recent::Recent;
 use scrape::{SCRAPE, Scrapes};
@@ -190,6 +192,7 @@ pub struct Engine {
     scrapes: Scrapes,
     counts: Counts,
     logs: EventLogs,
+    dedup: Dedup,
 }
 
 impl Engine {
@@ -220,6 +223,7 @@ impl Engine {
                 logs.configure(parts.event_logs.clone());
                 logs
             },
+            dedup: Dedup::new(&parts.sources),
         }
     }
 
@@ -253,6 +257,7 @@ impl Engine {
     }
 
     fn events(&mut self, now: Timestamp, mut batch: EventBatch, effects: &mut Effects) {
+        self.dedup.filter(&mut batch);
         self.mappings.drop_events(&mut batch, &mut self.store, now);
         let batch = &batch;
         self.mappings.apply(batch, &mut self.store, now);
@@ -389,6 +394,7 @@ impl Engine {
         self.rules.reconfigure(parts.rule_set.clone(), now, &mut effects);
         self.plan = parts.plan.clone();
         self.logs.configure(parts.event_logs.clone());
+        self.dedup.reconfigure(&parts.sources);
         let old = std::mem::replace(&mut self.sources, parts.source_statuses(now));
         for (name, status) in old {
             match self.sources.get_mut(&name) {

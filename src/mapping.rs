@@ -170,20 +170,10 @@ impl Mappings {
                     .any(|rule| rule.select.matches_type(name) && rule.select.matches_fields(batch, row, event))
             })
             .collect();
-        let count = dropped.iter().filter(|dropped| **dropped).count();
-        if count == 0 {
-            return;
+        let count = batch.remove(&dropped);
+        if count > 0 {
+            self.automatic.dropped(store, &batch.source, count as f64, now);
         }
-        self.automatic.dropped(store, &batch.source, count as f64, now);
-        let width = batch.plan.len();
-        let mut row = 0;
-        batch.fields.retain(|_| {
-            let keep = !dropped[row / width];
-            row += 1;
-            keep
-        });
-        let mut rows = dropped.iter();
-        batch.events.retain(|_| !rows.next().copied().unwrap_or(false));
     }
 
     /// Lets a batch change the metrics: the automatic ones, and those of every mapping that matches.

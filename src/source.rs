@@ -5,6 +5,7 @@
 //! loses. What it knows about its own connection it reports through the same queue, so that the core sees both in order.
 
 mod acks;
+mod amqp;
 pub mod counts;
 pub mod decode;
 pub mod demo;
@@ -16,6 +17,7 @@ mod kafka;
 mod lines;
 mod memory;
 mod message;
+mod mqtt;
 mod nats;
 pub mod otlp;
 pub mod received;
@@ -27,6 +29,7 @@ mod socket;
 mod sse;
 mod standing;
 pub(crate) mod statsd;
+mod unacked;
 mod websocket;
 pub(crate) mod wire;
 
@@ -113,6 +116,8 @@ pub fn kind(transport: &Transport) -> &'static str {
         Transport::Redis(_) => "redis",
         Transport::Kafka(_) => "kafka",
         Transport::Sse(_) => "sse",
+        Transport::Amqp(_) => "amqp",
+        Transport::Mqtt(_) => "mqtt",
         Transport::Memory => "memory",
         Transport::Demo => "demo",
         Transport::None => "none",
@@ -148,6 +153,8 @@ pub fn guarantee(transport: &Transport) -> String {
             "at most once, unless the server gives ids: then what came behind the last one is asked for again; every lost \
              connection is counted"
         }
+        Transport::Amqp(config) => return amqp::guarantee(config),
+        Transport::Mqtt(config) => return mqtt::guarantee(config),
         Transport::Memory => "pushed by the embedding program; what is refused is told to it",
         Transport::Demo => "made up as it goes",
         Transport::None => "nothing",
@@ -180,6 +187,8 @@ pub fn objection(transport: &Transport) -> Option<(Span, String)> {
 pub struct SourceContext {
     /// The configured name.
     pub name: Arc<str>,
+    /// Which sidecar this is: `service.instance`.
+    pub instance: Arc<str>,
     /// Reads what arrives.
     pub decoder: Arc<Decoder>,
     /// The fields that are asked for; changes with a reload.
@@ -216,6 +225,8 @@ impl SourceContext {
             Transport::Kafka(_) => {
                 self.report(SourceState::Lost { reason: "this build of sidewatch has no Kafka".into() }).await;
             }
+            Transport::Amqp(config) => amqp::run(&self, &config, &cancel).await,
+            Transport::Mqtt(config) => mqtt::run(&self, &config, &cancel).await,
             Transport::Demo => demo::run(&self, &cancel).await,
             // Pushed to from outside: the listener and the embedding program are what connects.
             Transport::Http | Transport::Otlp | Transport::Memory | Transport::None => {

@@ -149,14 +149,14 @@ impl Gathered {
     fn push(&mut self, payload: &[u8], kind: PartKind) {
         let start = self.buffer.len();
         self.buffer.extend_from_slice(payload);
-        self.parts.push(Part { range: start..self.buffer.len(), kind, topic: None });
+        self.parts.push(Part { range: start..self.buffer.len(), kind, topic: None, id: None });
         // Bytes of two messages must never make one character.
         self.buffer.push(b'\n');
     }
 
     fn refuse(&mut self, reason: &'static str, message: String) {
         self.refused.push(Refusal { item: self.parts.len() as u32, reason, message });
-        self.parts.push(Part { range: 0..0, kind: PartKind::Refused, topic: None });
+        self.parts.push(Part { range: 0..0, kind: PartKind::Refused, topic: None, id: None });
     }
 }
 

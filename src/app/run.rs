@@ -205,7 +205,7 @@ pub async fn run(
 
     let client =
         crate::notify::plain_client().map_err(anyhow::Error::msg).context("building the HTTP client of the probes")?;
-    let running = Sources::new(supervisor.clone(), sink.clone(), parts.plan.clone(), config.base_dir.clone());
+    let running = Sources::new(supervisor.clone(), sink.clone(), parts.plan.clone(), &config);
     let handle_of = |part: &crate::engine::SourcePart| {
         MemorySource::new(part.name.clone(), part.decoder.clone(), running.plan.subscribe(), sink.clone())
     };

@@ -1,10 +1,12 @@
 //! The JSON Schema (2020-12) of sidewatch.yaml, for editors. Each mapping that the reader knows is a definition with the
 //! reader's name for it; a test holds the keys of both against each other.
 
+mod amqp;
 mod docker;
 mod export;
 mod hosts;
 mod kafka;
+mod mqtt;
 mod nats;
 mod redis;
 mod scrape;
@@ -181,6 +183,8 @@ fn definitions() -> Map<String, Value> {
         .chain(docker::definitions())
         .chain(hosts::definitions())
         .chain(export::definitions())
+        .chain(amqp::definitions())
+        .chain(mqtt::definitions())
         .chain(metrics())
         .chain(health())
         .chain(alerts())
@@ -271,15 +275,22 @@ fn sources() -> Vec<Value> {
                 ("redis", either(&[text(""), reference("redis source")], "Streams or channels of Redis or Valkey.")),
                 ("kafka", either(&[text(""), reference("kafka source")], "Topics of Kafka.")),
                 ("sse", either(&[text(""), reference("sse source")], "Server-sent events over HTTP.")),
+                ("amqp", either(&[text(""), reference("amqp source")], "A queue of RabbitMQ.")),
+                ("mqtt", either(&[text(""), reference("mqtt source")], "Topics of an MQTT broker.")),
                 ("memory", none.clone()),
                 ("demo", none.clone()),
                 ("none", none),
                 ("lines", either(&[text(""), reference("lines")], "Text lines, cut by a named regex.")),
                 ("type", text("The type of events that name none.")),
                 ("shape", texts("Attribute -> path, for JSON of another shape.")),
+                ("dedup", either(&[flag(""), reference("dedup")], "Events are counted once by their id.")),
             ],
         ),
         object("source without options", &[]),
+        object(
+            "dedup",
+            &[("by", one_of(&["id"], "What tells events apart.")), ("window", integer("Events remembered."))],
+        ),
         object(
             "file source",
             &[
@@ -581,6 +592,8 @@ mod tests {
         let extra = "notify: {exec_allowed: /bin/true, x: {exec: {command: /bin/true}}, p: {pagerduty: {routing_key: k}}, a: {alertmanager: {url: 'http://am:9093'}}}\nsources: {a: {unix: {path: x}}, b: {stdin: {}}, c: {scrape: {url: 'http://h/m', basic_auth: {username: u, password: p}, tls_config: {}, metric_relabel_configs: [{action: labeldrop, regex: x}]}}, d: {scrape: {targets: h:1, authorization: {credentials: c}}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}, B: {event: {rate_change: a, within: 1m}}, C: {event: {first_seen: data.a}}, D: {event: {gap: data.a}}, E: {slo: {good: {series: a_total}, total: b_total, target: 99%}}}\n";
         let export = "export: {a: {remote_write: {url: 'http://h/api/v1/write', queue: {age: 1h}}}, b: {log: {match: a, rotate: {keep: 1}}}}\n";
         let own = [
+            amqp::SAMPLE,
+            mqtt::SAMPLE,
             "sources: {e: {websocket: {url: 'wss://h', tls: {}}}, f: {docker: {labels: {a: b}}}, g: {hosts: {}}}\n",
             "sources: {k: {kafka: {brokers: h, topics: t}}, s: {sse: {url: 'https://h/', tls: {}}}}\n",
             "sources: {e: {redis: {sentinel: {master: m, urls: 'redis://h'}, streams: s, tls: {}}}}\n",

@@ -3,11 +3,14 @@
 //! Every value that a later check may complain about keeps its place ([`Spanned`]). The rooms that give a part its
 //! meaning compile it into types of their own (mapping, rules, health, notify, source).
 
+mod amqp;
 mod conditions;
+mod dedup;
 mod docker;
 mod export;
 mod hosts;
 mod kafka;
+mod mqtt;
 mod nats;
 mod redis;
 mod scope;
@@ -18,13 +21,16 @@ mod statsd;
 mod tls;
 mod websocket;
 
+pub use amqp::{AmqpBinding, AmqpConfig, AmqpDeclare, AmqpValue};
 pub use conditions::{
     Comparison, Direction, EventCondition, EventConditionKind, Floor, RateChange, SloConfig, SloSeries,
 };
+pub use dedup::DEDUP_WINDOW;
 pub use docker::{DockerConfig, DockerSocket};
 pub use export::{EventLogConfig, ExportConfig, ExportKind, RemoteWriteConfig};
 pub use hosts::HostsConfig;
 pub use kafka::{KafkaConfig, KafkaMechanism};
+pub use mqtt::MqttConfig;
 pub use nats::{NatsConfig, NatsCredentials, NatsScope, NatsStream, NatsUrl};
 pub use redis::{RedisAddress, RedisConfig, RedisInput, RedisScope, RedisServers, RedisStreams};
 pub use scope::Scope;
@@ -193,6 +199,8 @@ pub struct SourceConfig {
     pub transport: Transport,
     /// How to read what arrives.
     pub format: FormatConfig,
+    /// `dedup:`: how many events are remembered by their id (`0` for none); `None` when the configuration does not say.
+    pub dedup: Option<usize>,
     /// The place of the entry.
     pub span: Span,
 }
@@ -241,6 +249,10 @@ pub enum Transport {
     Kafka(Box<KafkaConfig>),
     /// `sse: URL` or `sse: {...}`: server-sent events.
     Sse(Box<SseConfig>),
+    /// `amqp: {...}`: a queue of RabbitMQ.
+    Amqp(Box<AmqpConfig>),
+    /// `mqtt: {...}`: topics of an MQTT broker.
+    Mqtt(Box<MqttConfig>),
     /// `memory: {}`: programs that embed the library push batches themselves.
     Memory,
     /// `demo: {}`: a shop's event stream with faults, made up as it goes.

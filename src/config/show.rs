@@ -1,10 +1,12 @@
 //! The effective configuration as YAML that `load` reads back.
 
+mod amqp;
 mod conditions;
 mod docker;
 mod export;
 mod hosts;
 mod kafka;
+mod mqtt;
 mod nats;
 mod redis;
 mod scrape;
@@ -211,6 +213,8 @@ fn source(source: &SourceConfig) -> Yaml {
         Transport::Redis(config) => ("redis", redis::redis(config)),
         Transport::Kafka(config) => ("kafka", kafka::kafka(config)),
         Transport::Sse(config) => ("sse", sse::sse(config)),
+        Transport::Amqp(config) => ("amqp", amqp::amqp(config)),
+        Transport::Mqtt(config) => ("mqtt", mqtt::mqtt(config)),
         Transport::Memory => ("memory", Map(Vec::new())),
         Transport::Demo => ("demo", Map(Vec::new())),
         Transport::None => ("none", Map(Vec::new())),
@@ -223,6 +227,11 @@ fn source(source: &SourceConfig) -> Yaml {
     map.text("type", source.format.event_type.as_ref().map(|name| &name.value));
     let shape = source.format.shape.iter().map(|(name, path)| (name.value.clone(), text(&path.value.to_string())));
     map.map("shape", shape.collect());
+    match source.dedup {
+        Some(0) => map.raw("dedup", false),
+        Some(window) => map.add("dedup", fields([("by", text("id")), ("window", Raw(window.to_string()))])),
+        None => {}
+    }
     Map(map.0)
 }
 

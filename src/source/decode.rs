@@ -49,8 +49,10 @@ pub mod reason {
     pub const NO_MATCH: &str = "no_match";
     /// A message of a broker without content.
     pub const EMPTY: &str = "empty";
+    /// A message that a broker has delivered too often already.
+    pub const REDELIVERED: &str = "redelivered";
     /// All of them.
-    pub const ALL: [&str; 10] = [
+    pub const ALL: [&str; 11] = [
         INVALID_UTF8,
         INVALID_JSON,
         TRUNCATED,
@@ -61,6 +63,7 @@ pub mod reason {
         INVALID_CLOUDEVENT,
         NO_MATCH,
         EMPTY,
+        REDELIVERED,
     ];
 }
 
@@ -97,6 +100,8 @@ pub struct Part {
     pub kind: PartKind,
     /// The type of an event that names none, unless the configuration gives one: subject, routing key, channel.
     pub topic: Option<Arc<str>>,
+    /// The id of an event that has none. Several events in one message are told apart by their place.
+    pub id: Option<Arc<str>>,
 }
 
 /// How a message is read.
@@ -257,7 +262,9 @@ impl Decoder {
                     .buffer_range()
                     .is_none()
                     .then(|| event.event_type.resolve(&batch.buffer, &batch.arena));
-                job.again(range, event.shape == Shape::Line, topic);
+                // Likewise an id from elsewhere; one of the document is found there again.
+                let id = event.id.buffer_range().is_none().then(|| event.id.resolve(&batch.buffer, &batch.arena));
+                job.again(range, event.shape == Shape::Line, topic, id);
             }
         }
         let refused = std::mem::replace(&mut again.refused, batch.refused);

@@ -9,17 +9,20 @@
 )]
 
 mod alerts;
+mod amqp;
 mod amtool;
 mod browser;
 mod config_tests;
 mod crash;
 mod dashboards;
 mod dead_letters;
+mod dedup;
 mod differential;
 mod docker;
 mod embed;
 mod event_rules;
 mod events;
+mod exactness;
 mod examples;
 mod export;
 mod fuzz;
@@ -32,8 +35,11 @@ mod http;
 mod kafka;
 mod kills;
 mod lints;
+mod mosquitto;
+mod mqtt;
 mod nats;
 mod otlp;
+mod rabbit;
 mod ranks;
 mod receivers;
 mod redis;

@@ -8,6 +8,7 @@ mod core;
 mod inbox;
 mod jetstream;
 mod pull;
+mod recall;
 mod unacked;
 mod window;
 

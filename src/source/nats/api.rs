@@ -46,6 +46,8 @@ pub(super) struct Binding {
     pub max_expires: Option<Duration>,
     /// The consumer hears other subjects than the configuration names: the source picks its messages itself.
     pub pick: bool,
+    /// Messages that were delivered and not acknowledged.
+    pub pending: u64,
     /// Messages that are still to come, those included that were delivered and not acknowledged.
     pub behind: u64,
 }
@@ -311,6 +313,7 @@ impl<'a> Api<'a> {
             max_bytes: size("max_bytes"),
             max_expires: time("max_expires"),
             pick: !self.config.subjects.is_empty() && !self.filtered(&consumer.config),
+            pending: consumer.num_ack_pending,
             behind: consumer.num_pending.saturating_add(consumer.num_ack_pending),
         })
     }

@@ -109,7 +109,7 @@ impl Connection {
         }
         if url.tls || config.tls.is_some() || server_wants_tls {
             let tls = config.tls.clone().unwrap_or_else(TlsConfig::default).options(base_dir);
-            options = options.tls_client_config(tls.client_config()?).require_tls(true);
+            options = options.tls_client_config(tls.named_client_config()?).require_tls(true);
         }
         let address: ServerAddr = url.to_string().parse().map_err(|error: std::io::Error| error.to_string())?;
         let client = options.connect(address).await.map_err(|error| match error.kind() {

@@ -4,6 +4,7 @@ use super::api::{AckPolicy, Api, Binding};
 use super::connect::{Connection, chain};
 use super::inbox::{Topics, receive};
 use super::pull::{Pull, Said};
+use super::recall::Recall;
 use super::unacked::{Reply, Unacked};
 use super::window::{Delivery, Window};
 use super::{BATCH_BYTES, BATCH_MESSAGES, End};
@@ -25,10 +26,9 @@ const ACK: Bytes = Bytes::from_static(b"+ACK");
 const WORKING: Bytes = Bytes::from_static(b"+WPI");
 /// How often holes are looked into.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long an answer about them may take: events wait meanwhile.
+/// How long an answer about them may take, and all answers of one look: events wait meanwhile.
 const LOOK_ANSWER: Duration = Duration::from_millis(500);
-/// Holes that one look may close.
-const HOLES: usize = 64;
+const LOOK_ANSWERS: Duration = Duration::from_millis(200);
 /// Without a limit of its own a consumer's unacknowledged messages are limited here.
 const WINDOW: usize = 20_000;
 /// Not heard from for so long beyond the time of redelivery, a message is not coming any more.
@@ -40,6 +40,8 @@ pub(super) struct Consumer<'a> {
     config: &'a NatsConfig,
     api: Api<'a>,
     window: Window,
+    /// What had been delivered before and comes again.
+    recall: Recall,
     /// One entry for each batch in `unacked`.
     acks: Acks<()>,
     window_messages: usize,
@@ -81,6 +83,7 @@ impl<'a> Consumer<'a> {
             config,
             api: Api::new(config, stream),
             window: Window::restore(context.position.as_deref()),
+            recall: Recall::default(),
             acks: Acks::new(&context.sink, WINDOW),
             window_messages: WINDOW,
             unacked: Unacked::default(),
@@ -184,6 +187,9 @@ impl<'a> Consumer<'a> {
             self.acks.clear();
             tracing::warn!(source = %self.context.name, "the stream is another one than before; counting starts afresh");
         }
+        // Where each message is acknowledged by itself, the server's own floor rises soon enough.
+        let followed = if binding.ack_policy == AckPolicy::All { binding.pending } else { 0 };
+        self.recall = Recall::new(followed, binding.bound.delivered);
         self.awaited = None;
         Ok(binding)
     }
@@ -201,7 +207,7 @@ impl<'a> Consumer<'a> {
                     Said::Over(reason) => return Err(reason),
                 }
             }
-            let Some((reply, delivery)) = message.reply.as_ref().and_then(|it| Some((it, Delivery::parse(it)?))) else {
+            let Some(delivery) = message.reply.as_deref().and_then(Delivery::parse) else {
                 self.messages.refuse("not_from_stream", "a message came that is none of the stream".to_owned());
                 continue;
             };
@@ -210,12 +216,17 @@ impl<'a> Consumer<'a> {
             bytes += message.length;
             behind = Some(delivery.pending);
             redelivered += u64::from(delivery.delivered > 1);
-            if !self.window.deliver(delivery) {
+            let new = self.window.deliver(delivery);
+            if let Some(upto) = self.recall.note(delivery) {
+                self.window.settle(self.window.floor() + 1, upto);
+            }
+            if !new {
                 duplicates += 1;
             } else if !binding.pick || self.wanted(&message.subject) {
                 self.topics.push(&message, &mut self.messages);
             }
-            self.replies.push(Reply::new(reply.clone(), delivery));
+            // Taken, not copied: a copy of the client's text costs an allocation of its own.
+            self.replies.extend(message.reply.map(|reply| Reply::new(reply, delivery)));
         }
         self.counts.messages.increment(count);
         self.counts.bytes.increment(bytes as u64);
@@ -296,8 +307,9 @@ impl<'a> Consumer<'a> {
             }
             return;
         }
-        for _ in 0..HOLES {
-            let Some((from, to)) = self.window.hole() else { break };
+        while clock::instant().duration_since(now) < LOOK_ANSWERS
+            && let Some((from, to)) = self.window.hole()
+        {
             let answer = tokio::time::timeout(LOOK_ANSWER, self.api.first_heard(connection, from)).await;
             let Ok(Some(first)) = answer else { break };
             self.window.settle(from, to.min(first.saturating_sub(1)));

@@ -12,6 +12,8 @@ mod lines;
 mod memory;
 mod message;
 mod nats;
+mod redis;
+pub mod remote_write;
 pub mod scrape;
 mod sink;
 mod socket;
@@ -92,6 +94,7 @@ pub fn kind(transport: &Transport) -> &'static str {
         Transport::Tcp { .. } => "tcp",
         Transport::Scrape(_) => "scrape",
         Transport::Nats(_) => "nats",
+        Transport::Redis(_) => "redis",
         Transport::Memory => "memory",
         Transport::Demo => "demo",
         Transport::None => "none",
@@ -110,6 +113,7 @@ pub fn guarantee(transport: &Transport) -> String {
         Transport::File { .. } => "at least once, counted once: the position stands in the checkpoint",
         Transport::Scrape(_) => "metrics, not events: each scrape is taken whole or not at all",
         Transport::Nats(config) => nats::guarantee(config),
+        Transport::Redis(config) => return redis::guarantee(config),
         Transport::Memory => "pushed by the embedding program; what is refused is told to it",
         Transport::Demo => "made up as it goes",
         Transport::None => "nothing",
@@ -146,6 +150,7 @@ impl SourceContext {
             Transport::Stdin => self.run_stdin(&cancel).await,
             Transport::Scrape(config) => scrape::run(&self, &config, &cancel).await,
             Transport::Nats(config) => nats::run(&self, &config, &cancel).await,
+            Transport::Redis(config) => redis::run(&self, &config, &cancel).await,
             Transport::Demo => demo::run(&self, &cancel).await,
             // Pushed to from outside: the listener and the embedding program are what connects.
             Transport::Http | Transport::Memory | Transport::None => self.report(SourceState::Connected).await,

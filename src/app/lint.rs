@@ -1,6 +1,7 @@
 //! What `check` says beyond errors: rules against metrics, routes against rules; and how much memory all may take.
 
 mod nats;
+mod redis;
 
 use super::build::{alertmanager_file, metric_type, rule_files};
 use crate::config::Diagnostics;
@@ -30,6 +31,7 @@ pub fn lint(config: &Config, parts: &Parts, found: &mut Diagnostics) {
     let alertmanager = alertmanager_file(config, &mut said);
     let named = alertmanager.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
     notify::lint(&parts.routing, &config.notify, named, &rule_labels(config, parts), found);
+    redis::lint(config, found);
 }
 
 /// Every metric that the configuration makes.

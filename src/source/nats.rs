@@ -127,7 +127,9 @@ pub(super) fn guarantee(config: &NatsConfig) -> &'static str {
         Some(_) => {
             "at least once, counted once: acknowledged when a checkpoint holds it, redeliveries known by stream sequence"
         }
-        None => "at most once: what is published while nobody hears is gone; each gap and each dropped message is counted",
+        None => {
+            "at most once: what is published while nobody hears is gone; each gap and each dropped message is counted"
+        }
     }
 }
 

@@ -136,11 +136,8 @@ impl Broker {
     fn fill(&self) {
         self.runtime.block_on(async {
             let context = jetstream::new(self.client.clone());
-            let config = jetstream::stream::Config {
-                name: "BENCH".into(),
-                subjects: vec!["js.>".into()],
-                ..Default::default()
-            };
+            let config =
+                jetstream::stream::Config { name: "BENCH".into(), subjects: vec!["js.>".into()], ..Default::default() };
             let stream = context.create_stream(config).await.unwrap();
             for at in 0..STREAM_EVENTS {
                 self.client.publish("js.order", payload(at).into()).await.unwrap();
@@ -182,7 +179,9 @@ impl Broker {
         let source = match mode {
             Mode::Core => format!("{{url: '{url}', subjects: 'core.>', scope: per_instance}}"),
             Mode::Each => format!("{{url: '{url}', stream: BENCH, subjects: js.order, durable: bench, scope: shared}}"),
-            Mode::All => format!("{{url: '{url}', stream: BENCH, subjects: js.order, durable: bench, scope: per_instance}}"),
+            Mode::All => {
+                format!("{{url: '{url}', stream: BENCH, subjects: js.order, durable: bench, scope: per_instance}}")
+            }
         };
         std::fs::write(
             dir.path().join("sidewatch.yaml"),
@@ -281,7 +280,11 @@ pub fn peer() {
                 let config = consumer::pull::Config {
                     durable_name: Some("bench".into()),
                     filter_subject: "js.order".into(),
-                    ack_policy: if mode == Mode::All { consumer::AckPolicy::All } else { consumer::AckPolicy::Explicit },
+                    ack_policy: if mode == Mode::All {
+                        consumer::AckPolicy::All
+                    } else {
+                        consumer::AckPolicy::Explicit
+                    },
                     max_ack_pending: 20_000,
                     ..Default::default()
                 };

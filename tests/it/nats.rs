@@ -68,7 +68,13 @@ fn subjects_streams_and_queue_groups_become_metrics() {
     broker.publish("short.x", "{\"a\":1}");
     broker.publish_with(
         "cloud.binary",
-        &[("ce-specversion", "1.0"), ("ce-type", "pay.ed"), ("ce-id", "1"), ("ce-source", "till"), ("ce-subject", "s%20x")],
+        &[
+            ("ce-specversion", "1.0"),
+            ("ce-type", "pay.ed"),
+            ("ce-id", "1"),
+            ("ce-source", "till"),
+            ("ce-subject", "s%20x"),
+        ],
         "{\"amount\":7}",
     );
     broker.publish_with(
@@ -110,7 +116,10 @@ fn subjects_streams_and_queue_groups_become_metrics() {
         });
     }
     let side = broker.consumer("EVENTS", "side");
-    assert_eq!((&side["config"]["ack_policy"], &side["config"]["ack_wait"]), (&"all".into(), &5_000_000_000_u64.into()));
+    assert_eq!(
+        (&side["config"]["ack_policy"], &side["config"]["ack_wait"]),
+        (&"all".into(), &5_000_000_000_u64.into())
+    );
     assert_eq!(broker.consumer("EVENTS", "some")["config"]["ack_policy"], "explicit");
     assert_eq!(sidewatch.value("sum(sidewatch_source_redelivered_total)").unwrap_or(0.0), 0.0);
     assert_eq!(sidewatch.value("sum(sidewatch_source_connected_total)"), Some(7.0));
@@ -148,7 +157,11 @@ fn check_says_what_is_promised_and_who_shares() {
     check("{url: h, stream: E, durable: d, scope: shared}", None, counted);
     check("{url: h, stream: E, durable: d-pod-7}", Some("every replica hears and counts every message"), counted);
     check("{url: h, stream: E, durable: d-pod-7, scope: per_instance}", None, counted);
-    check("{url: h, stream: E, durable: d, scope: per_instance}", Some("the durable is the same for every replica"), counted);
+    check(
+        "{url: h, stream: E, durable: d, scope: per_instance}",
+        Some("the durable is the same for every replica"),
+        counted,
+    );
     let unreachable = format!("nats://127.0.0.1:{}", free_port());
     check(&format!("{{url: '{unreachable}', subjects: a, scope: per_instance}}"), None, once);
 }

@@ -14,11 +14,14 @@ pub(super) fn lint(config: &Config, found: &mut Diagnostics) {
                 (_, Some(_)) => {}
                 (Some(group), None) => {
                     let group_name = &group.value;
-                    let message = format!("source {name}: in the queue group {group_name} each replica hears a slice of the events");
+                    let message = format!(
+                        "source {name}: in the queue group {group_name} each replica hears a slice of the events"
+                    );
                     found.warning_hint(&group.span, message, HINT);
                 }
                 (None, None) => {
-                    let message = format!("source {name}: without a queue_group every replica hears and counts every message");
+                    let message =
+                        format!("source {name}: without a queue_group every replica hears and counts every message");
                     found.warning_hint(&source.name.span, message, HINT);
                 }
             }

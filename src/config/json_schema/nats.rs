@@ -9,7 +9,10 @@ pub(super) fn definitions() -> Vec<Value> {
         &[
             ("url", text("nats://HOST:4222, or tls:// to insist on TLS; /SUBJECT may follow.")),
             ("urls", one_or_list(&text(""), "Several servers, tried in their turn.")),
-            ("subjects", one_or_list(&text(""), "Subjects with the wildcards * and >; of a stream, all without this key.")),
+            (
+                "subjects",
+                one_or_list(&text(""), "Subjects with the wildcards * and >; of a stream, all without this key."),
+            ),
             ("queue_group", text("Core NATS: each message goes to one member of the group.")),
             ("stream", text("JetStream: the stream.")),
             ("durable", text("JetStream: the consumer; it is made when it is missing.")),

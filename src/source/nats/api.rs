@@ -322,7 +322,8 @@ impl<'a> Api<'a> {
     fn filtered(&self, config: &Map<String, Value>) -> bool {
         let one = config.get("filter_subject").and_then(Value::as_str).into_iter();
         let many = config.get("filter_subjects").and_then(Value::as_array).into_iter().flatten();
-        let mut filters: Vec<&str> = one.chain(many.filter_map(Value::as_str)).filter(|text| !text.is_empty()).collect();
+        let mut filters: Vec<&str> =
+            one.chain(many.filter_map(Value::as_str)).filter(|text| !text.is_empty()).collect();
         let mut wanted: Vec<&str> = self.config.subjects.iter().map(|subject| subject.value.as_str()).collect();
         filters.sort_unstable();
         wanted.sort_unstable();

@@ -148,7 +148,9 @@ impl Pull {
         let text = message.description.as_deref().unwrap_or_default();
         match (code, text) {
             (100, _) => return Said::Nothing,
-            (503, _) => return Said::Over("nobody answers requests for messages: the consumer or its stream is gone".into()),
+            (503, _) => {
+                return Said::Over("nobody answers requests for messages: the consumer or its stream is gone".into());
+            }
             (409, "Consumer Deleted") => return Said::Over("the consumer was deleted".into()),
             (409, "Consumer is push based") => return Said::Over("the consumer is one that pushes".into()),
             (409, "Leadership Change" | "Server Shutdown") => return Said::Over(format!("the server says: {text}")),

@@ -73,8 +73,7 @@ impl Unacked {
                 Acknowledge::default()
             }
             AckPolicy::Explicit => {
-                let subjects: Vec<Subject> =
-                    taken.flat_map(|held| held.replies).map(|reply| reply.subject).collect();
+                let subjects: Vec<Subject> = taken.flat_map(|held| held.replies).map(|reply| reply.subject).collect();
                 let messages = subjects.len() as u64;
                 Acknowledge { subjects, messages }
             }

@@ -2,9 +2,7 @@
 
 use super::tls::tls;
 use crate::config::reader::{self, MapReader};
-use crate::config::schema::{
-    NatsConfig, NatsCredentials, NatsScope, NatsStream, NatsUrl, SecretSource, Transport,
-};
+use crate::config::schema::{NatsConfig, NatsCredentials, NatsScope, NatsStream, NatsUrl, SecretSource, Transport};
 use crate::config::yaml::{Kind, Node};
 use crate::config::{Diagnostics, Spanned};
 use crate::secret::Secret;
@@ -51,10 +49,9 @@ pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Option<Transport> {
                 "scope: shared needs a queue_group: without one every sidecar hears every message",
                 "write queue_group: sidewatch",
             ),
-            (NatsScope::PerInstance, Some(group)) => map.found().error(
-                &group.span,
-                "queue_group: its members share the messages, which scope: per_instance forbids",
-            ),
+            (NatsScope::PerInstance, Some(group)) => map
+                .found()
+                .error(&group.span, "queue_group: its members share the messages, which scope: per_instance forbids"),
             _ => {}
         }
     }
@@ -424,39 +421,49 @@ mod tests {
         check("{nats: {url: 'nats://h'}}", &["nats source: subjects or stream is missing"]);
         check("{nats: {url: 'redis://h', subjects: a}}", &["\"redis\" is no scheme of a NATS server"]);
         check("{nats: {url: 'nats://h:99999', subjects: a}}", &["this is no address of a NATS server"]);
-        check("{nats: {url: h, subjects: [a..b, 'a.>.b']}}", &[
-            "subjects: \"a..b\" is no subject",
-            "subjects: \"a.>.b\" is no subject",
-        ]);
-        check("{nats: {url: h, subjects: ['order.>', order.placed, '*.placed']}}", &[
-            "subjects: \"order.placed\" is covered by \"order.>\"",
-            "subjects: \"*.placed\" overlaps with \"order.>\"",
-        ]);
-        check("{nats: {url: h, stream: E}}", &[
-            "nats source: a stream needs durable, the name under which the server remembers what was acknowledged",
-        ]);
-        check("{nats: {url: h, stream: E, durable: a.b}}", &[
-            "durable: \"a.b\" is no name for NATS: no space, dot, *, > or slash",
-        ]);
-        check("{nats: {url: h, subjects: a, durable: d, start: last}}", &[
-            "durable belongs to JetStream",
-            "start belongs to JetStream",
-        ]);
-        check("{nats: {url: h, stream: E, durable: d, queue_group: g}}", &[
-            "queue_group belongs to core NATS; sidecars share a stream by sharing its durable",
-        ]);
-        check("{nats: {url: h, stream: E, durable: d, max_deliver: 2, backoff: [1s, 2s]}}", &[
-            "max_deliver: it must be more than the 2 waits of backoff",
-        ]);
-        check("{nats: {url: h, subjects: a, scope: shared}}", &[
-            "scope: shared needs a queue_group: without one every sidecar hears every message",
-        ]);
-        check("{nats: {url: h, subjects: a, scope: per_instance, queue_group: g}}", &[
-            "queue_group: its members share the messages, which scope: per_instance forbids",
-        ]);
-        check("{nats: {url: 'nats://u:p@h', subjects: a, token: t}}", &[
-            "at most one of user, token, nkey_file and creds_file (or a user in the url) may be set",
-        ]);
+        check(
+            "{nats: {url: h, subjects: [a..b, 'a.>.b']}}",
+            &["subjects: \"a..b\" is no subject", "subjects: \"a.>.b\" is no subject"],
+        );
+        check(
+            "{nats: {url: h, subjects: ['order.>', order.placed, '*.placed']}}",
+            &[
+                "subjects: \"order.placed\" is covered by \"order.>\"",
+                "subjects: \"*.placed\" overlaps with \"order.>\"",
+            ],
+        );
+        check(
+            "{nats: {url: h, stream: E}}",
+            &["nats source: a stream needs durable, the name under which the server remembers what was acknowledged"],
+        );
+        check(
+            "{nats: {url: h, stream: E, durable: a.b}}",
+            &["durable: \"a.b\" is no name for NATS: no space, dot, *, > or slash"],
+        );
+        check(
+            "{nats: {url: h, subjects: a, durable: d, start: last}}",
+            &["durable belongs to JetStream", "start belongs to JetStream"],
+        );
+        check(
+            "{nats: {url: h, stream: E, durable: d, queue_group: g}}",
+            &["queue_group belongs to core NATS; sidecars share a stream by sharing its durable"],
+        );
+        check(
+            "{nats: {url: h, stream: E, durable: d, max_deliver: 2, backoff: [1s, 2s]}}",
+            &["max_deliver: it must be more than the 2 waits of backoff"],
+        );
+        check(
+            "{nats: {url: h, subjects: a, scope: shared}}",
+            &["scope: shared needs a queue_group: without one every sidecar hears every message"],
+        );
+        check(
+            "{nats: {url: h, subjects: a, scope: per_instance, queue_group: g}}",
+            &["queue_group: its members share the messages, which scope: per_instance forbids"],
+        );
+        check(
+            "{nats: {url: 'nats://u:p@h', subjects: a, token: t}}",
+            &["at most one of user, token, nkey_file and creds_file (or a user in the url) may be set"],
+        );
         check("{nats: {url: h, subjects: a, user: u}}", &["user: password or password_file is missing"]);
         check("{nats: {url: h, subjects: a, tls: {cert_file: c}}}", &["tls: cert_file and key_file belong together"]);
         check("{nats: {url: h, subjects: a, queue_grp: g}}", &["nats source: unknown key \"queue_grp\""]);

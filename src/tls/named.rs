@@ -16,7 +16,8 @@ impl TlsOptions {
     pub fn named_client_config(&self) -> Result<rustls::ClientConfig, String> {
         let mut config = self.client_config()?;
         let Some(name) = self.server_name.as_ref().filter(|_| !self.insecure_skip_verify) else { return Ok(config) };
-        let name = ServerName::try_from(name.clone()).map_err(|_| format!("server_name: {name:?} is no name of a host"))?;
+        let name =
+            ServerName::try_from(name.clone()).map_err(|_| format!("server_name: {name:?} is no name of a host"))?;
         let provider = config.crypto_provider().clone();
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(self.roots()?), provider).build();
         let verifier = verifier.map_err(|error| error.to_string())?;

@@ -64,9 +64,9 @@ mod tests {
     /// Plays deliveries (how often, stream, consumer) against three unacknowledged ones of the sequences up to 20.
     fn check(deliveries: &[(u64, u64, u64)], expected: Option<u64>) {
         let mut recall = Recall::new(3, (10, 20));
-        let notes = deliveries.iter().map(|&(delivered, stream, consumer)| {
-            recall.note(Delivery { delivered, stream, consumer, pending: 0 })
-        });
+        let notes = deliveries
+            .iter()
+            .map(|&(delivered, stream, consumer)| recall.note(Delivery { delivered, stream, consumer, pending: 0 }));
         assert_eq!(notes.flatten().collect::<Vec<_>>(), expected.into_iter().collect::<Vec<_>>(), "{deliveries:?}");
     }
 

@@ -117,8 +117,7 @@ fn tls_and_every_kind_of_credentials() {
     let limits = json!({"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1,
         "leaf": -1});
     let operator_jwt = operator.jwt(&operator.public, "op", json!({"type": "operator", "version": 2}));
-    let account_jwt =
-        operator.jwt(&account.public, "acc", json!({"limits": limits, "type": "account", "version": 2}));
+    let account_jwt = operator.jwt(&account.public, "acc", json!({"limits": limits, "type": "account", "version": 2}));
     let member_jwt = account.jwt(
         &member.public,
         "member",

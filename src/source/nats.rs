@@ -9,6 +9,7 @@ mod inbox;
 mod jetstream;
 mod pull;
 mod recall;
+mod rescue;
 mod unacked;
 mod window;
 

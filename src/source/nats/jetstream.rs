@@ -5,6 +5,7 @@ use super::connect::{Connection, chain};
 use super::inbox::{Topics, receive};
 use super::pull::{Pull, Said};
 use super::recall::Recall;
+use super::rescue::{ENDS, SOON};
 use super::unacked::{Reply, Unacked};
 use super::window::{Delivery, Window};
 use super::{BATCH_BYTES, BATCH_MESSAGES, End};
@@ -36,21 +37,23 @@ const GIVEN_UP: Duration = Duration::from_secs(10);
 
 /// The source's side of a consumer; outlives connections.
 pub(super) struct Consumer<'a> {
-    context: &'a SourceContext,
+    pub(super) context: &'a SourceContext,
     config: &'a NatsConfig,
-    api: Api<'a>,
-    window: Window,
+    pub(super) api: Api<'a>,
+    pub(super) window: Window,
     /// What had been delivered before and comes again.
     recall: Recall,
     /// One entry for each batch in `unacked`.
-    acks: Acks<()>,
+    pub(super) acks: Acks<()>,
     window_messages: usize,
     unacked: Unacked,
     /// When the consumer was made whose acknowledgements are waiting.
     made: String,
-    topics: Topics,
-    messages: Messages,
-    replies: Vec<Reply>,
+    pub(super) topics: Topics,
+    pub(super) messages: Messages,
+    pub(super) replies: Vec<Reply>,
+    /// Connections in a row that ended soon.
+    ends: u32,
     /// A message that should have come again, where it is awaited since.
     awaited: Option<(u64, Instant)>,
     counts: Counts,
@@ -91,6 +94,7 @@ impl<'a> Consumer<'a> {
             topics: Topics::default(),
             messages: Messages::new(context.event_bytes),
             replies: Vec::new(),
+            ends: 0,
             awaited: None,
             counts: Counts::new(&context.name),
         }
@@ -98,6 +102,19 @@ impl<'a> Consumer<'a> {
 
     /// Pulls until the connection ends or the server will not have it.
     pub async fn listen(
+        &mut self,
+        connection: &Connection,
+        standing: &mut Standing<'_>,
+        cancel: &CancellationToken,
+    ) -> End {
+        let began = clock::instant();
+        let end = self.attend(connection, standing, cancel).await;
+        let soon = matches!(end, End::Gone) && clock::instant().duration_since(began) < SOON;
+        self.ends = if soon { self.ends.saturating_add(1) } else { 0 };
+        end
+    }
+
+    async fn attend(
         &mut self,
         connection: &Connection,
         standing: &mut Standing<'_>,
@@ -112,6 +129,11 @@ impl<'a> Consumer<'a> {
                 Err(reason) => return End::Refused(reason),
             },
         };
+        if self.ends >= ENDS
+            && let Err(end) = self.rescue(connection, &binding, cancel).await
+        {
+            return end;
+        }
         let mut pull = Pull::new(&connection.client, self.api.next(), &binding, self.window_messages);
         let mut subscription = match connection.client.subscribe(pull.inbox()).await {
             Ok(subscription) => [subscription],
@@ -123,27 +145,31 @@ impl<'a> Consumer<'a> {
         let mut looked = clock::instant();
         let mut batch: Vec<Message> = Vec::with_capacity(BATCH_MESSAGES);
         loop {
-            if news.gone.is_cancelled() {
-                return End::Gone;
-            }
-            self.acknowledge(connection, &binding).await;
-            if let Err(reason) = pull.keep_open(&connection.client).await {
-                return if news.gone.is_cancelled() { End::Gone } else { End::Refused(reason) };
+            if !news.gone.is_cancelled() {
+                self.acknowledge(connection, &binding).await;
+                if let Err(reason) = pull.keep_open(&connection.client).await {
+                    return if news.gone.is_cancelled() { End::Gone } else { End::Refused(reason) };
+                }
             }
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return End::Cancelled,
-                () = news.gone.cancelled() => return End::Gone,
                 () = news.refused_now.notified() => match news.take_refused() {
                     Some(refused) => return End::Refused(refused),
                     None => continue,
                 },
-                _ = ticks.tick() => {
+                _ = ticks.tick(), if !news.gone.is_cancelled() => {
                     let now = clock::instant();
                     self.say_working(connection, &binding, now).await;
                     if now.duration_since(looked) >= LOOK {
                         looked = now;
+                        let floor = self.window.floor();
                         self.look_into_holes(connection, &binding, now).await;
+                        // What waited above a hole is acknowledged when a checkpoint knows that there is none.
+                        let closed = self.window.floor() > floor && self.unacked.waits_above();
+                        if closed && !self.deliver(connection, &binding, &mut ticks, cancel).await {
+                            return End::Cancelled;
+                        }
                     }
                     if let Err(reason) = pull.heard_lately(now) {
                         return End::Refused(reason);
@@ -156,6 +182,8 @@ impl<'a> Consumer<'a> {
                         return End::Gone;
                     }
                 }
+                // What came before the end is taken first.
+                () = news.gone.cancelled() => return End::Gone,
                 () = self.acks.changed() => continue,
             }
             let behind = match self.take(&mut batch, &mut pull, &binding) {
@@ -201,13 +229,15 @@ impl<'a> Consumer<'a> {
         let (mut behind, mut bytes, mut count) = (None, 0, 0);
         let (mut redelivered, mut duplicates) = (0, 0);
         for message in batch.drain(..) {
-            if let Some(status) = message.status {
+            // A message of the stream is one whatever its headers say about themselves.
+            let delivery = message.reply.as_deref().and_then(Delivery::parse);
+            if let (Some(status), None) = (message.status, delivery) {
                 match pull.status(status.as_u16(), &message) {
                     Said::Nothing => continue,
                     Said::Over(reason) => return Err(reason),
                 }
             }
-            let Some(delivery) = message.reply.as_deref().and_then(Delivery::parse) else {
+            let Some(delivery) = delivery else {
                 self.messages.refuse("not_from_stream", "a message came that is none of the stream".to_owned());
                 continue;
             };
@@ -244,7 +274,7 @@ impl<'a> Consumer<'a> {
 
     /// Hands the batch over; while the core has no room, the server is told that its messages are being worked on.
     /// `false` when the source is to stop.
-    async fn deliver(
+    pub(super) async fn deliver(
         &mut self,
         connection: &Connection,
         binding: &Binding,
@@ -278,7 +308,7 @@ impl<'a> Consumer<'a> {
     }
 
     /// Acknowledges what stands in a checkpoint.
-    async fn acknowledge(&mut self, connection: &Connection, binding: &Binding) {
+    pub(super) async fn acknowledge(&mut self, connection: &Connection, binding: &Binding) {
         let batches = self.acks.ready().len();
         if batches == 0 {
             return;

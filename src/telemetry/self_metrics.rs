@@ -160,7 +160,8 @@ pub fn source_acknowledged(source: &Arc<str>) -> Counter {
     metrics::counter!(SOURCE_ACKNOWLEDGED, "source" => Arc::clone(source))
 }
 
-/// Counter of gaps: `disconnected` for transports that keep nothing, `overrun` where the broker dropped what was kept.
+/// Counter of gaps: `disconnected` for transports that keep nothing, `overrun` where the broker dropped what was kept;
+/// `slow_consumer` and `undelivered` count the messages themselves.
 pub fn source_gaps(source: &Arc<str>, reason: &'static str) -> Counter {
     metrics::counter!(SOURCE_GAPS, "source" => Arc::clone(source), "reason" => reason)
 }

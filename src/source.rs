@@ -12,6 +12,7 @@ mod lines;
 mod memory;
 mod message;
 mod redis;
+pub mod remote_write;
 pub mod scrape;
 mod sink;
 mod socket;

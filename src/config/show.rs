@@ -1,6 +1,7 @@
 //! The effective configuration as YAML that `load` reads back.
 
 mod conditions;
+mod export;
 mod redis;
 mod scrape;
 mod silences;
@@ -63,6 +64,7 @@ pub fn show(config: &Config) -> String {
         notify.push(("silences".into(), Seq(config.notify.silences.iter().map(silences::entry).collect())));
     }
     map.add("notify", Map(notify));
+    map.map("export", config.export.iter().map(|one| (one.name.value.clone(), export::export(&one.value))).collect());
     if let Some(watchdog) = &config.watchdog {
         let mut inner = Fields::default();
         secret(&mut inner, "url", &watchdog.url);
@@ -493,6 +495,7 @@ fn limits(limits: &Limits) -> Yaml {
         map.raw(key, limit);
     }
     map.raw("idle_series", duration(limits.idle_series_ms));
+    map.raw("late_samples", duration(limits.late_samples_ms));
     map.raw("query_timeout", duration(limits.query_timeout_ms));
     Map(map.0)
 }

@@ -18,25 +18,30 @@ mod exposition;
 #[allow(dead_code, reason = "a bench needs a part of it")]
 mod harness;
 mod http;
+mod queries;
 mod redis;
 mod rules;
 mod scrape;
 #[path = "../it/redis/server.rs"]
 #[allow(dead_code, reason = "a bench needs a part of it")]
 mod server;
+#[path = "../it/differential/write.rs"]
+mod write;
 
 fn main() {
     if redis::is_peer() {
         return redis::run();
     }
-    // `cargo bench -- redis` runs that one; without a name all are run.
-    let names: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let wanted = |name: &str| names.is_empty() || names.iter().any(|word| word == name);
     if http::is_peer() {
         return http::run();
     }
+    // `cargo bench -- redis` runs that one; without a name all are run.
+    let names: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let wanted = |name: &str| names.is_empty() || names.iter().any(|word| word == name);
     divan::main();
-    for (name, run) in [("alerting", alerting::run as fn()), ("redis", redis::run), ("http", http::run)] {
+    let benches =
+        [("alerting", alerting::run as fn()), ("queries", queries::run), ("redis", redis::run), ("http", http::run)];
+    for (name, run) in benches {
         if wanted(name) {
             run();
         }

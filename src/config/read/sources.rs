@@ -1,7 +1,17 @@
 //! `sources:`.
 
+mod docker;
+mod hosts;
+mod kafka;
+mod nats;
+mod otlp;
 mod redis;
+mod sse;
+mod statsd;
 mod tls;
+mod websocket;
+
+pub(super) use kafka::identify;
 
 use crate::config::reader::{self, MapReader};
 use crate::config::schema::{Config, FormatConfig, Named, SourceConfig, Transport};
@@ -24,20 +34,21 @@ struct Kind {
     of_url: fn(&Spanned<String>, &mut Diagnostics) -> Option<Transport>,
 }
 
-const KINDS: &[Kind] = &[Kind { name: "redis", schemes: redis::SCHEMES, read: redis::read, of_url: redis::of_url }];
+const KINDS: &[Kind] = &[
+    Kind { name: "otlp", schemes: &["otlp"], read: otlp::read, of_url: otlp::of_url },
+    Kind { name: "statsd", schemes: &["statsd", "udp"], read: statsd::read, of_url: statsd::of_url },
+    //
+    Kind { name: "nats", schemes: &["nats", "tls"], read: nats::read, of_url: nats::of_url },
+    Kind { name: "redis", schemes: redis::SCHEMES, read: redis::read, of_url: redis::of_url },
+    Kind { name: "kafka", schemes: &["kafka"], read: kafka::read, of_url: kafka::of_url },
+    Kind { name: "sse", schemes: &["sse"], read: sse::read, of_url: sse::of_url },
+    Kind { name: "websocket", schemes: &["ws", "wss"], read: websocket::read, of_url: websocket::of_url },
+    Kind { name: "docker", schemes: &["docker", "podman"], read: docker::read, of_url: docker::of_url },
+    Kind { name: "hosts", schemes: &["hosts"], read: hosts::read, of_url: hosts::of_url },
+];
 
 /// Transports that are designed but not in this build, with the schemes of their addresses.
-const PLANNED: &[(&str, &[&str])] = &[
-    ("nats", &["nats", "tls"]),
-    ("kafka", &["kafka"]),
-    ("amqp", &["amqp", "amqps"]),
-    ("mqtt", &["mqtt", "mqtts"]),
-    ("websocket", &["ws", "wss"]),
-    ("docker", &["docker"]),
-    ("statsd", &["statsd", "udp"]),
-    ("otlp", &["otlp"]),
-    ("hosts", &["hosts"]),
-];
+const PLANNED: &[(&str, &[&str])] = &[("amqp", &["amqp", "amqps"]), ("mqtt", &["mqtt", "mqtts"])];
 
 /// Every key that names a transport.
 fn transports() -> Vec<&'static str> {

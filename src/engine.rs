@@ -9,12 +9,14 @@
 
 mod alerts;
 mod checkpoint;
+mod event_log;
 mod parts;
 mod recent;
 mod record;
 mod scrape;
 
 pub use checkpoint::{RestoreError, Restored};
+pub use event_log::{EventLog, LogLine};
 pub use parts::{Parts, SourcePart};
 pub use recent::{RecentEvent, SecondTotals, Totals};
 
@@ -24,9 +26,11 @@ use crate::model::{Alert, EventBatch, FieldPlan, Labels, Timestamp};
 use crate::notify::{Notification, Notifier, PostedAlerts};
 use crate::promql::Options;
 use crate::rules::{self, Effects, Rules, SourceHealth};
-use crate::series::{Metadata, SampleValue, Selection, Storage, Store, View};
+use crate::series::{Metadata, SampleValue, Selection, Storage, Store, View, Written};
 use crate::source::SourceState;
+use crate::source::remote_write::WriteRequest;
 use crate::source::scrape::ScrapeBatch;
+use event_log::EventLogs;
 use recent::Recent;
 use scrape::{SCRAPE, Scrapes};
 use std::collections::BTreeMap;
@@ -176,6 +180,7 @@ pub struct Engine {
     changes: Vec<Change>,
     base_labels: Labels,
     scrapes: Scrapes,
+    logs: EventLogs,
 }
 
 impl Engine {
@@ -200,6 +205,11 @@ impl Engine {
             changes: Vec::new(),
             base_labels: parts.base_labels.clone(),
             scrapes: Scrapes::new(),
+            logs: {
+                let mut logs = EventLogs::default();
+                logs.configure(parts.event_logs.clone());
+                logs
+            },
         }
     }
 
@@ -235,6 +245,7 @@ impl Engine {
         let batch = &batch;
         self.mappings.apply(batch, &mut self.store, now);
         self.recent.observe(now, batch);
+        self.logs.observe(now, batch);
         self.rules.observe(now, batch, &self.store, effects);
         self.checks.observe(now, batch);
         if let Some(source) = self.sources.get_mut(&batch.source) {
@@ -333,6 +344,14 @@ impl Engine {
         }
     }
 
+    /// Takes a request of remote write; samples may be late by `window_ms`.
+    pub fn receive(&mut self, now: Timestamp, request: &WriteRequest, window_ms: i64) -> Written {
+        let now = self.advance(now);
+        let written = self.store.receive(request, now.millis(), window_ms);
+        self.settle(now, Effects::default());
+        written
+    }
+
     /// Says what a received metric is, for the API's metadata.
     pub fn describe(&mut self, metric: &Metadata) {
         self.store.describe(&metric.name, metric.kind, &metric.help, &metric.unit);
@@ -355,6 +374,7 @@ impl Engine {
         self.checks.reconfigure(parts.checks.clone(), now);
         self.rules.reconfigure(parts.rule_set.clone(), now, &mut effects);
         self.plan = parts.plan.clone();
+        self.logs.configure(parts.event_logs.clone());
         let old = std::mem::replace(&mut self.sources, parts.source_statuses(now));
         for (name, status) in old {
             match self.sources.get_mut(&name) {
@@ -424,6 +444,11 @@ impl Engine {
     /// The latest `now` seen.
     pub fn now(&self) -> Timestamp {
         self.now
+    }
+
+    /// The lines of event logs since the last call, and how many of each log found no room.
+    pub fn take_log_lines(&mut self) -> (Vec<LogLine>, BTreeMap<Arc<str>, u64>) {
+        self.logs.take()
     }
 
     /// What changed since the last call, for log and history.

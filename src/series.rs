@@ -14,12 +14,15 @@ mod catalog;
 mod checkpoint;
 mod chunk;
 pub mod data;
+mod exemplars;
 mod exposition;
 pub mod histogram;
 mod index;
+mod late;
 mod number;
 mod openmetrics;
 mod protobuf;
+mod receive;
 mod received;
 mod registry;
 mod ring;
@@ -41,8 +44,10 @@ pub use checkpoint::RestoreError;
 pub use data::{
     FloatPoint, HistogramPoint, MatchOp, Matcher, STALE_NAN_BITS, Selection, SeriesData, Storage, is_stale,
 };
+pub use exemplars::{Exemplar, SeriesExemplars};
 pub use histogram::{FloatHistogram, ResetHint, Span};
 pub use protobuf::write_text_as_protobuf;
+pub use receive::Written;
 pub use registry::{DeclareError, Dropped, Handle, HistogramOptions, Limit, MetricId, MetricKind};
 pub use ring::Rings;
 pub use scraped::ScrapedSeries;

@@ -13,6 +13,8 @@ mod kafka;
 mod lines;
 mod memory;
 mod message;
+mod nats;
+pub mod remote_write;
 pub mod scrape;
 mod sink;
 mod socket;
@@ -96,6 +98,7 @@ pub fn kind(transport: &Transport) -> &'static str {
         Transport::Scrape(_) => "scrape",
         Transport::Kafka(_) => "kafka",
         Transport::Sse(_) => "sse",
+        Transport::Nats(_) => "nats",
         Transport::Memory => "memory",
         Transport::Demo => "demo",
         Transport::None => "none",
@@ -118,6 +121,7 @@ pub fn guarantee(transport: &Transport) -> String {
             "at most once, unless the server gives ids: then what came behind the last one is asked for again; every lost \
              connection is counted"
         }
+        Transport::Nats(config) => nats::guarantee(config),
         Transport::Memory => "pushed by the embedding program; what is refused is told to it",
         Transport::Demo => "made up as it goes",
         Transport::None => "nothing",
@@ -180,6 +184,7 @@ impl SourceContext {
             Transport::Kafka(_) => {
                 self.report(SourceState::Lost { reason: "this build of sidewatch has no Kafka".into() }).await;
             }
+            Transport::Nats(config) => nats::run(&self, &config, &cancel).await,
             Transport::Demo => demo::run(&self, &cancel).await,
             // Pushed to from outside: the listener and the embedding program are what connects.
             Transport::Http | Transport::Memory | Transport::None => self.report(SourceState::Connected).await,

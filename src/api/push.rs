@@ -169,7 +169,7 @@ fn unpack(packed: &[u8], limit_bytes: usize) -> Result<Vec<u8>, ApiError> {
 }
 
 /// Reads the body up to the limit. What is larger is read on for a while and thrown away.
-async fn read_body(request: Request, limit_bytes: usize) -> Result<Vec<u8>, ApiError> {
+pub(super) async fn read_body(request: Request, limit_bytes: usize) -> Result<Vec<u8>, ApiError> {
     let announced = request
         .headers()
         .get(header::CONTENT_LENGTH)

@@ -3,7 +3,7 @@
 use super::error::ApiError;
 use super::{
     Shared, alertmanager, dashboard, events, history, metrics, notifications, openapi, page, probes, prometheus, push,
-    reload, status, why,
+    reload, remote_write, status, why,
 };
 use axum::extract::State;
 use axum::http::Uri;
@@ -48,6 +48,7 @@ pub fn table() -> Vec<Route> {
     let mut table = vec![
         change("/events", &["POST", "OPTIONS"], post(push::events).options(push::handshake)),
         change("/events/{source}", &["POST", "OPTIONS"], post(push::events_of).options(push::handshake)),
+        change("/api/v1/write", &["POST"], post(remote_write::write)),
         change("/-/reload", &["POST", "PUT"], post(reload::reload).merge(put(reload::reload))),
         read("/health", GET, get(probes::health_of_the_service)),
         read("/livez", GET, get(probes::livez)),
@@ -59,6 +60,7 @@ pub fn table() -> Vec<Route> {
         read("/api/v1/query", GET_POST, get(prometheus::query).post(prometheus::query)),
         read("/api/v1/query_range", GET_POST, get(prometheus::query_range).post(prometheus::query_range)),
         read("/api/v1/format_query", GET_POST, get(prometheus::format_query).post(prometheus::format_query)),
+        read("/api/v1/parse_query", GET_POST, get(prometheus::parse_query).post(prometheus::parse_query)),
         read("/api/v1/series", GET_POST, get(prometheus::series).post(prometheus::series)),
         read("/api/v1/labels", GET_POST, get(prometheus::labels).post(prometheus::labels)),
         read("/api/v1/label/{name}/values", GET, get(prometheus::label_values)),

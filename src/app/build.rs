@@ -1,8 +1,8 @@
 //! From a configuration to checked parts: everything that can fail, before anything is bound or swapped.
 
-use crate::config::schema::{Config, SourceConfig, Transport};
+use crate::config::schema::{Config, ExportKind, SourceConfig, Transport};
 use crate::config::{Diagnostics, Named, Span, Spanned};
-use crate::engine::{Parts, SourcePart};
+use crate::engine::{EventLog, Parts, SourcePart};
 use crate::health::Checks;
 use crate::mapping::{AUTOMATIC, Mappings};
 use crate::model::{FieldPlanBuilder, Labels};
@@ -38,6 +38,14 @@ pub fn build(config: &Config, found: &mut Diagnostics) -> Option<Parts> {
         .collect();
     let routing = Routing::compile(&config.notify, named, &routes, found);
     let sources = sources(config, found);
+    let event_logs: Vec<EventLog> = config
+        .export
+        .iter()
+        .filter_map(|export| match &export.value.kind {
+            ExportKind::Log(log) => EventLog::compile(&export.name.value, log, &mut plan, found),
+            ExportKind::RemoteWrite(_) => None,
+        })
+        .collect();
     Some(Parts {
         plan: Arc::new(plan.build(PLAN_VERSION.fetch_add(1, Ordering::Relaxed))),
         mappings,
@@ -45,6 +53,7 @@ pub fn build(config: &Config, found: &mut Diagnostics) -> Option<Parts> {
         rule_set,
         routing: Arc::new(routing?),
         sources: sources?,
+        event_logs: event_logs.into(),
         base_labels: Labels::from_pairs([("job", &config.service.name), ("instance", &config.service.instance)]),
         limits: config.limits.clone(),
     })

@@ -2,6 +2,7 @@
 
 use super::checkpoints::{Stored, Write, Written};
 use super::evaluate::Finished;
+use super::exports::Logs;
 use super::history::{self, Line, Lines};
 use crate::api::CoreJob;
 use crate::engine::{Change, Core, EvalJob, Input};
@@ -73,6 +74,8 @@ pub(super) struct CoreTask {
     pub lines: Lines,
     /// Where lines go when there are no checkpoints.
     pub history: Option<mpsc::Sender<Vec<Line>>>,
+    /// Where lines for events go.
+    pub logs: Logs,
     /// Messages that wait for the checkpoint that holds them.
     pub held: Vec<Notification>,
     /// Messages whose checkpoint is being written.
@@ -164,6 +167,7 @@ impl CoreTask {
                 checkpointing.dirty = true;
             }
             self.core.engine.observe(clock::now(), inputs);
+            self.logs.send(self.core.engine.take_log_lines());
             if self.checkpointing.is_none() {
                 // Without a state folder nothing survives anyway: taken is as good as stored.
                 self.queue.set_checkpointed(self.queue.received());

@@ -1,6 +1,7 @@
 //! What `check` says beyond errors: rules against metrics, routes against rules; and how much memory all may take.
 
 mod kafka;
+mod nats;
 
 use super::build::{alertmanager_file, metric_type, rule_files};
 use crate::config::Diagnostics;
@@ -20,6 +21,7 @@ const EVERYWHERE: [&str; 4] = [crate::model::METRIC_NAME, "job", "instance", "si
 /// Looks for what is valid and still cannot work; everything it finds is a warning.
 pub fn lint(config: &Config, parts: &Parts, found: &mut Diagnostics) {
     kafka::lint(config, found);
+    nats::lint(config, found);
     // The files were read and judged when the parts were built: what is wrong with them is said already.
     let mut said = Diagnostics::new();
     let files: Vec<_> = rule_files(config, &mut said)

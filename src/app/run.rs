@@ -3,6 +3,7 @@
 use super::build::build;
 use super::checkpoints::{self, OUTBOX};
 use super::core_task::{Checkpointing, CoreTask, Decoders, HISTORY_PORTIONS, write_history};
+use super::exports::Exports;
 use super::history::Lines;
 use super::reload::{Reloader, texts};
 use super::sources::Sources;
@@ -168,6 +169,9 @@ pub async fn run(
             (Some(checkpointing), None)
         }
     };
+    let mut exports = Exports::new(supervisor.clone(), handle.clone(), state.clone(), config.base_dir.clone());
+    let (logs, export_statuses) = (exports.logs.clone(), exports.statuses.clone());
+    exports.configure(&config).await;
     let positions = parts
         .sources
         .iter()
@@ -185,6 +189,7 @@ pub async fn run(
         checkpointing,
         lines: Lines::default(),
         history,
+        logs,
         held: Vec::new(),
         releasing: Vec::new(),
     };
@@ -216,6 +221,7 @@ pub async fn run(
         decoders,
         deliveries: deliveries.clone(),
         sources: Mutex::new(running),
+        exports: Mutex::new(exports),
         watchdog: dog,
         probes: std::sync::Mutex::new(probes::start(probe_specs, &client, &handle, &supervisor)),
         client,
@@ -249,6 +255,7 @@ pub async fn run(
             deliveries: deliveries.clone(),
             history: journal,
             watchdog: Box::new(move || dog_status.get()),
+            exports: Box::new(move || export_statuses.all()),
             self_metrics: Box::new(|| own.render()),
             stored: Box::new(move |commands| {
                 let stored = stored.clone();

@@ -1,7 +1,9 @@
 //! The JSON Schema (2020-12) of sidewatch.yaml, for editors. Each mapping that the reader knows is a definition with the
 //! reader's name for it; a test holds the keys of both against each other.
 
+mod export;
 mod kafka;
+mod nats;
 mod scrape;
 mod sse;
 mod tls;
@@ -110,6 +112,7 @@ fn top() -> Vec<(&'static str, Value)> {
                 "Receivers; the first is the default.",
             ),
         ),
+        ("export", named(&reference("export"), "What leaves besides messages.")),
         ("watchdog", reference("watchdog")),
         ("state", either(&[plain, reference("state")], "Where state survives a restart.")),
         ("external_labels", texts("Labels that every alert carries.")),
@@ -165,7 +168,9 @@ fn definitions() -> Map<String, Value> {
         .chain(scrape::definitions())
         .chain(kafka::definitions())
         .chain(sse::definitions())
+        .chain(nats::definitions())
         .chain(tls::definitions())
+        .chain(export::definitions())
         .chain(metrics())
         .chain(health())
         .chain(alerts())
@@ -191,6 +196,7 @@ fn limits() -> Value {
             ("event_bytes", bytes("Bytes of one event.")),
             ("event_depth", integer("Levels of nesting in one event.")),
             ("query_samples", integer("Samples that one query may touch.")),
+            ("late_samples", time("How late a sample of remote write may come.")),
             ("query_timeout", time("Time that one query may take.")),
             ("pattern_keys", integer("Keys that one event condition may hold.")),
             ("alerts_per_rule", integer("Alerts that one rule may hold.")),
@@ -248,6 +254,7 @@ fn sources() -> Vec<Value> {
                 ("scrape", either(&[text(""), reference("scrape source")], "Metrics fetched over HTTP.")),
                 ("kafka", either(&[text(""), reference("kafka source")], "Topics of Kafka.")),
                 ("sse", either(&[text(""), reference("sse source")], "Server-sent events over HTTP.")),
+                ("nats", either(&[text(""), reference("nats source")], "Subjects or a stream of NATS.")),
                 ("memory", none.clone()),
                 ("demo", none.clone()),
                 ("none", none),
@@ -554,8 +561,16 @@ mod tests {
     #[test]
     fn schema_and_reader_know_the_same_keys() {
         let silence = "watchdog: {url: 'http://x/'}\nnotify: {flapping: {changes: 4}, silences: [{matchers: a=b, starts: 2026-01-01, ends: 2026-01-02, time_interval: {weekdays: monday, times: [{start_time: '01:00', end_time: '02:00'}]}, comment: c}]}\n";
-        let extra = "notify: {exec_allowed: /bin/true, x: {exec: {command: /bin/true}}, p: {pagerduty: {routing_key: k}}, a: {alertmanager: {url: 'http://am:9093'}}}\nsources: {a: {unix: {path: x}}, b: {stdin: {}}, c: {scrape: {url: 'http://h/m', basic_auth: {username: u, password: p}, tls_config: {}, metric_relabel_configs: [{action: labeldrop, regex: x}]}}, d: {scrape: {targets: h:1, authorization: {credentials: c}}}, k: {kafka: {brokers: h, topics: t}}, s: {sse: {url: 'https://h/', tls: {}}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}, B: {event: {rate_change: a, within: 1m}}, C: {event: {first_seen: data.a}}, D: {event: {gap: data.a}}, E: {slo: {good: {series: a_total}, total: b_total, target: 99%}}}\n";
-        for text in [include_str!("../../deploy/sidewatch.yaml"), extra, silence] {
+        let extra = "notify: {exec_allowed: /bin/true, x: {exec: {command: /bin/true}}, p: {pagerduty: {routing_key: k}}, a: {alertmanager: {url: 'http://am:9093'}}}\nsources: {a: {unix: {path: x}}, b: {stdin: {}}, c: {scrape: {url: 'http://h/m', basic_auth: {username: u, password: p}, tls_config: {}, metric_relabel_configs: [{action: labeldrop, regex: x}]}}, d: {scrape: {targets: h:1, authorization: {credentials: c}}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}, B: {event: {rate_change: a, within: 1m}}, C: {event: {first_seen: data.a}}, D: {event: {gap: data.a}}, E: {slo: {good: {series: a_total}, total: b_total, target: 99%}}}\n";
+        let export = "export: {a: {remote_write: {url: 'http://h/api/v1/write', queue: {age: 1h}}}, b: {log: {match: a, rotate: {keep: 1}}}}\n";
+        let own = [
+            "sources: {n: {nats: {url: h, subjects: a, tls: {}}}}\n",
+            #[cfg(feature = "kafka")]
+            "sources: {k: {kafka: {brokers: h, topics: t}}}\n",
+            "sources: {s: {sse: {url: 'https://h/', tls: {}}}}\n",
+        ];
+        let texts = [include_str!("../../deploy/sidewatch.yaml"), extra, silence, export];
+        for text in texts.into_iter().chain(own) {
             let (config, found) = load_text("t.yaml", text, &Default::default(), &Overrides::default());
             assert!(config.is_some() && !found.has_errors(), "{found}");
         }

@@ -65,7 +65,7 @@ impl Overrides {
 
 /// The keys that the environment can set: `SIDEWATCH_` and the path of the key, upper-cased and joined by `_`
 /// (`listen.observe` is `SIDEWATCH_LISTEN_OBSERVE`). `rules` takes one pattern.
-pub const ENVIRONMENT_KEYS: [&[&str]; 30] = [
+pub const ENVIRONMENT_KEYS: [&[&str]; 31] = [
     &["profile"],
     &["service", "name"],
     &["service", "instance"],
@@ -91,6 +91,7 @@ pub const ENVIRONMENT_KEYS: [&[&str]; 30] = [
     &["limits", "event_bytes"],
     &["limits", "event_depth"],
     &["limits", "query_samples"],
+    &["limits", "late_samples"],
     &["limits", "query_timeout"],
     &["limits", "pattern_keys"],
     &["limits", "alerts_per_rule"],

@@ -3,6 +3,7 @@
 mod alerts;
 mod conditions;
 mod events;
+mod export;
 mod health;
 mod metrics;
 mod notify;
@@ -95,6 +96,7 @@ pub(super) fn config(
     let rules = map.strings("rules");
     let bundled_rules = map.boolean("bundled_rules").map_or(defaults.bundled_rules, |wanted| wanted.value);
     let notify = notify::read(&mut map);
+    let export = export::read(&mut map);
     let watchdog = watchdog::read(&mut map);
     let state = map.get("state").and_then(|node| state(node, defaults.checkpoint_interval_ms, map.found()));
     let external_labels = external_labels(&mut map);
@@ -119,6 +121,7 @@ pub(super) fn config(
         rules,
         bundled_rules,
         notify,
+        export,
         watchdog,
         state,
         external_labels,
@@ -237,6 +240,9 @@ fn limits(node: &Node, mut limits: Limits, found: &mut Diagnostics) -> Option<Li
                 Ok(bytes) => *place = bytes,
             }
         }
+    }
+    if let Some(late) = map.duration_ms("late_samples") {
+        limits.late_samples_ms = late.value;
     }
     for (key, place) in [("idle_series", &mut limits.idle_series_ms), ("query_timeout", &mut limits.query_timeout_ms)] {
         if let Some(limit) = map.duration_ms(key) {

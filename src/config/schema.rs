@@ -4,7 +4,9 @@
 //! meaning compile it into types of their own (mapping, rules, health, notify, source).
 
 mod conditions;
+mod export;
 mod kafka;
+mod nats;
 mod scope;
 mod scrape;
 mod silence;
@@ -14,7 +16,9 @@ mod tls;
 pub use conditions::{
     Comparison, Direction, EventCondition, EventConditionKind, Floor, RateChange, SloConfig, SloSeries,
 };
+pub use export::{EventLogConfig, ExportConfig, ExportKind, RemoteWriteConfig};
 pub use kafka::{KafkaConfig, KafkaMechanism};
+pub use nats::{NatsConfig, NatsCredentials, NatsScope, NatsStream, NatsUrl};
 pub use scope::Scope;
 pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
 pub use silence::{IntervalConfig, SilenceConfig, SilenceTimes};
@@ -55,6 +59,8 @@ pub struct Config {
     pub bundled_rules: bool,
     /// `notify:`.
     pub notify: NotifyConfig,
+    /// `export:`.
+    pub export: Vec<Named<ExportConfig>>,
     /// `watchdog:`.
     pub watchdog: Option<WatchdogConfig>,
     /// `state:`; `None` keeps everything in memory.
@@ -130,6 +136,8 @@ pub struct Limits {
     pub event_depth: usize,
     /// Samples that one query may touch (50,000,000).
     pub query_samples: usize,
+    /// How late a sample of remote write may come, in milliseconds (5 min).
+    pub late_samples_ms: i64,
     /// Time that one query may take, in milliseconds (30 s).
     pub query_timeout_ms: i64,
     /// Keys that one event condition may hold (10,000).
@@ -158,6 +166,7 @@ impl Default for Limits {
             event_bytes: 4 << 20,
             event_depth: 64,
             query_samples: 50_000_000,
+            late_samples_ms: 300_000,
             query_timeout_ms: 30_000,
             pattern_keys: 10_000,
             alerts_per_rule: 10_000,
@@ -208,6 +217,8 @@ pub enum Transport {
     Kafka(Box<KafkaConfig>),
     /// `sse: URL` or `sse: {...}`: server-sent events.
     Sse(Box<SseConfig>),
+    /// `nats: URL` or `nats: {...}`: subjects, or a stream of JetStream.
+    Nats(Box<NatsConfig>),
     /// `memory: {}`: programs that embed the library push batches themselves.
     Memory,
     /// `demo: {}`: a shop's event stream with faults, made up as it goes.

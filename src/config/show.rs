@@ -1,7 +1,9 @@
 //! The effective configuration as YAML that `load` reads back.
 
 mod conditions;
+mod export;
 mod kafka;
+mod nats;
 mod scrape;
 mod silences;
 mod sse;
@@ -64,6 +66,7 @@ pub fn show(config: &Config) -> String {
         notify.push(("silences".into(), Seq(config.notify.silences.iter().map(silences::entry).collect())));
     }
     map.add("notify", Map(notify));
+    map.map("export", config.export.iter().map(|one| (one.name.value.clone(), export::export(&one.value))).collect());
     if let Some(watchdog) = &config.watchdog {
         let mut inner = Fields::default();
         secret(&mut inner, "url", &watchdog.url);
@@ -196,6 +199,7 @@ fn source(source: &SourceConfig) -> Yaml {
         Transport::Scrape(config) => ("scrape", scrape::scrape(config)),
         Transport::Kafka(config) => ("kafka", kafka::kafka(config)),
         Transport::Sse(config) => ("sse", sse::sse(config)),
+        Transport::Nats(config) => ("nats", nats::nats(config)),
         Transport::Memory => ("memory", Map(Vec::new())),
         Transport::Demo => ("demo", Map(Vec::new())),
         Transport::None => ("none", Map(Vec::new())),
@@ -495,6 +499,7 @@ fn limits(limits: &Limits) -> Yaml {
         map.raw(key, limit);
     }
     map.raw("idle_series", duration(limits.idle_series_ms));
+    map.raw("late_samples", duration(limits.late_samples_ms));
     map.raw("query_timeout", duration(limits.query_timeout_ms));
     Map(map.0)
 }

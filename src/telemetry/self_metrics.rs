@@ -72,6 +72,12 @@ names! {
     ALERT_TIME_TO_DETECT = "sidewatch_alert_time_to_detect_seconds", Histogram, Seconds, "Time from the moment the condition began to hold (of the event, for conditions on events) to the alert's firing, by rule.";
     ALERT_TIME_TO_NOTIFY = "sidewatch_alert_time_to_notify_seconds", Histogram, Seconds, "Time from an alert's firing to the delivery of the message that tells of it, by rule; the slowest alert of a message counts.";
     ALERT_TIME_TO_RESOLVE = "sidewatch_alert_time_to_resolve_seconds", Histogram, Seconds, "Time from an alert's firing to its end, by rule.";
+    EVENT_LOG_DROPPED = "sidewatch_event_log_dropped_total", Counter, Count, "Lines for events that were not written, by reason: no room to wait, or the file failed.";
+    REMOTE_WRITE_PENDING = "sidewatch_remote_write_pending_bytes", Gauge, Bytes, "Bytes of requests that wait for a remote-write receiver.";
+    REMOTE_WRITE_SENT = "sidewatch_remote_write_sent_samples_total", Counter, Count, "Samples that a remote-write receiver has taken.";
+    REMOTE_WRITE_FAILED = "sidewatch_remote_write_failed_requests_total", Counter, Count, "Attempts to send a remote-write request that failed and are repeated.";
+    REMOTE_WRITE_DROPPED = "sidewatch_remote_write_dropped_samples_total", Counter, Count, "Samples that were given up, by reason: refused by the receiver, too old, or no room in the queue.";
+    REMOTE_WRITE_HIGHEST = "sidewatch_remote_write_highest_sent_timestamp_seconds", Gauge, Seconds, "The time of the newest sample that a remote-write receiver has taken.";
     WATCHDOG_PINGS = "sidewatch_watchdog_pings_total", Counter, Count, "Pings of the watchdog, by result: sent, failed, or withheld because rules were not evaluated in time.";
     DEAD_LETTERS = "sidewatch_notification_dead_letters_total", Counter, Count, "Messages given up: refused for good, not delivered for a day, or crowded out.";
     NOTIFICATIONS_PENDING = "sidewatch_notifications_pending", Gauge, Count, "Messages that wait for a receiver or are being sent.";
@@ -288,6 +294,36 @@ pub fn alert_time_to_notify(rule: &str) -> Histogram {
 /// Histogram of the time from the firing to the end, in seconds.
 pub fn alert_time_to_resolve(rule: &str) -> Histogram {
     metrics::histogram!(ALERT_TIME_TO_RESOLVE, "rule" => rule.to_owned())
+}
+
+/// Counter of lines for events that were not written.
+pub fn event_log_dropped(export: &Arc<str>, reason: &'static str) -> Counter {
+    metrics::counter!(EVENT_LOG_DROPPED, "export" => Arc::clone(export), "reason" => reason)
+}
+
+/// Gauge of bytes that wait for a remote-write receiver.
+pub fn remote_write_pending(export: &Arc<str>) -> Gauge {
+    metrics::gauge!(REMOTE_WRITE_PENDING, "export" => Arc::clone(export))
+}
+
+/// Counter of samples taken by a remote-write receiver.
+pub fn remote_write_sent(export: &Arc<str>) -> Counter {
+    metrics::counter!(REMOTE_WRITE_SENT, "export" => Arc::clone(export))
+}
+
+/// Counter of failed attempts.
+pub fn remote_write_failed(export: &Arc<str>) -> Counter {
+    metrics::counter!(REMOTE_WRITE_FAILED, "export" => Arc::clone(export))
+}
+
+/// Counter of samples given up.
+pub fn remote_write_dropped(export: &Arc<str>, reason: &'static str) -> Counter {
+    metrics::counter!(REMOTE_WRITE_DROPPED, "export" => Arc::clone(export), "reason" => reason)
+}
+
+/// Gauge of the newest time sent.
+pub fn remote_write_highest(export: &Arc<str>) -> Gauge {
+    metrics::gauge!(REMOTE_WRITE_HIGHEST, "export" => Arc::clone(export))
 }
 
 /// Counter of pings of the watchdog; `result` is `sent`, `failed` or `withheld`.

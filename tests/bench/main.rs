@@ -18,13 +18,28 @@ mod exposition;
 #[allow(dead_code, reason = "a bench needs a part of it")]
 mod harness;
 mod http;
+mod nats;
+mod queries;
 mod rules;
 mod scrape;
+#[path = "../it/differential/write.rs"]
+mod write;
 
 fn main() {
+    if nats::is_peer() {
+        return nats::peer();
+    }
+    // `cargo bench -- nats` for these alone.
+    if std::env::args().any(|argument| argument == "nats") {
+        return nats::run();
+    }
     if !http::is_peer() {
         divan::main();
         alerting::run();
+        queries::run();
     }
     http::run();
+    if !http::is_peer() {
+        nats::run();
+    }
 }

@@ -112,6 +112,11 @@ impl Sidewatch {
         self.child.stdin.take().unwrap()
     }
 
+    /// The number of the process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// kill -9.
     pub fn kill(mut self) {
         self.child.kill().unwrap();

@@ -1,6 +1,7 @@
 //! `sources:`.
 
 mod kafka;
+mod nats;
 mod sse;
 mod tls;
 
@@ -30,11 +31,11 @@ struct Kind {
 const KINDS: &[Kind] = &[
     Kind { name: "kafka", schemes: &["kafka"], read: kafka::read, of_url: kafka::of_url },
     Kind { name: "sse", schemes: &["sse"], read: sse::read, of_url: sse::of_url },
+    Kind { name: "nats", schemes: &["nats", "tls"], read: nats::read, of_url: nats::of_url },
 ];
 
 /// Transports that are designed but not in this build, with the schemes of their addresses.
 const PLANNED: &[(&str, &[&str])] = &[
-    ("nats", &["nats", "tls"]),
     ("redis", &["redis", "rediss"]),
     ("amqp", &["amqp", "amqps"]),
     ("mqtt", &["mqtt", "mqtts"]),

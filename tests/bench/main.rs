@@ -18,6 +18,8 @@ mod exposition;
 #[allow(dead_code, reason = "a bench needs a part of it")]
 mod harness;
 mod http;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod nats;
 mod queries;
 mod rules;
@@ -28,6 +30,15 @@ mod write;
 fn main() {
     if nats::is_peer() {
         return nats::peer();
+    }
+    #[cfg(feature = "kafka")]
+    {
+        if kafka::is_peer() {
+            return kafka::peer();
+        }
+        if std::env::args().any(|argument| argument == "kafka") {
+            return kafka::run();
+        }
     }
     // `cargo bench -- nats` for these alone.
     if std::env::args().any(|argument| argument == "nats") {
@@ -41,5 +52,7 @@ fn main() {
     http::run();
     if !http::is_peer() {
         nats::run();
+        #[cfg(feature = "kafka")]
+        kafka::run();
     }
 }

@@ -11,6 +11,7 @@ mod scrape;
 mod silences;
 mod slo;
 mod sources;
+mod statsd_mapping;
 mod watchdog;
 
 use super::diagnostic::nearest;
@@ -22,6 +23,7 @@ use std::path::PathBuf;
 
 pub use alerts::read as read_alerts;
 pub(super) use notify::HIDDEN;
+pub use statsd_mapping::statsd_mapping;
 
 /// Top-level keys that are designed but not in this build.
 const PLANNED: [&str; 4] = ["auth", "tls", "journal", "membership"];
@@ -111,7 +113,7 @@ pub(super) fn config(
     }
     let limits = map.get("limits").and_then(|node| limits(node, defaults.limits.clone(), map.found()));
     map.finish();
-    let config = Config {
+    let mut config = Config {
         service,
         listen,
         sources,
@@ -132,6 +134,7 @@ pub(super) fn config(
         base_dir,
         files,
     };
+    sources::name_consumers(&mut config);
     receivers_exist(&config, tree, found);
     conditions::sources_exist(&config, tree, found);
     Some(config)

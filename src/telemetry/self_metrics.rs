@@ -44,6 +44,7 @@ names! {
     SOURCE_ACKNOWLEDGED = "sidewatch_source_acknowledged_total", Counter, Count, "Messages that the broker was told are done with.";
     SOURCE_GAPS = "sidewatch_source_gaps_total", Counter, Count, "Times that messages may have been missed, by reason.";
     SOURCE_RESUMED = "sidewatch_source_resumed_total", Counter, Count, "Times that a source asked its server for what came behind the last event it had.";
+    SOURCE_IGNORED = "sidewatch_source_ignored_total", Counter, Count, "Messages that the source was told to pass over.";
     SOURCE_CONNECTED = "sidewatch_source_connected_total", Counter, Count, "Times that the source connected, the first one included.";
     SOURCE_CONNECTIONS = "sidewatch_source_connections", Gauge, Count, "Open connections of a listening source.";
     SOURCE_CONNECTIONS_REFUSED = "sidewatch_source_connections_refused_total", Counter, Count, "Connections that were closed at once, by reason.";
@@ -172,6 +173,11 @@ pub fn source_connected(source: &Arc<str>) -> Counter {
 /// Gauge of open connections.
 pub fn source_connections(source: &Arc<str>) -> Gauge {
     metrics::gauge!(SOURCE_CONNECTIONS, "source" => Arc::clone(source))
+}
+
+/// Counter of messages that the configuration says are no events.
+pub fn source_ignored(source: &Arc<str>) -> Counter {
+    metrics::counter!(SOURCE_IGNORED, "source" => Arc::clone(source))
 }
 
 /// Counter of refused connections.

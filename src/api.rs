@@ -23,6 +23,7 @@ mod negotiate;
 mod notifications;
 mod openapi;
 mod origin;
+mod otlp;
 mod page;
 mod probes;
 mod prometheus;
@@ -95,6 +96,8 @@ pub struct Push {
     pub plan: Arc<FieldPlan>,
     /// The sources.
     pub sources: Vec<PushSource>,
+    /// Where OTLP goes: the `otlp` source, or else the only `http` one that reads events as they usually are.
+    pub otlp: Option<PushSource>,
 }
 
 impl Push {

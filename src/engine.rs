@@ -9,6 +9,7 @@
 
 mod alerts;
 mod checkpoint;
+mod counts;
 mod event_log;
 mod parts;
 mod recent;
@@ -28,8 +29,11 @@ use crate::promql::Options;
 use crate::rules::{self, Effects, Rules, SourceHealth};
 use crate::series::{Metadata, SampleValue, Selection, Storage, Store, View, Written};
 use crate::source::SourceState;
+use crate::source::counts::CountBatch;
+use crate::source::received::ReceivedBatch;
 use crate::source::remote_write::WriteRequest;
 use crate::source::scrape::ScrapeBatch;
+use counts::Counts;
 use event_log::EventLogs;
 use recent::Recent;
 use scrape::{SCRAPE, Scrapes};
@@ -46,6 +50,10 @@ pub enum Input {
     Samples(Vec<InputSample>),
     /// What one scrape of a target found.
     Scrape(Box<ScrapeBatch>),
+    /// Changes of series that a source has counted itself.
+    Counts(Box<CountBatch>),
+    /// Samples that somebody else has counted.
+    Received(Box<ReceivedBatch>),
     /// Which targets a source scrapes from now on.
     ScrapeTargets {
         /// The source's name.
@@ -180,6 +188,7 @@ pub struct Engine {
     changes: Vec<Change>,
     base_labels: Labels,
     scrapes: Scrapes,
+    counts: Counts,
     logs: EventLogs,
 }
 
@@ -205,6 +214,7 @@ impl Engine {
             changes: Vec::new(),
             base_labels: parts.base_labels.clone(),
             scrapes: Scrapes::new(),
+            counts: Counts::default(),
             logs: {
                 let mut logs = EventLogs::default();
                 logs.configure(parts.event_logs.clone());
@@ -232,6 +242,8 @@ impl Engine {
                     }
                 }
                 Input::Scrape(batch) => self.scrape(&batch),
+                Input::Counts(batch) => self.count(now, &batch),
+                Input::Received(batch) => self.store.apply_received(&batch, &self.base_labels),
                 Input::ScrapeTargets { source, targets } => self.scrape_targets(now, &source, &targets),
                 Input::Probe { check, outcome } => self.checks.probe_result(now, &check, outcome),
                 Input::Source { name, state } => self.source(now, &name, state, &mut effects),
@@ -300,6 +312,7 @@ impl Engine {
     pub fn tick(&mut self, now: Timestamp) {
         let now = self.advance(now);
         if self.store.last_tick().is_none_or(|last| now.millis_since(last) >= TICK_MS) {
+            self.counts.tick(&mut self.store, now);
             self.store.tick(now);
         }
         let mut effects = Effects::default();
@@ -371,6 +384,7 @@ impl Engine {
         self.store.set_limits(parts.store_options().limits);
         self.mappings.declare(&mut self.store, now);
         self.mappings.carry_over(old, &mut self.store, now);
+        self.counts.look_again();
         self.checks.reconfigure(parts.checks.clone(), now);
         self.rules.reconfigure(parts.rule_set.clone(), now, &mut effects);
         self.plan = parts.plan.clone();

@@ -114,7 +114,7 @@ fn decoding_failed(error: tokio::task::JoinError) -> ApiError {
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("decoding failed: {error}"), "please report this")
 }
 
-fn not_taken(full: Full, is_too_large: bool) -> ApiError {
+pub(super) fn not_taken(full: Full, is_too_large: bool) -> ApiError {
     match full {
         Full::Closed => ApiError::core_gone(),
         Full::Later => {
@@ -157,7 +157,7 @@ fn described(accepted: usize, refused: &[Refusal]) -> Answer<'_> {
 }
 
 /// Whether the body comes compressed.
-fn is_gzip(headers: &HeaderMap) -> Result<bool, ApiError> {
+pub(super) fn is_gzip(headers: &HeaderMap) -> Result<bool, ApiError> {
     match headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
         None | Some(b"identity") => Ok(false),
         Some(b"gzip" | b"x-gzip") => Ok(true),
@@ -169,7 +169,7 @@ fn is_gzip(headers: &HeaderMap) -> Result<bool, ApiError> {
 }
 
 /// Unpacks all members of a gzip body (RFC 1952) as far as the limit allows.
-fn unpack(packed: &[u8], limit_bytes: usize) -> Result<Vec<u8>, ApiError> {
+pub(super) fn unpack(packed: &[u8], limit_bytes: usize) -> Result<Vec<u8>, ApiError> {
     let mut body = Vec::new();
     let most = (limit_bytes as u64).saturating_add(1);
     flate2::read::MultiGzDecoder::new(packed).take(most).read_to_end(&mut body).map_err(|error| {

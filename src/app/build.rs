@@ -10,7 +10,7 @@ use crate::notify::{Routing, ShortRoute};
 use crate::rules::{RuleFile, RuleInput, RuleSet};
 use crate::series::{MetricKind, MetricType};
 use crate::source::decode::{DecodeLimits, Decoder};
-use crate::source::kind;
+use crate::source::{kind, objection};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -90,6 +90,10 @@ fn sources(config: &Config, found: &mut Diagnostics) -> Option<Vec<SourcePart>> 
         .iter()
         .filter_map(|Named { name, value }| {
             let decoder = Decoder::compile(&value.format, limits, found)?;
+            if let Some((span, message)) = objection(&value.transport) {
+                found.error(&span, message);
+                return None;
+            }
             Some(SourcePart {
                 name: name.value.as_str().into(),
                 kind: kind(&value.transport),

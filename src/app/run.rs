@@ -9,6 +9,7 @@ use super::reload::{Reloader, texts};
 use super::sources::Sources;
 use super::{evaluate, probes, upkeep, watchdog};
 use crate::api::{self, Addresses, Backend, Identity, Push, PushSource, Readiness, Surroundings, core_channel};
+use crate::config::schema::FormatConfig;
 use crate::config::{Config, Diagnostics};
 use crate::engine::{Core, Parts};
 use crate::model::Timestamp;
@@ -400,5 +401,13 @@ pub(super) fn decoders(parts: &Parts) -> BTreeMap<Arc<str>, Arc<crate::source::d
 pub(super) fn push(parts: &Parts) -> Push {
     let http = parts.sources.iter().filter(|source| source.kind == "http");
     let sources = http.map(|source| PushSource { name: source.name.clone(), decoder: source.decoder.clone() });
-    Push { plan: parts.plan.clone(), sources: sources.collect() }
+    let plain = |kind: &'static str| {
+        parts
+            .sources
+            .iter()
+            .filter(move |source| source.kind == kind && source.config.format == FormatConfig::default())
+    };
+    let otlp = plain("otlp").chain(plain("http")).next();
+    let otlp = otlp.map(|source| PushSource { name: source.name.clone(), decoder: source.decoder.clone() });
+    Push { plan: parts.plan.clone(), sources: sources.collect(), otlp }
 }

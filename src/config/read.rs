@@ -11,6 +11,7 @@ mod scrape;
 mod silences;
 mod slo;
 mod sources;
+mod statsd_mapping;
 mod watchdog;
 
 use super::diagnostic::nearest;
@@ -22,6 +23,7 @@ use std::path::PathBuf;
 
 pub use alerts::read as read_alerts;
 pub(super) use notify::HIDDEN;
+pub use statsd_mapping::statsd_mapping;
 
 /// Top-level keys that are designed but not in this build.
 const PLANNED: [&str; 4] = ["auth", "tls", "journal", "membership"];
@@ -86,7 +88,10 @@ pub(super) fn config(
     let defaults = Defaults::of(profile);
     let service = service(&mut map, default_instance);
     let listen = listen(&mut map, defaults.listen);
-    let sources = sources::read(&mut map);
+    let mut sources = sources::read(&mut map);
+    for source in sources.iter_mut().flatten() {
+        sources::identify(&mut source.value.transport, &service);
+    }
     let metrics = metrics::read(&mut map);
     let health = health::read(&mut map);
     let alerts = alerts::read(&mut map);
@@ -108,7 +113,7 @@ pub(super) fn config(
     }
     let limits = map.get("limits").and_then(|node| limits(node, defaults.limits.clone(), map.found()));
     map.finish();
-    let config = Config {
+    let mut config = Config {
         service,
         listen,
         sources,
@@ -129,6 +134,7 @@ pub(super) fn config(
         base_dir,
         files,
     };
+    sources::name_consumers(&mut config);
     receivers_exist(&config, tree, found);
     conditions::sources_exist(&config, tree, found);
     Some(config)

@@ -7,9 +7,14 @@ mod conditions;
 mod docker;
 mod export;
 mod hosts;
+mod kafka;
 mod nats;
+mod redis;
+mod scope;
 mod scrape;
 mod silence;
+mod sse;
+mod statsd;
 mod tls;
 mod websocket;
 
@@ -19,9 +24,14 @@ pub use conditions::{
 pub use docker::{DockerConfig, DockerSocket};
 pub use export::{EventLogConfig, ExportConfig, ExportKind, RemoteWriteConfig};
 pub use hosts::HostsConfig;
+pub use kafka::{KafkaConfig, KafkaMechanism};
 pub use nats::{NatsConfig, NatsCredentials, NatsScope, NatsStream, NatsUrl};
+pub use redis::{RedisAddress, RedisConfig, RedisInput, RedisScope, RedisServers, RedisStreams};
+pub use scope::Scope;
 pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
 pub use silence::{IntervalConfig, SilenceConfig, SilenceTimes};
+pub use sse::SseConfig;
+pub use statsd::{MappedType, MappingObserver, MappingRule, StatsdConfig, StatsdMapping, TagStyles};
 pub use tls::TlsConfig;
 pub use websocket::{IgnoredMessage, WebSocketConfig};
 
@@ -213,6 +223,10 @@ pub enum Transport {
     },
     /// `scrape: URL` or `scrape: {...}`: metrics that are fetched, not events.
     Scrape(Box<ScrapeConfig>),
+    /// `otlp: {}`: POST /v1/logs, /v1/metrics and /v1/traces on the ingest listener.
+    Otlp,
+    /// `statsd: {udp, unixgram, tcp, mapping}`: StatsD and DogStatsD lines.
+    Statsd(Box<StatsdConfig>),
     /// `websocket: URL` or `websocket: {...}`: events of a WebSocket server.
     WebSocket(Box<WebSocketConfig>),
     /// `docker: SOCKET` or `docker: {...}`: events of the Docker Engine API.
@@ -221,6 +235,12 @@ pub enum Transport {
     Hosts(Box<HostsConfig>),
     /// `nats: URL` or `nats: {...}`: subjects, or a stream of JetStream.
     Nats(Box<NatsConfig>),
+    /// `redis: URL` or `redis: {...}`: streams with a consumer group, or channels.
+    Redis(Box<RedisConfig>),
+    /// `kafka: {...}`: topics of Kafka, as a member of a consumer group.
+    Kafka(Box<KafkaConfig>),
+    /// `sse: URL` or `sse: {...}`: server-sent events.
+    Sse(Box<SseConfig>),
     /// `memory: {}`: programs that embed the library push batches themselves.
     Memory,
     /// `demo: {}`: a shop's event stream with faults, made up as it goes.

@@ -4,9 +4,13 @@ mod conditions;
 mod docker;
 mod export;
 mod hosts;
+mod kafka;
 mod nats;
+mod redis;
 mod scrape;
 mod silences;
+mod sse;
+mod statsd;
 mod tls;
 mod websocket;
 
@@ -198,10 +202,15 @@ fn source(source: &SourceConfig) -> Yaml {
         Transport::Unix { path } => ("unix", fields([("path", text(&path.value))])),
         Transport::Tcp { listen } => ("tcp", fields([("listen", text(&listen.value))])),
         Transport::Scrape(config) => ("scrape", scrape::scrape(config)),
+        Transport::Otlp => ("otlp", Map(Vec::new())),
+        Transport::Statsd(config) => ("statsd", statsd::statsd(config)),
         Transport::WebSocket(config) => ("websocket", websocket::websocket(config)),
         Transport::Docker(config) => ("docker", docker::docker(config)),
         Transport::Hosts(config) => ("hosts", hosts::hosts(config)),
         Transport::Nats(config) => ("nats", nats::nats(config)),
+        Transport::Redis(config) => ("redis", redis::redis(config)),
+        Transport::Kafka(config) => ("kafka", kafka::kafka(config)),
+        Transport::Sse(config) => ("sse", sse::sse(config)),
         Transport::Memory => ("memory", Map(Vec::new())),
         Transport::Demo => ("demo", Map(Vec::new())),
         Transport::None => ("none", Map(Vec::new())),

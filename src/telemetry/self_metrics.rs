@@ -36,12 +36,14 @@ names! {
     QUEUE_FULL = "sidewatch_queue_full_total", Counter, Count, "Batches that a sender was told to send again later, because the queue was full.";
     SOURCE_UP = "sidewatch_source_up", Gauge, Count, "1 while the source is connected (or catching up), 0 while it is starting, lost or ended.";
     SOURCE_BEHIND = "sidewatch_source_behind", Gauge, Count, "How far the source is behind: bytes for files, messages for brokers.";
+    SOURCE_PARTITION_LAG = "sidewatch_source_partition_lag", Gauge, Count, "Messages of a partition that are still to be read, by topic and partition.";
     SOURCE_RECEIVED_BYTES = "sidewatch_source_received_bytes_total", Counter, Bytes, "Bytes received from the source.";
     SOURCE_MESSAGES = "sidewatch_source_messages_total", Counter, Count, "Messages received from the source, redelivered ones included.";
     SOURCE_REDELIVERED = "sidewatch_source_redelivered_total", Counter, Count, "Messages that the broker said it had delivered before.";
     SOURCE_DUPLICATES = "sidewatch_source_duplicates_total", Counter, Count, "Messages that were counted before, and are not counted again.";
     SOURCE_ACKNOWLEDGED = "sidewatch_source_acknowledged_total", Counter, Count, "Messages that the broker was told are done with.";
     SOURCE_GAPS = "sidewatch_source_gaps_total", Counter, Count, "Times that messages may have been missed, by reason.";
+    SOURCE_RESUMED = "sidewatch_source_resumed_total", Counter, Count, "Times that a source asked its server for what came behind the last event it had.";
     SOURCE_IGNORED = "sidewatch_source_ignored_total", Counter, Count, "Messages that the source was told to pass over.";
     SOURCE_CONNECTED = "sidewatch_source_connected_total", Counter, Count, "Times that the source connected, the first one included.";
     SOURCE_CONNECTIONS = "sidewatch_source_connections", Gauge, Count, "Open connections of a listening source.";
@@ -120,6 +122,14 @@ pub fn source_behind(source: &Arc<str>) -> Gauge {
     metrics::gauge!(SOURCE_BEHIND, "source" => Arc::clone(source))
 }
 
+/// Gauge: messages of a partition that are still to be read.
+pub fn source_partition_lag(source: &Arc<str>, topic: &Arc<str>, partition: i32) -> Gauge {
+    metrics::gauge!(
+        SOURCE_PARTITION_LAG, "source" => Arc::clone(source), "topic" => Arc::clone(topic),
+        "partition" => partition.to_string()
+    )
+}
+
 /// Counter of bytes received.
 pub fn source_received_bytes(source: &Arc<str>) -> Counter {
     metrics::counter!(SOURCE_RECEIVED_BYTES, "source" => Arc::clone(source))
@@ -148,6 +158,11 @@ pub fn source_acknowledged(source: &Arc<str>) -> Counter {
 /// Counter of gaps: `disconnected` for transports that keep nothing, `overrun` where the broker dropped what was kept.
 pub fn source_gaps(source: &Arc<str>, reason: &'static str) -> Counter {
     metrics::counter!(SOURCE_GAPS, "source" => Arc::clone(source), "reason" => reason)
+}
+
+/// Counter of connections that went on behind the last event of the one before.
+pub fn source_resumed(source: &Arc<str>) -> Counter {
+    metrics::counter!(SOURCE_RESUMED, "source" => Arc::clone(source))
 }
 
 /// Counter of connections made.

@@ -2,12 +2,19 @@
 
 mod docker;
 mod hosts;
+mod kafka;
 mod nats;
+mod otlp;
+mod redis;
+mod sse;
+mod statsd;
 mod tls;
 mod websocket;
 
+pub(super) use kafka::identify;
+
 use crate::config::reader::{self, MapReader};
-use crate::config::schema::{FormatConfig, Named, SourceConfig, Transport};
+use crate::config::schema::{Config, FormatConfig, Named, SourceConfig, Transport};
 use crate::config::yaml::{self as node, Node};
 use crate::config::{Diagnostics, Spanned};
 use crate::model::Attribute;
@@ -28,21 +35,20 @@ struct Kind {
 }
 
 const KINDS: &[Kind] = &[
+    Kind { name: "otlp", schemes: &["otlp"], read: otlp::read, of_url: otlp::of_url },
+    Kind { name: "statsd", schemes: &["statsd", "udp"], read: statsd::read, of_url: statsd::of_url },
+    //
+    Kind { name: "nats", schemes: &["nats", "tls"], read: nats::read, of_url: nats::of_url },
+    Kind { name: "redis", schemes: redis::SCHEMES, read: redis::read, of_url: redis::of_url },
+    Kind { name: "kafka", schemes: &["kafka"], read: kafka::read, of_url: kafka::of_url },
+    Kind { name: "sse", schemes: &["sse"], read: sse::read, of_url: sse::of_url },
     Kind { name: "websocket", schemes: &["ws", "wss"], read: websocket::read, of_url: websocket::of_url },
     Kind { name: "docker", schemes: &["docker", "podman"], read: docker::read, of_url: docker::of_url },
     Kind { name: "hosts", schemes: &["hosts"], read: hosts::read, of_url: hosts::of_url },
-    Kind { name: "nats", schemes: &["nats", "tls"], read: nats::read, of_url: nats::of_url },
 ];
 
 /// Transports that are designed but not in this build, with the schemes of their addresses.
-const PLANNED: &[(&str, &[&str])] = &[
-    ("redis", &["redis", "rediss"]),
-    ("kafka", &["kafka"]),
-    ("amqp", &["amqp", "amqps"]),
-    ("mqtt", &["mqtt", "mqtts"]),
-    ("statsd", &["statsd", "udp"]),
-    ("otlp", &["otlp"]),
-];
+const PLANNED: &[(&str, &[&str])] = &[("amqp", &["amqp", "amqps"]), ("mqtt", &["mqtt", "mqtts"])];
 
 /// Every key that names a transport.
 fn transports() -> Vec<&'static str> {
@@ -69,6 +75,15 @@ pub(super) fn read(map: &mut MapReader<'_, '_>) -> Option<Vec<Named<SourceConfig
         Some(source)
     });
     Some(sources.into_iter().map(|(name, value)| Named { name, value }).collect())
+}
+
+/// Consumers are called as the instance is, which is known only when everything is read.
+pub(super) fn name_consumers(config: &mut Config) {
+    for source in config.sources.iter_mut().flatten() {
+        if let Transport::Redis(redis) = &mut source.value.transport {
+            redis.instance.clone_from(&config.service.instance);
+        }
+    }
 }
 
 fn source(node: &Node, found: &mut Diagnostics) -> Option<SourceConfig> {

@@ -23,10 +23,12 @@ mod negotiate;
 mod notifications;
 mod openapi;
 mod origin;
+mod otlp;
 mod page;
 mod probes;
 mod prometheus;
 mod push;
+mod push_socket;
 mod quarantine;
 mod reload;
 mod remote_write;
@@ -95,6 +97,8 @@ pub struct Push {
     pub plan: Arc<FieldPlan>,
     /// The sources.
     pub sources: Vec<PushSource>,
+    /// Where OTLP goes: the `otlp` source, or else the only `http` one that reads events as they usually are.
+    pub otlp: Option<PushSource>,
 }
 
 impl Push {
@@ -248,6 +252,7 @@ pub struct Backend {
     queries: Semaphore,
     dashboard: tokio::sync::Mutex<dashboard::Cache>,
     metrics_bytes: AtomicUsize,
+    sockets: push_socket::Sockets,
 }
 
 impl fmt::Debug for Backend {
@@ -292,6 +297,7 @@ impl Backend {
             queries: Semaphore::new(QUERIES),
             dashboard: tokio::sync::Mutex::default(),
             metrics_bytes: AtomicUsize::new(0),
+            sockets: push_socket::Sockets::default(),
         })
     }
 

@@ -9,6 +9,8 @@
 
 mod alerts;
 mod checkpoint;
+mod counts;
+mod dedup;
 mod event_log;
 mod expiry;
 mod parts;
@@ -31,8 +33,12 @@ use crate::promql::Options;
 use crate::rules::{self, Effects, Rules, SourceHealth};
 use crate::series::{Metadata, SampleValue, Selection, Storage, Store, View, Written};
 use crate::source::SourceState;
+use crate::source::counts::CountBatch;
+use crate::source::received::ReceivedBatch;
 use crate::source::remote_write::WriteRequest;
 use crate::source::scrape::ScrapeBatch;
+use counts::Counts;
+use dedup::Dedup;
 use event_log::EventLogs;
 use recent::Recent;
 use scrape::{SCRAPE, Scrapes};
@@ -49,6 +55,10 @@ pub enum Input {
     Samples(Vec<InputSample>),
     /// What one scrape of a target found.
     Scrape(Box<ScrapeBatch>),
+    /// Changes of series that a source has counted itself.
+    Counts(Box<CountBatch>),
+    /// Samples that somebody else has counted.
+    Received(Box<ReceivedBatch>),
     /// Which targets a source scrapes from now on.
     ScrapeTargets {
         /// The source's name.
@@ -184,7 +194,9 @@ pub struct Engine {
     base_labels: Labels,
     scrapes: Scrapes,
     quarantine: Quarantine,
+    counts: Counts,
     logs: EventLogs,
+    dedup: Dedup,
 }
 
 impl Engine {
@@ -212,11 +224,13 @@ impl Engine {
             base_labels: parts.base_labels.clone(),
             scrapes: Scrapes::new(),
             quarantine,
+            counts: Counts::default(),
             logs: {
                 let mut logs = EventLogs::default();
                 logs.configure(parts.event_logs.clone());
                 logs
             },
+            dedup: Dedup::new(&parts.sources),
         }
     }
 
@@ -239,6 +253,8 @@ impl Engine {
                     }
                 }
                 Input::Scrape(batch) => self.scrape(&batch),
+                Input::Counts(batch) => self.count(now, &batch),
+                Input::Received(batch) => self.store.apply_received(&batch, &self.base_labels),
                 Input::ScrapeTargets { source, targets } => self.scrape_targets(now, &source, &targets),
                 Input::Probe { check, outcome } => self.checks.probe_result(now, &check, outcome),
                 Input::Source { name, state } => self.source(now, &name, state, &mut effects),
@@ -249,6 +265,7 @@ impl Engine {
 
     fn events(&mut self, now: Timestamp, mut batch: EventBatch, effects: &mut Effects) {
         expiry::drop_expired(&mut batch, now);
+        self.dedup.filter(&mut batch);
         self.quarantine.observe(&mut batch);
         self.mappings.drop_events(&mut batch, &mut self.store, now);
         let batch = &batch;
@@ -309,6 +326,7 @@ impl Engine {
     pub fn tick(&mut self, now: Timestamp) {
         let now = self.advance(now);
         if self.store.last_tick().is_none_or(|last| now.millis_since(last) >= TICK_MS) {
+            self.counts.tick(&mut self.store, now);
             self.store.tick(now);
         }
         let mut effects = Effects::default();
@@ -380,12 +398,14 @@ impl Engine {
         self.store.set_limits(parts.store_options().limits);
         self.mappings.declare(&mut self.store, now);
         self.mappings.carry_over(old, &mut self.store, now);
+        self.counts.look_again();
         self.checks.reconfigure(parts.checks.clone(), now);
         self.rules.reconfigure(parts.rule_set.clone(), now, &mut effects);
         self.plan = parts.plan.clone();
         self.recent.redactor = parts.redactor.clone();
         self.quarantine.set_limits(parts.limits.quarantine_events, parts.limits.quarantine_bytes);
         self.logs.configure(parts.event_logs.clone());
+        self.dedup.reconfigure(&parts.sources);
         let old = std::mem::replace(&mut self.sources, parts.source_statuses(now));
         for (name, status) in old {
             match self.sources.get_mut(&name) {

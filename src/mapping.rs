@@ -143,6 +143,18 @@ impl Mappings {
         self.compiled.mappings.iter().map(|mapping| (&*mapping.name, &mapping.kind))
     }
 
+    /// Whether a metric is counted here, so that nobody else may.
+    pub fn owns(&self, metric: &str) -> bool {
+        metric.starts_with("sidewatch_")
+            || AUTOMATIC.iter().any(|(name, ..)| *name == metric)
+            || self.compiled.mappings.iter().any(|mapping| *mapping.name == *metric)
+    }
+
+    /// Counts input that a source refused, by reason.
+    pub fn refuse(&mut self, store: &mut Store, source: &Arc<str>, reason: &'static str, count: u64, now: Timestamp) {
+        self.automatic.refuse(store, source, reason, count as f64, now);
+    }
+
     /// Takes out the events that a `drop:` rule names and counts them.
     pub fn drop_events(&mut self, batch: &mut EventBatch, store: &mut Store, now: Timestamp) {
         if self.compiled.drops.is_empty() {
@@ -158,20 +170,10 @@ impl Mappings {
                     .any(|rule| rule.select.matches_type(name) && rule.select.matches_fields(batch, row, event))
             })
             .collect();
-        let count = dropped.iter().filter(|dropped| **dropped).count();
-        if count == 0 {
-            return;
+        let count = batch.remove(&dropped);
+        if count > 0 {
+            self.automatic.dropped(store, &batch.source, count as f64, now);
         }
-        self.automatic.dropped(store, &batch.source, count as f64, now);
-        let width = batch.plan.len();
-        let mut row = 0;
-        batch.fields.retain(|_| {
-            let keep = !dropped[row / width];
-            row += 1;
-            keep
-        });
-        let mut rows = dropped.iter();
-        batch.events.retain(|_| !rows.next().copied().unwrap_or(false));
     }
 
     /// Lets a batch change the metrics: the automatic ones, and those of every mapping that matches.

@@ -14,6 +14,8 @@ mod catalog;
 mod checkpoint;
 mod chunk;
 pub mod data;
+mod delta;
+mod distinct;
 mod exemplars;
 mod exposition;
 pub mod histogram;
@@ -44,6 +46,7 @@ pub use checkpoint::RestoreError;
 pub use data::{
     FloatPoint, HistogramPoint, MatchOp, Matcher, STALE_NAN_BITS, Selection, SeriesData, Storage, is_stale,
 };
+pub use distinct::Distinct;
 pub use exemplars::{Exemplar, SeriesExemplars};
 pub use histogram::{FloatHistogram, ResetHint, Span};
 pub use protobuf::write_text_as_protobuf;

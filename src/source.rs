@@ -5,16 +5,23 @@
 //! loses. What it knows about its own connection it reports through the same queue, so that the core sees both in order.
 
 mod acks;
+mod amqp;
+pub mod counts;
 pub mod decode;
 pub mod demo;
+mod docker;
 mod file;
+mod hosts;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod lines;
 mod memory;
 mod message;
+mod mqtt;
 mod nats;
+pub mod otlp;
 pub mod rate;
+pub mod received;
 pub mod redact;
 mod redis;
 pub mod remote_write;
@@ -23,7 +30,10 @@ mod sink;
 mod socket;
 mod sse;
 mod standing;
+pub(crate) mod statsd;
+mod unacked;
 pub mod validate;
+mod websocket;
 pub(crate) mod wire;
 
 pub use memory::MemorySource;
@@ -102,10 +112,17 @@ pub fn kind(transport: &Transport) -> &'static str {
         Transport::Unix { .. } => "unix",
         Transport::Tcp { .. } => "tcp",
         Transport::Scrape(_) => "scrape",
+        Transport::Statsd(_) => "statsd",
+        Transport::Otlp => "otlp",
+        Transport::WebSocket(_) => "websocket",
+        Transport::Docker(_) => "docker",
+        Transport::Hosts(_) => "hosts",
         Transport::Nats(_) => "nats",
         Transport::Redis(_) => "redis",
         Transport::Kafka(_) => "kafka",
         Transport::Sse(_) => "sse",
+        Transport::Amqp(_) => "amqp",
+        Transport::Mqtt(_) => "mqtt",
         Transport::Memory => "memory",
         Transport::Demo => "demo",
         Transport::None => "none",
@@ -123,6 +140,17 @@ pub fn guarantee(transport: &Transport) -> String {
         }
         Transport::File { .. } => "at least once, counted once: the position stands in the checkpoint",
         Transport::Scrape(_) => "metrics, not events: each scrape is taken whole or not at all",
+        Transport::Statsd(config) => return statsd::guarantee(config),
+        Transport::Otlp => {
+            "answered only when queued (429 when full); exporters that retry may count twice; a kill may lose what the last checkpoint did not hold"
+        }
+        Transport::WebSocket(_) => {
+            "at most once: what the server sends while the connection is gone is missed, and each such gap is counted"
+        }
+        Transport::Docker(_) => {
+            "at most once: after an interruption what the daemon still remembers (Docker: 256 events) comes, once"
+        }
+        Transport::Hosts(_) => "level-triggered: what changed between two looks is told, also across a restart",
         Transport::Nats(config) => nats::guarantee(config),
         Transport::Redis(config) => return redis::guarantee(config),
         Transport::Kafka(config) => return kafka_guarantee(config),
@@ -130,6 +158,8 @@ pub fn guarantee(transport: &Transport) -> String {
             "at most once, unless the server gives ids: then what came behind the last one is asked for again; every lost \
              connection is counted"
         }
+        Transport::Amqp(config) => return amqp::guarantee(config),
+        Transport::Mqtt(config) => return mqtt::guarantee(config),
         Transport::Memory => "pushed by the embedding program; what is refused is told to it",
         Transport::Demo => "made up as it goes",
         Transport::None => "nothing",
@@ -168,6 +198,8 @@ pub fn objection(transport: &Transport) -> Option<(Span, String)> {
 pub struct SourceContext {
     /// The configured name.
     pub name: Arc<str>,
+    /// Which sidecar this is: `service.instance`.
+    pub instance: Arc<str>,
     /// Reads what arrives.
     pub decoder: Arc<Decoder>,
     /// The fields that are asked for; changes with a reload.
@@ -191,6 +223,10 @@ impl SourceContext {
             Transport::Tcp { listen } => socket::run_tcp(&self, &listen.value, &cancel).await,
             Transport::Stdin => self.run_stdin(&cancel).await,
             Transport::Scrape(config) => scrape::run(&self, &config, &cancel).await,
+            Transport::Statsd(config) => statsd::run(&self, &config, &cancel).await,
+            Transport::WebSocket(config) => websocket::run(&self, &config, &cancel).await,
+            Transport::Docker(config) => docker::run(&self, &config, &cancel).await,
+            Transport::Hosts(config) => hosts::run(&self, &config, &cancel).await,
             Transport::Nats(config) => nats::run(&self, &config, &cancel).await,
             Transport::Redis(config) => redis::run(&self, &config, &cancel).await,
             Transport::Sse(config) => sse::run(&self, &config, &cancel).await,
@@ -200,9 +236,13 @@ impl SourceContext {
             Transport::Kafka(_) => {
                 self.report(SourceState::Lost { reason: "this build of sidewatch has no Kafka".into() }).await;
             }
+            Transport::Amqp(config) => amqp::run(&self, &config, &cancel).await,
+            Transport::Mqtt(config) => mqtt::run(&self, &config, &cancel).await,
             Transport::Demo => demo::run(&self, &cancel).await,
             // Pushed to from outside: the listener and the embedding program are what connects.
-            Transport::Http | Transport::Memory | Transport::None => self.report(SourceState::Connected).await,
+            Transport::Http | Transport::Otlp | Transport::Memory | Transport::None => {
+                self.report(SourceState::Connected).await
+            }
         }
     }
 

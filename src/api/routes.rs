@@ -2,8 +2,8 @@
 
 use super::error::ApiError;
 use super::{
-    Shared, alertmanager, dashboard, events, history, metrics, notifications, openapi, page, probes, prometheus, push,
-    quarantine, reload, remote_write, status, why,
+    Shared, alertmanager, dashboard, events, history, metrics, notifications, openapi, otlp, page, probes, prometheus,
+    push, push_socket, quarantine, reload, remote_write, status, why,
 };
 use axum::extract::State;
 use axum::http::Uri;
@@ -46,8 +46,19 @@ fn change(path: &'static str, methods: &'static [&'static str], handler: MethodR
 /// Every path that sidewatch serves.
 pub fn table() -> Vec<Route> {
     let mut table = vec![
-        change("/events", &["POST", "OPTIONS"], post(push::events).options(push::handshake)),
-        change("/events/{source}", &["POST", "OPTIONS"], post(push::events_of).options(push::handshake)),
+        change(
+            "/events",
+            &["GET", "POST", "OPTIONS"],
+            get(push_socket::events).post(push::events).options(push::handshake),
+        ),
+        change(
+            "/events/{source}",
+            &["GET", "POST", "OPTIONS"],
+            get(push_socket::events_of).post(push::events_of).options(push::handshake),
+        ),
+        change("/v1/logs", &["POST"], post(otlp::logs)),
+        change("/v1/metrics", &["POST"], post(otlp::metrics)),
+        change("/v1/traces", &["POST"], post(otlp::traces)),
         change("/api/v1/write", &["POST"], post(remote_write::write)),
         change("/-/reload", &["POST", "PUT"], post(reload::reload).merge(put(reload::reload))),
         read("/health", GET, get(probes::health_of_the_service)),

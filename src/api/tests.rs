@@ -62,6 +62,8 @@ async fn run_core(mut core: Core, mut jobs: tokio::sync::mpsc::Receiver<CoreJob<
                             core.engine.observe(clock::now(), [Input::Source { name: source, state }]);
                         }
                         Ingest::Scrape(batch) => core.engine.observe(clock::now(), [Input::Scrape(batch)]),
+                        Ingest::Counts(batch) => core.engine.observe(clock::now(), [Input::Counts(batch)]),
+                        Ingest::Received(batch) => core.engine.observe(clock::now(), [Input::Received(batch)]),
                         Ingest::ScrapeTargets { source, targets } => {
                             core.engine.observe(clock::now(), [Input::ScrapeTargets { source, targets }]);
                         }
@@ -101,7 +103,7 @@ fn bench_with(limits: Limits, queue_bytes: usize) -> Bench {
         identity: Identity { service: "shop".into(), instance: "i1".into(), started: clock::now() },
         addresses: Addresses { observe: "127.0.0.1:9180".parse().unwrap(), ingest: "127.0.0.1:9181".parse().unwrap() },
         limits,
-        push: Push { plan, sources: vec![source("push")] },
+        push: Push { plan, sources: vec![source("push")], otlp: Some(source("push")) },
         sink,
         surroundings: Surroundings {
             outbox: Box::new(|| crate::notify::Outbox::new(10, 1).status()),

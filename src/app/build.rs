@@ -101,6 +101,7 @@ fn sources(config: &Config, policy: &Policy, found: &mut Diagnostics) -> Option<
             transport: Transport::Http,
             format: Default::default(),
             flow: Default::default(),
+            dedup: None,
             span: Span::default(),
         },
     }];

@@ -155,6 +155,8 @@ impl CoreTask {
             .map(|ingest| match ingest {
                 Ingest::State { source, state } => Input::Source { name: source, state },
                 Ingest::Scrape(batch) => Input::Scrape(batch),
+                Ingest::Counts(batch) => Input::Counts(batch),
+                Ingest::Received(batch) => Input::Received(batch),
                 Ingest::ScrapeTargets { source, targets } => Input::ScrapeTargets { source, targets },
                 Ingest::Batch(batch) => Input::Events(match decoders.get(&batch.source) {
                     Some(decoder) if batch.plan.version() != plan.version() => decoder.redecode(batch, &plan),

@@ -1,5 +1,6 @@
 //! What `check` says beyond errors: rules against metrics, routes against rules; and how much memory all may take.
 
+mod amqp;
 mod kafka;
 mod nats;
 mod redis;
@@ -23,6 +24,7 @@ const EVERYWHERE: [&str; 4] = [crate::model::METRIC_NAME, "job", "instance", "si
 pub fn lint(config: &Config, parts: &Parts, found: &mut Diagnostics) {
     nats::lint(config, found);
     kafka::lint(config, found);
+    amqp::lint(config, found);
     // The files were read and judged when the parts were built: what is wrong with them is said already.
     let mut said = Diagnostics::new();
     let files: Vec<_> = rule_files(config, &mut said)
@@ -69,7 +71,9 @@ fn known(config: &Config, parts: &Parts) -> Known {
         }
     }
     let sources = config.sources.iter().flatten();
-    let outside = sources.into_iter().any(|source| matches!(source.value.transport, Transport::Scrape(_)));
+    let outside = sources
+        .into_iter()
+        .any(|source| matches!(source.value.transport, Transport::Scrape(_) | Transport::Statsd(_) | Transport::Otlp));
     Known { metrics, outside, interval_ms: Rings::default().fine_step_ms }
 }
 

@@ -9,6 +9,7 @@ use super::reload::{Reloader, texts};
 use super::sources::Sources;
 use super::{evaluate, probes, upkeep, watchdog};
 use crate::api::{self, Addresses, Backend, Identity, Push, PushSource, Readiness, Surroundings, core_channel};
+use crate::config::schema::FormatConfig;
 use crate::config::{Config, Diagnostics};
 use crate::engine::{Core, Parts};
 use crate::model::Timestamp;
@@ -209,7 +210,7 @@ pub async fn run(
 
     let client =
         crate::notify::plain_client().map_err(anyhow::Error::msg).context("building the HTTP client of the probes")?;
-    let running = Sources::new(supervisor.clone(), sink.clone(), parts.plan.clone(), config.base_dir.clone());
+    let running = Sources::new(supervisor.clone(), sink.clone(), parts.plan.clone(), &config);
     let handle_of = |part: &crate::engine::SourcePart| {
         let limits = part.config.flow.rate_limit.map(|limit| Arc::new(RateLimits::new(part.name.clone(), &limit)));
         let pace = limits.map(|limits| Pace::new(limits, CancellationToken::new()));
@@ -407,12 +408,19 @@ pub(super) fn decoders(parts: &Parts) -> BTreeMap<Arc<str>, Arc<crate::source::d
 /// The sources that POST /events may name.
 pub(super) fn push(parts: &Parts) -> Push {
     let http = parts.sources.iter().filter(|source| source.kind == "http");
-    let sources = http.map(|source| PushSource {
+    let pushed = |source: &crate::engine::SourcePart| PushSource {
         name: source.name.clone(),
         decoder: source.decoder.clone(),
         overflow: source.config.flow.overflow(),
         limits: source.config.flow.rate_limit.map(|limit| Arc::new(RateLimits::new(source.name.clone(), &limit))),
         ack_checkpoint: source.config.flow.ack_checkpoint,
-    });
-    Push { plan: parts.plan.clone(), sources: sources.collect() }
+    };
+    let plain = |kind: &'static str| {
+        parts
+            .sources
+            .iter()
+            .filter(move |source| source.kind == kind && source.config.format == FormatConfig::default())
+    };
+    let otlp = plain("otlp").chain(plain("http")).next().map(pushed);
+    Push { plan: parts.plan.clone(), sources: http.map(pushed).collect(), otlp }
 }

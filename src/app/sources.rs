@@ -1,6 +1,6 @@
 //! The running sources: started, kept, ended as the configuration says.
 
-use crate::config::schema::SourceConfig;
+use crate::config::schema::{Config, SourceConfig};
 use crate::engine::SourcePart;
 use crate::model::FieldPlan;
 use crate::source::rate::RateLimits;
@@ -21,12 +21,14 @@ pub(super) struct Sources {
     pub sink: IngestSink,
     pub plan: watch::Sender<Arc<FieldPlan>>,
     pub base_dir: PathBuf,
+    pub instance: Arc<str>,
     running: BTreeMap<Arc<str>, (SourceConfig, TaskHandle)>,
 }
 
 impl Sources {
-    pub fn new(supervisor: Supervisor, sink: IngestSink, plan: Arc<FieldPlan>, base_dir: PathBuf) -> Self {
-        Self { supervisor, sink, plan: watch::Sender::new(plan), base_dir, running: BTreeMap::new() }
+    pub fn new(supervisor: Supervisor, sink: IngestSink, plan: Arc<FieldPlan>, config: &Config) -> Self {
+        let (base_dir, instance) = (config.base_dir.clone(), config.service.instance.as_str().into());
+        Self { supervisor, sink, plan: watch::Sender::new(plan), base_dir, instance, running: BTreeMap::new() }
     }
 
     /// Ends the sources that changed or are gone, and starts those that are new; unchanged ones keep their connection.
@@ -62,6 +64,7 @@ impl Sources {
             }
             let context = SourceContext {
                 name: part.name.clone(),
+                instance: self.instance.clone(),
                 decoder: part.decoder.clone(),
                 plan: self.plan.subscribe(),
                 sink: self.sink.with_overflow(part.config.flow.overflow()),
@@ -82,5 +85,6 @@ impl Sources {
 
 /// Alike wherever they stand in the file.
 fn same(a: &SourceConfig, b: &SourceConfig) -> bool {
+    // `dedup` is the core's business: it changes without a new connection.
     a.transport == b.transport && a.format == b.format && a.flow == b.flow
 }

@@ -12,6 +12,7 @@ mod scrape;
 mod silences;
 mod slo;
 mod sources;
+mod statsd_mapping;
 mod watchdog;
 
 use super::diagnostic::nearest;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 
 pub use alerts::read as read_alerts;
 pub(super) use notify::HIDDEN;
+pub use statsd_mapping::statsd_mapping;
 
 /// Top-level keys that are designed but not in this build.
 const PLANNED: [&str; 4] = ["auth", "tls", "journal", "membership"];

@@ -3,33 +3,47 @@
 //! Every value that a later check may complain about keeps its place ([`Spanned`]). The rooms that give a part its
 //! meaning compile it into types of their own (mapping, rules, health, notify, source).
 
+mod amqp;
 mod conditions;
+mod dedup;
+mod docker;
 mod export;
 mod flow;
+mod hosts;
+mod kafka;
+mod mqtt;
 mod nats;
 mod policy;
-mod kafka;
 mod redis;
 mod scope;
 mod scrape;
 mod silence;
 mod sse;
+mod statsd;
 mod tls;
+mod websocket;
 
+pub use amqp::{AmqpBinding, AmqpConfig, AmqpDeclare, AmqpValue};
 pub use conditions::{
     Comparison, Direction, EventCondition, EventConditionKind, Floor, RateChange, SloConfig, SloSeries,
 };
+pub use dedup::DEDUP_WINDOW;
+pub use docker::{DockerConfig, DockerSocket};
 pub use export::{EventLogConfig, ExportConfig, ExportKind, RemoteWriteConfig};
 pub use flow::{FlowConfig, Overflow, Rate, RateLimitConfig};
+pub use hosts::HostsConfig;
+pub use kafka::{KafkaConfig, KafkaMechanism};
+pub use mqtt::MqttConfig;
 pub use nats::{NatsConfig, NatsCredentials, NatsScope, NatsStream, NatsUrl};
 pub use policy::{RedactConfig, RedactEntry, SchemaConfig, SchemaSource};
-pub use kafka::{KafkaConfig, KafkaMechanism};
 pub use redis::{RedisAddress, RedisConfig, RedisInput, RedisScope, RedisServers, RedisStreams};
 pub use scope::Scope;
 pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
 pub use silence::{IntervalConfig, SilenceConfig, SilenceTimes};
 pub use sse::SseConfig;
+pub use statsd::{MappedType, MappingObserver, MappingRule, StatsdConfig, StatsdMapping, TagStyles};
 pub use tls::TlsConfig;
+pub use websocket::{IgnoredMessage, WebSocketConfig};
 
 use super::{Span, Spanned};
 use crate::model::FieldPath;
@@ -207,6 +221,8 @@ pub struct SourceConfig {
     pub format: FormatConfig,
     /// How much is taken, and what happens when there is no room.
     pub flow: FlowConfig,
+    /// `dedup:`: how many events are remembered by their id (`0` for none); `None` when the configuration does not say.
+    pub dedup: Option<usize>,
     /// The place of the entry.
     pub span: Span,
 }
@@ -237,6 +253,16 @@ pub enum Transport {
     },
     /// `scrape: URL` or `scrape: {...}`: metrics that are fetched, not events.
     Scrape(Box<ScrapeConfig>),
+    /// `otlp: {}`: POST /v1/logs, /v1/metrics and /v1/traces on the ingest listener.
+    Otlp,
+    /// `statsd: {udp, unixgram, tcp, mapping}`: StatsD and DogStatsD lines.
+    Statsd(Box<StatsdConfig>),
+    /// `websocket: URL` or `websocket: {...}`: events of a WebSocket server.
+    WebSocket(Box<WebSocketConfig>),
+    /// `docker: SOCKET` or `docker: {...}`: events of the Docker Engine API.
+    Docker(Box<DockerConfig>),
+    /// `hosts: PATH` or `hosts: {...}`: hosts files whose records are watched.
+    Hosts(Box<HostsConfig>),
     /// `nats: URL` or `nats: {...}`: subjects, or a stream of JetStream.
     Nats(Box<NatsConfig>),
     /// `redis: URL` or `redis: {...}`: streams with a consumer group, or channels.
@@ -245,6 +271,10 @@ pub enum Transport {
     Kafka(Box<KafkaConfig>),
     /// `sse: URL` or `sse: {...}`: server-sent events.
     Sse(Box<SseConfig>),
+    /// `amqp: {...}`: a queue of RabbitMQ.
+    Amqp(Box<AmqpConfig>),
+    /// `mqtt: {...}`: topics of an MQTT broker.
+    Mqtt(Box<MqttConfig>),
     /// `memory: {}`: programs that embed the library push batches themselves.
     Memory,
     /// `demo: {}`: a shop's event stream with faults, made up as it goes.

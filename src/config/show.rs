@@ -1,15 +1,21 @@
 //! The effective configuration as YAML that `load` reads back.
 
+mod amqp;
 mod conditions;
+mod docker;
 mod export;
+mod hosts;
 mod kafka;
+mod mqtt;
 mod nats;
 mod policy;
 mod redis;
 mod scrape;
 mod silences;
 mod sse;
+mod statsd;
 mod tls;
+mod websocket;
 
 use super::expand::escape;
 use super::read::{HIDDEN, PROFILES};
@@ -201,10 +207,17 @@ fn source(source: &SourceConfig) -> Yaml {
         Transport::Unix { path } => ("unix", fields([("path", text(&path.value))])),
         Transport::Tcp { listen } => ("tcp", fields([("listen", text(&listen.value))])),
         Transport::Scrape(config) => ("scrape", scrape::scrape(config)),
+        Transport::Otlp => ("otlp", Map(Vec::new())),
+        Transport::Statsd(config) => ("statsd", statsd::statsd(config)),
+        Transport::WebSocket(config) => ("websocket", websocket::websocket(config)),
+        Transport::Docker(config) => ("docker", docker::docker(config)),
+        Transport::Hosts(config) => ("hosts", hosts::hosts(config)),
         Transport::Nats(config) => ("nats", nats::nats(config)),
         Transport::Redis(config) => ("redis", redis::redis(config)),
         Transport::Kafka(config) => ("kafka", kafka::kafka(config)),
         Transport::Sse(config) => ("sse", sse::sse(config)),
+        Transport::Amqp(config) => ("amqp", amqp::amqp(config)),
+        Transport::Mqtt(config) => ("mqtt", mqtt::mqtt(config)),
         Transport::Memory => ("memory", Map(Vec::new())),
         Transport::Demo => ("demo", Map(Vec::new())),
         Transport::None => ("none", Map(Vec::new())),
@@ -233,6 +246,11 @@ fn source(source: &SourceConfig) -> Yaml {
         }
         rate(&mut inner, "per_client", per_client);
         map.add("rate_limit", Map(inner.0));
+    }
+    match source.dedup {
+        Some(0) => map.raw("dedup", false),
+        Some(window) => map.add("dedup", fields([("by", text("id")), ("window", Raw(window.to_string()))])),
+        None => {}
     }
     Map(map.0)
 }

@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The envelope's layout; a blob of another version is refused.
-const VERSION: u8 = 2;
+/// The layout: the envelope, and behind it [`Sections`]. A blob of another version is refused, but for the one before.
+const VERSION: u8 = 3;
+/// Behind the envelope stand the posted alerts alone.
+const POSTED_ONLY: u8 = 2;
 
 /// Where the quarantine stands among the positions; no source is named so. Versions that know none leave it alone.
 const QUARANTINE: &str = "\0quarantine";
@@ -47,6 +49,11 @@ struct Envelope {
     positions: BTreeMap<Arc<str>, Vec<u8>>,
 }
 
+/// What stands behind the envelope, by name: parts that not every core has. What is empty is left out.
+type Sections = BTreeMap<String, Vec<u8>>;
+const POSTED: &str = "posted alerts";
+const DEDUP: &str = "deduplication window";
+
 /// What a restored core tells its driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
@@ -76,10 +83,11 @@ impl Core {
             outbox,
             positions,
         };
-        // Posted alerts stand behind the envelope: what was written before there were any ends there.
-        let mut blob = postcard::to_extend(&envelope, vec![VERSION]).unwrap_or_default();
-        blob.extend(self.posted.snapshot());
-        blob
+        let sections = [(POSTED, self.posted.snapshot()), (DEDUP, engine.dedup.snapshot(full))];
+        let sections: Sections =
+            sections.into_iter().filter(|(_, bytes)| !bytes.is_empty()).map(|(name, it)| (name.into(), it)).collect();
+        let blob = postcard::to_extend(&envelope, vec![VERSION]).unwrap_or_default();
+        postcard::to_extend(&sections, blob).unwrap_or_default()
     }
 
     /// Restores a fresh core from checkpoints in their order (one whole, then deltas).
@@ -88,14 +96,25 @@ impl Core {
     /// [`RestoreError`]; the core is then not usable.
     pub fn restore(&mut self, blobs: &[Vec<u8>], now: Timestamp) -> Result<Option<Restored>, RestoreError> {
         let content = |part| move |reason: String| RestoreError::Content { part, reason };
-        let (mut last, mut posted) = (None, &[][..]);
+        let (mut last, mut posted) = (None, Vec::new());
         for blob in blobs {
-            let (mut envelope, rest): (Envelope, _) = match blob.split_first() {
-                Some((&VERSION, rest)) => {
-                    postcard::take_from_bytes(rest).map_err(|error| content("envelope")(error.to_string()))?
-                }
+            let (version, rest) = match blob.split_first() {
+                Some((&version @ (VERSION | POSTED_ONLY), rest)) => (version, rest),
                 found => return Err(RestoreError::Version { found: found.map_or(0, |(version, _)| *version) }),
             };
+            let (mut envelope, rest): (Envelope, _) =
+                postcard::take_from_bytes(rest).map_err(|error| content("envelope")(error.to_string()))?;
+            let mut sections = match version {
+                POSTED_ONLY => Sections::from([(POSTED.to_owned(), rest.to_vec())]),
+                _ => postcard::from_bytes(rest).map_err(|error| content("sections")(error.to_string()))?,
+            };
+            let mut section = |name| sections.remove(name).unwrap_or_default();
+            let (rest, dedup) = (section(POSTED), section(DEDUP));
+            if let Some(name) = sections.keys().next() {
+                let reason = format!("nothing here is called {name:?}; a later sidewatch wrote it");
+                return Err(content("sections")(reason));
+            }
+            self.engine.dedup.restore(&dedup).map_err(content(DEDUP))?;
             self.engine.store.restore(&envelope.series).map_err(|error| content("series")(error.to_string()))?;
             if let Some(quarantine) = envelope.positions.remove(QUARANTINE) {
                 self.engine.quarantine.restore(&quarantine).map_err(content("quarantine"))?;
@@ -110,7 +129,7 @@ impl Core {
         engine.checks.restore(&envelope.checks, now).map_err(content("health checks"))?;
         engine.rules.restore(&envelope.rules, now).map_err(|error| content("rules")(error.to_string()))?;
         self.notifier.restore(&envelope.notifier, now).map_err(content("notification log"))?;
-        self.posted.restore(posted, envelope.at, now).map_err(content("posted alerts"))?;
+        self.posted.restore(&posted, envelope.at, now).map_err(content("posted alerts"))?;
         engine.positions = envelope.positions;
         Ok(Some(Restored { at: envelope.at, outbox: envelope.outbox }))
     }

@@ -244,6 +244,24 @@ impl EventBatch {
         &self.lists[start as usize..(start + len) as usize]
     }
 
+    /// Takes the events out whose rows are marked, with their fields. How many they were.
+    pub fn remove(&mut self, marked: &[bool]) -> usize {
+        let count = marked.iter().filter(|marked| **marked).count();
+        if count == 0 {
+            return 0;
+        }
+        let width = self.plan.len();
+        let mut at = 0;
+        self.fields.retain(|_| {
+            let keep = !marked[at / width];
+            at += 1;
+            keep
+        });
+        let mut rows = marked.iter();
+        self.events.retain(|_| !rows.next().copied().unwrap_or(false));
+        count
+    }
+
     /// A scalar field as a label value: numbers as written, booleans as `true`/`false`; `None` for anything absent.
     pub fn field_str(&self, field: Field) -> Option<&str> {
         match field {

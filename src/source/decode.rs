@@ -58,8 +58,10 @@ pub mod reason {
     pub const EXPIRED: &str = "expired";
     /// Its type has a schema (`schemas:`) that it does not follow.
     pub const INVALID_SCHEMA: &str = "invalid_schema";
+    /// A message that a broker has delivered too often already.
+    pub const REDELIVERED: &str = "redelivered";
     /// All of them.
-    pub const ALL: [&str; 12] = [
+    pub const ALL: [&str; 13] = [
         INVALID_UTF8,
         INVALID_JSON,
         TRUNCATED,
@@ -72,6 +74,7 @@ pub mod reason {
         EMPTY,
         EXPIRED,
         INVALID_SCHEMA,
+        REDELIVERED,
     ];
 }
 
@@ -108,6 +111,8 @@ pub struct Part {
     pub kind: PartKind,
     /// The type of an event that names none, unless the configuration gives one: subject, routing key, channel.
     pub topic: Option<Arc<str>>,
+    /// The id of an event that has none. Several events in one message are told apart by their place.
+    pub id: Option<Arc<str>>,
 }
 
 /// How a message is read.
@@ -281,7 +286,9 @@ impl Decoder {
                     .buffer_range()
                     .is_none()
                     .then(|| event.event_type.resolve(&batch.buffer, &batch.arena));
-                job.again(range, event.shape == Shape::Line, topic);
+                // Likewise an id from elsewhere; one of the document is found there again.
+                let id = event.id.buffer_range().is_none().then(|| event.id.resolve(&batch.buffer, &batch.arena));
+                job.again(range, event.shape == Shape::Line, topic, id);
             }
         }
         let refused = std::mem::replace(&mut again.refused, batch.refused);

@@ -2,6 +2,7 @@
 
 use super::decode::{Framing, Part, PartKind, binary_cloudevent, reason};
 use crate::model::Refusal;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// How a transport writes CloudEvents beside the payload.
@@ -25,6 +26,14 @@ impl Binding {
             Self::Underscore => begins("ce_"),
             Self::Long => begins("cloudEvents:") || begins("cloudEvents_"),
             Self::Bare => true,
+        }
+    }
+
+    /// The value as HTTP would carry it: only there a percent sign or a quote is more than itself.
+    fn encoded(self, value: &str) -> String {
+        match self {
+            Self::Hyphen => value.to_owned(),
+            Self::Underscore | Self::Long | Self::Bare => value.replace('%', "%25").replace('"', "%22"),
         }
     }
 
@@ -97,7 +106,7 @@ impl Messages {
                 let attributes: Vec<(String, String)> = headers
                     .iter()
                     .filter(|(name, _)| binding.is_attribute(name))
-                    .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                    .map(|(name, value)| ((*name).to_owned(), binding.encoded(value)))
                     .collect();
                 match binary_cloudevent(&attributes, content_type, payload) {
                     Ok(event) => self.part(&event, topic, PartKind::CloudEvent),
@@ -108,11 +117,18 @@ impl Messages {
         }
     }
 
+    /// The transport's own id of the message that was pushed last: the event's, when it has none itself.
+    pub fn identify(&mut self, id: &str) {
+        if let Some(part) = self.parts.last_mut().filter(|_| !id.is_empty()) {
+            part.id = Some(id.into());
+        }
+    }
+
     /// A message that is no event at all, with the reason to count.
     pub fn refuse(&mut self, reason: &'static str, message: String) {
         let item = self.parts.len() as u32;
         self.refused.push(Refusal { item, reason, message });
-        self.parts.push(Part { range: 0..0, kind: PartKind::Refused, topic: None });
+        self.parts.push(Part { range: 0..0, kind: PartKind::Refused, topic: None, id: None });
     }
 
     fn part(&mut self, payload: &[u8], topic: Option<&Arc<str>>, kind: PartKind) {
@@ -123,9 +139,14 @@ impl Messages {
         }
         let start = self.buffer.len();
         self.buffer.extend_from_slice(payload);
-        self.parts.push(Part { range: start..self.buffer.len(), kind, topic: topic.cloned() });
+        self.parts.push(Part { range: start..self.buffer.len(), kind, topic: topic.cloned(), id: None });
         // Bytes of two messages must never make one character.
         self.buffer.push(b'\n');
+    }
+
+    /// Where the messages stand in the input, in their order.
+    pub fn ranges(&self) -> Vec<Range<usize>> {
+        self.parts.iter().map(|part| part.range.clone()).collect()
     }
 
     /// What the decoder takes, and what was refused before it.

@@ -16,7 +16,9 @@ pub use lanes::Priority;
 pub use pace::Pace;
 
 use super::SourceState;
+use super::counts::CountBatch;
 use super::rate::Client;
+use super::received::ReceivedBatch;
 use super::scrape::ScrapeBatch;
 use crate::config::schema::Overflow;
 use crate::model::{EventBatch, Field};
@@ -43,6 +45,10 @@ pub enum Ingest {
     },
     /// What one scrape found.
     Scrape(Box<ScrapeBatch>),
+    /// Changes of series that the source has counted itself.
+    Counts(Box<CountBatch>),
+    /// Samples with times of their own.
+    Received(Box<ReceivedBatch>),
     /// Which targets a source scrapes from now on; the series of others end.
     ScrapeTargets {
         /// The source's name.
@@ -63,6 +69,8 @@ impl Ingest {
                 events: batch.events.len(),
             },
             Self::Scrape(batch) => Need { bytes: batch.size(), events: 0 },
+            Self::Counts(batch) => Need { bytes: batch.size(), events: 0 },
+            Self::Received(batch) => Need { bytes: batch.size(), events: 0 },
             Self::State { .. } | Self::ScrapeTargets { .. } => Need { bytes: 0, events: 0 },
         }
     }
@@ -459,6 +467,32 @@ impl IngestSink {
             return Err(Full::Later);
         }
         self.offer(ingest, self.overflow)
+    }
+
+    /// Takes all inputs at once or none of them, one behind the other.
+    ///
+    /// # Errors
+    /// As [`IngestSink::try_send`].
+    pub fn try_send_all(&self, inputs: Vec<Ingest>) -> Result<(), Full> {
+        let mut ready = Vec::with_capacity(inputs.len());
+        for ingest in inputs {
+            let (urgent, rest) = self.pieces(ingest);
+            for piece in [urgent, rest].into_iter().flatten() {
+                // Room that was taken for the others is given back when there is none for this one.
+                match self.try_room(piece.need, piece.priority) {
+                    Ok((room, reserved)) => ready.push((piece, room, reserved)),
+                    Err(NoRoom::Closed) => return Err(Full::Closed),
+                    Err(NoRoom::Later) => {
+                        self.shared().full.increment(1);
+                        return Err(Full::Later);
+                    }
+                }
+            }
+        }
+        for (piece, room, reserved) in ready {
+            self.shared().put(piece.ingest, piece.need, piece.priority, reserved, room)?;
+        }
+        Ok(())
     }
 
     fn try_take(&self, ingest: Ingest) -> Result<u64, (Full, [Option<Piece>; 2])> {

@@ -18,6 +18,8 @@ mod exposition;
 #[allow(dead_code, reason = "a bench needs a part of it")]
 mod harness;
 mod http;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod nats;
 mod queries;
 mod redis;
@@ -26,6 +28,8 @@ mod scrape;
 #[path = "../it/redis/server.rs"]
 #[allow(dead_code, reason = "a bench needs a part of it")]
 mod server;
+mod statsd;
+mod websocket;
 #[path = "../it/differential/write.rs"]
 mod write;
 
@@ -35,6 +39,10 @@ const PROCESSES: &[(&str, fn())] = &[
     ("queries", queries::run),
     ("nats", nats::run),
     ("redis", redis::run),
+    #[cfg(feature = "kafka")]
+    ("kafka", kafka::run),
+    ("statsd", statsd::run),
+    ("websocket", websocket::run),
     ("http", http::run),
 ];
 
@@ -43,8 +51,15 @@ fn main() {
     if nats::is_peer() {
         return nats::peer();
     }
+    #[cfg(feature = "kafka")]
+    if kafka::is_peer() {
+        return kafka::peer();
+    }
     if redis::is_peer() {
         return redis::run();
+    }
+    if websocket::is_peer() {
+        return websocket::run();
     }
     if http::is_peer() {
         return http::run();

@@ -9,29 +9,38 @@
 )]
 
 mod alerts;
+mod amqp;
 mod amtool;
 mod browser;
 mod config_tests;
 mod crash;
 mod dashboards;
 mod dead_letters;
+mod dedup;
 mod differential;
+mod docker;
 mod embed;
 mod event_rules;
 mod events;
+mod exactness;
 mod examples;
 mod export;
 mod fuzz;
 mod golden_path;
 mod harness;
 mod history;
+mod hosts;
 mod http;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod kills;
 mod lints;
+mod mosquitto;
+mod mqtt;
 mod nats;
+mod otlp;
 mod promise;
+mod rabbit;
 mod ranks;
 mod receivers;
 mod redis;
@@ -44,3 +53,5 @@ mod silences;
 mod simulation;
 mod sources;
 mod sse;
+mod statsd;
+mod websocket;

@@ -245,7 +245,8 @@ pub(super) fn relabel_config(node: &Node, found: &mut Diagnostics) -> Option<Rel
     })
 }
 
-fn secret(map: &mut MapReader<'_, '_>, inline: &'static str, file: &'static str) -> Option<SecretSource> {
+/// A secret that stands here or in a file; both at once is an error.
+pub(super) fn secret(map: &mut MapReader<'_, '_>, inline: &'static str, file: &'static str) -> Option<SecretSource> {
     let (text, path) = (map.string(inline), map.string(file));
     match (text, path) {
         (Some(_), Some(path)) => {

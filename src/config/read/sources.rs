@@ -1,11 +1,20 @@
 //! `sources:`.
 
+mod amqp;
+mod broker;
+mod dedup;
+mod docker;
 mod flow;
+mod hosts;
 mod kafka;
+mod mqtt;
 mod nats;
+mod otlp;
 mod redis;
 mod sse;
+mod statsd;
 mod tls;
+mod websocket;
 
 pub(super) use kafka::identify;
 
@@ -32,22 +41,21 @@ struct Kind {
 
 const KINDS: &[Kind] = &[
     //
+    Kind { name: "otlp", schemes: &["otlp"], read: otlp::read, of_url: otlp::of_url },
+    Kind { name: "statsd", schemes: &["statsd", "udp"], read: statsd::read, of_url: statsd::of_url },
     Kind { name: "nats", schemes: &["nats", "tls"], read: nats::read, of_url: nats::of_url },
     Kind { name: "redis", schemes: redis::SCHEMES, read: redis::read, of_url: redis::of_url },
     Kind { name: "kafka", schemes: &["kafka"], read: kafka::read, of_url: kafka::of_url },
     Kind { name: "sse", schemes: &["sse"], read: sse::read, of_url: sse::of_url },
+    Kind { name: "websocket", schemes: &["ws", "wss"], read: websocket::read, of_url: websocket::of_url },
+    Kind { name: "docker", schemes: &["docker", "podman"], read: docker::read, of_url: docker::of_url },
+    Kind { name: "hosts", schemes: &["hosts"], read: hosts::read, of_url: hosts::of_url },
+    Kind { name: "amqp", schemes: &["amqp", "amqps"], read: amqp::read, of_url: amqp::of_url },
+    Kind { name: "mqtt", schemes: &["mqtt", "mqtts"], read: mqtt::read, of_url: mqtt::of_url },
 ];
 
 /// Transports that are designed but not in this build, with the schemes of their addresses.
-const PLANNED: &[(&str, &[&str])] = &[
-    ("amqp", &["amqp", "amqps"]),
-    ("mqtt", &["mqtt", "mqtts"]),
-    ("websocket", &["ws", "wss"]),
-    ("docker", &["docker"]),
-    ("statsd", &["statsd", "udp"]),
-    ("otlp", &["otlp"]),
-    ("hosts", &["hosts"]),
-];
+const PLANNED: &[(&str, &[&str])] = &[];
 
 /// Every key that names a transport.
 fn transports() -> Vec<&'static str> {
@@ -90,7 +98,8 @@ fn source(node: &Node, found: &mut Diagnostics) -> Option<SourceConfig> {
     if matches!(node.kind, node::Kind::Scalar { .. }) && !node.is_null() {
         let address = reader::string(node, "source", found)?;
         let transport = transport_of_address(&address, found)?;
-        return Some(SourceConfig { transport, format: FormatConfig::default(), flow: FlowConfig::default(), span });
+        let flow = FlowConfig::default();
+        return Some(SourceConfig { transport, format: FormatConfig::default(), flow, dedup: None, span });
     }
     let mut map = MapReader::new(node, "source", found)?;
     let mut planned = false;
@@ -104,6 +113,7 @@ fn source(node: &Node, found: &mut Diagnostics) -> Option<SourceConfig> {
     }
     let format = format(&mut map);
     let flow = flow::flow(&mut map);
+    let dedup = dedup::dedup(&mut map);
     if let Some((kind, _)) = kind {
         for key in ["path", "listen", "start", "url"] {
             map.refuse(key, &format!("{key} stands inside {kind}: {{...}}"));
@@ -115,7 +125,7 @@ fn source(node: &Node, found: &mut Diagnostics) -> Option<SourceConfig> {
         "http" => (Transport::Http, flow::http(node, found)?),
         _ => (transport(kind, node, found)?, false),
     };
-    Some(SourceConfig { transport, format: format?, flow: FlowConfig { ack_checkpoint, ..flow }, span })
+    Some(SourceConfig { transport, format: format?, flow: FlowConfig { ack_checkpoint, ..flow }, dedup, span })
 }
 
 fn not_built(name: &str) -> String {

@@ -53,6 +53,9 @@ pub(super) struct Job<'a> {
     inspection: Inspection<'a>,
     /// Events were taken before: they are not held against schemas again.
     trusts: bool,
+    /// The id of an event that has none, and how many events the message has brought so far.
+    message_id: Option<&'a str>,
+    in_message: u32,
 }
 
 type Wrong = (&'static str, String);
@@ -80,6 +83,8 @@ impl<'a> Job<'a> {
             cloudevents: false,
             inspection: Inspection::default(),
             trusts: false,
+            message_id: None,
+            in_message: 0,
         }
     }
 
@@ -88,7 +93,7 @@ impl<'a> Job<'a> {
         Self { trusts: true, ..self }
     }
 
-    pub fn run(&mut self, framing: &Framing) {
+    pub fn run(&mut self, framing: &'a Framing) {
         // Texts point into the batch with 31 bits, and the arena may grow to the size of the input.
         if self.text.len() >= 1 << 30 {
             return self.refuse(0..0, (reason::TOO_LARGE, "the input is larger than 1 GiB".into()));
@@ -126,14 +131,15 @@ impl<'a> Job<'a> {
     }
 
     /// Each message sees nothing of the text behind it: what is broken in one stays there.
-    fn messages(&mut self, parts: &[Part]) {
+    fn messages(&mut self, parts: &'a [Part]) {
         let whole = self.text;
         let configured_type = self.default_type;
         let mut topic: Option<&str> = None;
-        for (item, Part { range, kind, topic: own }) in parts.iter().enumerate() {
+        for (item, Part { range, kind, topic: own, id }) in parts.iter().enumerate() {
             self.item = item as u32;
             self.text = whole.get(..range.end).unwrap_or_default();
             self.cloudevents = false;
+            (self.message_id, self.in_message) = (id.as_deref(), 0);
             if configured_type.is_none() && own.as_deref() != topic {
                 topic = own.as_deref();
                 self.default_type = topic.map_or(Text::NONE, |topic| self.batch.push_text(topic));
@@ -157,6 +163,7 @@ impl<'a> Job<'a> {
             }
         }
         self.text = whole;
+        self.message_id = None;
     }
 
     fn byte(&self, at: usize) -> u8 {
@@ -464,7 +471,8 @@ impl<'a> Job<'a> {
     }
 
     /// An event of an older batch again.
-    pub fn again(&mut self, range: Range<usize>, line: bool, topic: Option<&str>) {
+    pub fn again(&mut self, range: Range<usize>, line: bool, topic: Option<&str>, id: Option<&'a str>) {
+        (self.message_id, self.in_message) = (id.filter(|id| !id.is_empty()), 0);
         if self.decoder.default_type.is_none()
             && let Some(topic) = topic
         {
@@ -482,6 +490,14 @@ impl<'a> Job<'a> {
 
     /// Fills the fields that are canonical attributes and takes the event in.
     fn finish(&mut self, mut event: Event, row: usize) {
+        if let (Some(id), true) = (self.message_id, event.id.is_none()) {
+            // The second event of a message and those behind it must not be taken for the first one again.
+            event.id = match self.in_message {
+                0 => self.batch.push_text(id),
+                place => self.batch.push_text(&format!("{id}/{}", place + 1)),
+            };
+        }
+        self.in_message += 1;
         if self.prepared.is_veiled() {
             policy::hash(&self.decoder.policy, self.prepared, self.batch, self.text, &mut event, row);
         }

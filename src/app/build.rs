@@ -74,7 +74,12 @@ fn sources(config: &Config, found: &mut Diagnostics) -> Option<Vec<SourcePart>> 
     let limits = DecodeLimits { event_bytes: config.limits.event_bytes, depth: config.limits.event_depth };
     let default = [Named {
         name: Spanned::bare(DEFAULT_SOURCE.to_owned()),
-        value: SourceConfig { transport: Transport::Http, format: Default::default(), dedup: None, span: Span::default() },
+        value: SourceConfig {
+            transport: Transport::Http,
+            format: Default::default(),
+            dedup: None,
+            span: Span::default(),
+        },
     }];
     let configured = config.sources.as_deref().unwrap_or(&default);
     let parts: Vec<SourcePart> = configured

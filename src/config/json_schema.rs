@@ -258,7 +258,10 @@ fn sources() -> Vec<Value> {
             ],
         ),
         object("source without options", &[]),
-        object("dedup", &[("by", one_of(&["id"], "What tells events apart.")), ("window", integer("Events remembered."))]),
+        object(
+            "dedup",
+            &[("by", one_of(&["id"], "What tells events apart.")), ("window", integer("Events remembered."))],
+        ),
         object(
             "file source",
             &[

@@ -7,19 +7,19 @@ mod connect;
 mod poison;
 mod reasons;
 
+use super::SourceContext;
 use super::acks::Acks;
 use super::message::{Binding, Messages};
 use super::standing::Standing;
 use super::unacked::{Unacked, fingerprint};
-use super::SourceContext;
 use crate::config::schema::{AmqpConfig, Scope};
 use crate::telemetry::{clock, self_metrics};
 use connect::Connected;
 use futures_util::{FutureExt, StreamExt};
+use lapin::Event;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicRejectOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::Event;
 use metrics::Counter;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +50,8 @@ pub(super) fn guarantee(config: &AmqpConfig) -> String {
 /// Runs until cancelled.
 pub(super) async fn run(context: &SourceContext, config: &AmqpConfig, cancel: &CancellationToken) {
     let mut standing = Standing::new(context);
-    let mut unacked: Unacked<()> = Unacked::restore(context.position.as_deref(), usize::from(config.prefetch), clock::instant());
+    let mut unacked: Unacked<()> =
+        Unacked::restore(context.position.as_deref(), usize::from(config.prefetch), clock::instant());
     while !cancel.is_cancelled() {
         let reason = tokio::select! {
             connected = connect::connect(context, config) => match connected {
@@ -233,7 +234,8 @@ impl Gather {
         if let (Some(count), Some(limit)) = (deliveries, self.max_deliveries)
             && count > i64::from(limit)
         {
-            let message = format!("the message was delivered {count} times before, the limit is {limit} (max_deliveries)");
+            let message =
+                format!("the message was delivered {count} times before, the limit is {limit} (max_deliveries)");
             return self.messages.refuse(super::decode::reason::REDELIVERED, message);
         }
         // A fanout exchange needs no routing key; what comes through it is of one kind.

@@ -47,7 +47,9 @@ pub(super) fn guarantee(config: &MqttConfig) -> String {
         false => "; retained messages count, and again with a new session",
     };
     if !config.at_least_once {
-        return format!("at most once (QoS 0): what is sent while the connection is gone is lost, each gap is counted; {whose}{retained}");
+        return format!(
+            "at most once (QoS 0): what is sent while the connection is gone is lost, each gap is counted; {whose}{retained}"
+        );
     }
     let session = if config.clean_session {
         "; what is sent while the connection is gone is lost, each gap is counted"
@@ -65,11 +67,7 @@ pub(super) fn guarantee(config: &MqttConfig) -> String {
 pub(super) async fn run(context: &SourceContext, config: &MqttConfig, cancel: &CancellationToken) {
     let mut standing = Standing::new(context);
     // A broker of version 3.1.1 says nothing of its window; Mosquitto's is 20, others have some hundreds.
-    let unacked = Unacked::restore(
-        context.position.as_deref(),
-        usize::from(config.receive_maximum),
-        clock::instant(),
-    );
+    let unacked = Unacked::restore(context.position.as_deref(), usize::from(config.receive_maximum), clock::instant());
     let mut worker = Worker::new(context, config, unacked);
     let mut connected = false;
     while !cancel.is_cancelled() {
@@ -296,7 +294,8 @@ impl<'a> Worker<'a> {
             self.topic = (publish.topic.clone(), publish.topic.replace('/', ".").into());
         }
         let topic = Some(&self.topic.1);
-        let headers: Vec<(&str, &str)> = publish.properties.iter().map(|(name, it)| (name.as_str(), it.as_str())).collect();
+        let headers: Vec<(&str, &str)> =
+            publish.properties.iter().map(|(name, it)| (name.as_str(), it.as_str())).collect();
         let content_type = publish.content_type.as_deref();
         let foreign = !self.context.decoder.cuts_lines() && !payload::is_cloudevent(&headers, content_type);
         match payload::wrapped(&publish.payload, &publish.topic).filter(|_| foreign) {

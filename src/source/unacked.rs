@@ -138,7 +138,8 @@ impl<M: Default + Serialize + for<'a> Deserialize<'a>> Unacked<M> {
     /// What goes into the checkpoint with the messages that were taken so far.
     pub fn position(&mut self) -> Vec<u8> {
         let of_before = self.before.iter().flat_map(|(fingerprint, count)| (0..*count).map(move |_| *fingerprint));
-        let fingerprints: Vec<u8> = of_before.chain(self.lately.iter().chain(&self.waiting).copied()).flat_map(u64::to_be_bytes).collect();
+        let fingerprints: Vec<u8> =
+            of_before.chain(self.lately.iter().chain(&self.waiting).copied()).flat_map(u64::to_be_bytes).collect();
         self.told = !fingerprints.is_empty();
         let position = Position { fingerprints, more: &self.more };
         postcard::to_stdvec(&position).unwrap_or_default()

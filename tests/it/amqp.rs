@@ -3,7 +3,9 @@
 use crate::exactness::{self, Trial};
 use crate::harness::{Receiver, Sidewatch, eventually, free_port, run};
 use crate::rabbit::{Message, Publisher, Rabbit, block};
-use lapin::options::{BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::options::{
+    BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
 use std::io::Write;
@@ -63,7 +65,13 @@ fn an_amqp_source_does_what_it_says() {
     let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     block(channel.exchange_declare("dead".into(), ExchangeKind::Fanout, durable, FieldTable::default())).unwrap();
     queue(&channel, "dead-letters", &[]);
-    let bound = channel.queue_bind("dead-letters".into(), "dead".into(), "".into(), QueueBindOptions::default(), FieldTable::default());
+    let bound = channel.queue_bind(
+        "dead-letters".into(),
+        "dead".into(),
+        "".into(),
+        QueueBindOptions::default(),
+        FieldTable::default(),
+    );
     block(bound).unwrap();
     queue(&channel, "fussy", &[("x-dead-letter-exchange", "dead")]);
     queue(&channel, "other", &[]);
@@ -108,7 +116,9 @@ metrics:
 
     let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
     for source in ["orders", "own", "fussy"] {
-        eventually(&format!("{source} is connected"), 20, || (state(&sidewatch, source).0 == "connected").then_some(()));
+        eventually(&format!("{source} is connected"), 20, || {
+            (state(&sidewatch, source).0 == "connected").then_some(())
+        });
     }
     lost(&sidewatch, "missing", "no queue 'nowhere' in vhost '/'; make the queue \"nowhere\", or let sidewatch do it");
     lost(&sidewatch, "differs", "make declare and bind the same");
@@ -122,7 +132,10 @@ metrics:
     // The routing key is the type of what names none; the message's id is the event's.
     let event = |key: &str, body: &str| Message { exchange: "events".into(), ..Message::to(key, body) };
     let once = Message { id: Some("m1".into()), ..event("order.placed", r#"{"data":{"region":"eu"}}"#) };
-    let twice = Message { id: Some("m2".into()), ..event("order.placed", r#"[{"data":{"region":"us"}},{"data":{"region":"us"}}]"#) };
+    let twice = Message {
+        id: Some("m2".into()),
+        ..event("order.placed", r#"[{"data":{"region":"us"}},{"data":{"region":"us"}}]"#)
+    };
     let own_id = event("order.paid", r#"{"id":"7","type":"order.paid","data":{"region":"eu"}}"#);
     publisher.publish(&[once.clone(), once, twice.clone(), twice, own_id.clone(), own_id]);
     wait(&sidewatch, r#"events_total{source="orders",type="order.placed"}"#, 3.0);
@@ -143,9 +156,12 @@ metrics:
     binary.headers = attributes.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     binary.content_type = Some("application/json".into());
     let mut underscore = binary.clone();
-    underscore.headers =
-        attributes.map(|(name, value)| (name.replace(':', "_"), value.replace("b1", "b2"))).to_vec();
-    let cloudevent = |id: &str| format!(r#"{{"specversion":"1.0","id":"{id}","source":"/shop","type":"order.shipped","data":{{"region":"ap"}}}}"#);
+    underscore.headers = attributes.map(|(name, value)| (name.replace(':', "_"), value.replace("b1", "b2"))).to_vec();
+    let cloudevent = |id: &str| {
+        format!(
+            r#"{{"specversion":"1.0","id":"{id}","source":"/shop","type":"order.shipped","data":{{"region":"ap"}}}}"#
+        )
+    };
     let mut structured = event("order.any", &cloudevent("s1"));
     structured.content_type = Some("application/cloudevents+json; charset=utf-8".into());
     let mut batch = event("order.any", &format!("[{},{}]", cloudevent("s2"), cloudevent("s3")));
@@ -268,7 +284,9 @@ fn kills(id: bool, trial: Trial) {
         let rabbit = rabbit.lock().unwrap();
         (rabbit.port, Publisher::new(&rabbit))
     };
-    let source = format!("{{amqp: {{url: 'amqp://127.0.0.1:{port}', queue: orders, declare: {{durable: true}}, scope: shared}}}}");
+    let source = format!(
+        "{{amqp: {{url: 'amqp://127.0.0.1:{port}', queue: orders, declare: {{durable: true}}, scope: shared}}}}"
+    );
     std::fs::write(dir.path().join("sidewatch.yaml"), exactness::config(&source)).unwrap();
     queue(&publisher.channel(), "orders", &[]);
     let sidewatch = exactness::run(
@@ -286,7 +304,11 @@ fn kills(id: bool, trial: Trial) {
         },
         |number| {
             let mut rabbit = rabbit.lock().unwrap();
-            if number % 2 == 0 { rabbit.stop() } else { rabbit.kill() }
+            if number % 2 == 0 {
+                rabbit.stop()
+            } else {
+                rabbit.kill()
+            }
             rabbit.start_again();
         },
     );

@@ -113,7 +113,12 @@ pub fn run(
         sidewatch
     });
     let published = progress.published.load(Ordering::Relaxed);
-    println!("{published} messages for {} events, {} kills, {restarted} restarts, {:.1} s", trial.events, trial.kills, began.elapsed().as_secs_f64());
+    println!(
+        "{published} messages for {} events, {} kills, {restarted} restarts, {:.1} s",
+        trial.events,
+        trial.kills,
+        began.elapsed().as_secs_f64()
+    );
     check(&counted, trial.events);
     counted
 }

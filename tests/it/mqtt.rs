@@ -54,7 +54,8 @@ fn an_mqtt_source_does_what_it_says() {
         assert!(made.success());
     }
     let access = dir.path().join("access");
-    std::fs::write(&access, "user writer\ntopic readwrite #\nuser reader\ntopic read shop/#\ntopic read big/#\n").unwrap();
+    std::fs::write(&access, "user writer\ntopic readwrite #\nuser reader\ntopic read shop/#\ntopic read big/#\n")
+        .unwrap();
     let mut mosquitto = Mosquitto::start(
         dir.path(),
         &format!("allow_anonymous false\npassword_file {}\nacl_file {}", passwords.display(), access.display()),
@@ -131,7 +132,8 @@ metrics:
     wait(&sidewatch, r#"sum(sidewatch_events_refused_total{source=~".*half"})"#, 3.0);
 
     // CloudEvents: user properties (version 5), and structured.
-    let properties = [("specversion", "1.0"), ("id", "b1"), ("source", "/till"), ("type", "order.paid"), ("subject", "5%")];
+    let properties =
+        [("specversion", "1.0"), ("id", "b1"), ("source", "/till"), ("type", "order.paid"), ("subject", "5%")];
     let cloudevent = r#"{"specversion":"1.0","id":"s1","source":"/till","type":"order.paid","data":1}"#;
     send(&[
         Message {
@@ -241,7 +243,9 @@ fn kills(version: &str, id: bool, trial: Trial) {
     let dir = tempfile::tempdir().unwrap();
     let mosquitto = Mutex::new(Mosquitto::start(dir.path(), ""));
     let port = mosquitto.lock().unwrap().port;
-    let source = format!("{{mqtt: {{url: 'mqtt://127.0.0.1:{port}', topics: orders, version: {version}, scope: per_instance}}}}");
+    let source = format!(
+        "{{mqtt: {{url: 'mqtt://127.0.0.1:{port}', topics: orders, version: {version}, scope: per_instance}}}}"
+    );
     std::fs::write(dir.path().join("sidewatch.yaml"), exactness::config(&source)).unwrap();
     // The session must be there before anything is published: a broker keeps nothing for those it does not know.
     let sidewatch = Sidewatch::start(dir.path(), "run", &[]);

@@ -40,8 +40,7 @@ impl Rabbit {
             .spawn()
             .expect("epmd (Debian's package rabbitmq-server)");
         eventually("the port mapper is up", 10, || TcpStream::connect(("127.0.0.1", mapper_port)).ok());
-        let mut rabbit =
-            Self { dir, port: free_port(), distribution: free_port(), mapper_port, mapper, server: None };
+        let mut rabbit = Self { dir, port: free_port(), distribution: free_port(), mapper_port, mapper, server: None };
         rabbit.start_again();
         rabbit
     }
@@ -149,9 +148,11 @@ impl Publisher {
 
     /// The channel, once there is one.
     pub fn channel(&mut self) -> Channel {
-        if self.connection.as_ref().is_none_or(|(connection, channel)| {
-            !connection.status().connected() || !channel.status().connected()
-        }) {
+        if self
+            .connection
+            .as_ref()
+            .is_none_or(|(connection, channel)| !connection.status().connected() || !channel.status().connected())
+        {
             let url = self.url.clone();
             let made = eventually("the publisher connects", 60, || {
                 block(async {
@@ -189,7 +190,8 @@ impl Publisher {
                     }
                     properties = properties.with_headers(headers);
                     let (exchange, key) = (message.exchange.as_str().into(), message.key.as_str().into());
-                    let sent = channel.basic_publish(exchange, key, BasicPublishOptions::default(), &message.body, properties);
+                    let sent =
+                        channel.basic_publish(exchange, key, BasicPublishOptions::default(), &message.body, properties);
                     match sent.await {
                         Ok(confirm) => confirms.push(Some(confirm)),
                         Err(_) => confirms.push(None),

@@ -23,8 +23,13 @@ fn queue(name: &str, amqp: &AmqpConfig, instance: &str, found: &mut Diagnostics)
     let exclusive = amqp.declare.as_ref().is_some_and(|declare| declare.exclusive);
     let message = match amqp.scope {
         Some(Scope::Shared) if exclusive => {
-            let message = format!("source {name}: an exclusive queue is for one connection; further sidecars cannot consume it");
-            return found.warning_hint(&queue.span, message, "leave declare.exclusive away, or write scope: per_instance");
+            let message =
+                format!("source {name}: an exclusive queue is for one connection; further sidecars cannot consume it");
+            return found.warning_hint(
+                &queue.span,
+                message,
+                "leave declare.exclusive away, or write scope: per_instance",
+            );
         }
         Some(_) => return,
         None if own => format!("source {name}: with a queue of its own every replica hears and counts every message"),
@@ -41,7 +46,8 @@ fn topics(name: &str, mqtt: &MqttConfig, found: &mut Diagnostics) {
             found.warning_hint(&topic.span, message, HINT);
         }
         (Some(Scope::PerInstance), _, Some(topic)) => {
-            let message = format!("source {name}: of replicas with a shared subscription each hears a slice of the events");
+            let message =
+                format!("source {name}: of replicas with a shared subscription each hears a slice of the events");
             found.warning_hint(&topic.span, message, "leave $share/GROUP/ away, or write scope: shared");
         }
         _ => {}

@@ -22,7 +22,8 @@ pub(super) fn lost(error: &Error, config: &AmqpConfig) -> String {
                 404 => "give the binding a type to have its exchange declared".to_owned(),
                 405 => "another connection has the queue for itself".to_owned(),
                 406 if said.contains("delivery") => "the broker forgot what it had sent; it is sent again".to_owned(),
-                406 => "what is there was declared otherwise: make declare and bind the same, or leave declare away".to_owned(),
+                406 => "what is there was declared otherwise: make declare and bind the same, or leave declare away"
+                    .to_owned(),
                 530 => format!("look at the virtual host ({:?}) and at who may use it", config.vhost),
                 _ => return format!("the broker closed the connection: {said}"),
             };
@@ -47,5 +48,8 @@ pub(super) fn lost(error: &Error, config: &AmqpConfig) -> String {
 
 /// The broker ended the consumer (RabbitMQ's consumer cancel notification): its queue is no more, or has moved.
 pub(super) fn cancelled(config: &AmqpConfig) -> String {
-    format!("the broker has ended the subscription to the queue {:?}: it was deleted, or its node is gone", config.queue.value)
+    format!(
+        "the broker has ended the subscription to the queue {:?}: it was deleted, or its node is gone",
+        config.queue.value
+    )
 }

@@ -175,9 +175,8 @@ impl Client {
                     // A subscription that the session has already brings nothing again.
                     false => v5::mqttbytes::v5::RetainForwardRule::OnNewSubscribe,
                 };
-                let one = |filter: String| {
-                    v5::SubscribeFilterInput::new(filter, qos).retain_forward_rule(retained.clone())
-                };
+                let one =
+                    |filter: String| v5::SubscribeFilterInput::new(filter, qos).retain_forward_rule(retained.clone());
                 let all: Vec<_> = filters(config).into_iter().map(one).collect();
                 client.try_subscribe_many(all).map_err(|_| ())
             }
@@ -273,7 +272,9 @@ fn of_v5(packet: v5::Packet) -> Option<Packet> {
                 None => Ok(()),
                 Some(code) => {
                     let more = answer.properties.and_then(|properties| properties.reason_string).unwrap_or_default();
-                    Err(format!("the broker refuses a subscription: {} {more}", words(&format!("{code:?}"))).trim_end().into())
+                    Err(format!("the broker refuses a subscription: {} {more}", words(&format!("{code:?}")))
+                        .trim_end()
+                        .into())
                 }
             })
         }

@@ -131,7 +131,8 @@ fn declare(map: &mut MapReader<'_, '_>) -> Option<AmqpDeclare> {
     }
     let mut inner = MapReader::new(node, "amqp declare", map.found())?;
     let mut flag = |key, usual| inner.boolean(key).map_or(usual, |wanted| wanted.value);
-    let (durable, exclusive, auto_delete) = (flag("durable", true), flag("exclusive", false), flag("auto_delete", false));
+    let (durable, exclusive, auto_delete) =
+        (flag("durable", true), flag("exclusive", false), flag("auto_delete", false));
     let arguments = arguments(&mut inner, "arguments");
     inner.finish();
     Some(AmqpDeclare { durable, exclusive, auto_delete, arguments })

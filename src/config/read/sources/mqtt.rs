@@ -62,7 +62,8 @@ fn config(map: &mut MapReader<'_, '_>, text: Option<&Spanned<String>>) -> Option
     let scope = broker::scope(map);
     let group = map.string("group");
     let shared = scope == Some(Scope::Shared);
-    if let Some(group) = group.as_ref().filter(|group| group.value.is_empty() || group.value.contains(['/', '+', '#'])) {
+    if let Some(group) = group.as_ref().filter(|group| group.value.is_empty() || group.value.contains(['/', '+', '#']))
+    {
         map.found().error(&group.span, "group: a name without / + and #");
     } else if let (Some(group), false) = (&group, shared) {
         map.found().error_hint(&group.span, "group: only shared subscriptions have one", "add scope: shared");
@@ -146,7 +147,8 @@ fn check_topic(topic: &Spanned<String>, shared: bool, found: &mut Diagnostics) {
             (level.contains('#') && (*level != "#" || at + 1 < levels.len())) || (level.contains('+') && *level != "+")
         });
     if wrong {
-        let hint = "+ stands for one level, # for all that follow and only at the end: sensors/+/temperature, sensors/#";
+        let hint =
+            "+ stands for one level, # for all that follow and only at the end: sensors/+/temperature, sensors/#";
         found.error_hint(&topic.span, format!("topics: {:?} is no topic filter", topic.value), hint);
     }
 }

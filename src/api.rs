@@ -23,11 +23,14 @@ mod negotiate;
 mod notifications;
 mod openapi;
 mod origin;
+mod otlp;
 mod page;
 mod probes;
 mod prometheus;
 mod push;
+mod push_socket;
 mod reload;
+mod remote_write;
 mod routes;
 mod status;
 #[cfg(test)]
@@ -93,6 +96,8 @@ pub struct Push {
     pub plan: Arc<FieldPlan>,
     /// The sources.
     pub sources: Vec<PushSource>,
+    /// Where OTLP goes: the `otlp` source, or else the only `http` one that reads events as they usually are.
+    pub otlp: Option<PushSource>,
 }
 
 impl Push {
@@ -145,6 +150,27 @@ pub struct WatchdogStatus {
     pub every_ms: i64,
 }
 
+/// How an entry of `export:` stands.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub struct ExportStatus {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: &'static str,
+    /// `sending`, `waiting` for its receiver, or `failed`.
+    pub state: &'static str,
+    /// Requests that wait.
+    pub pending: usize,
+    /// Their bytes.
+    pub pending_bytes: u64,
+    /// Samples or lines that went out.
+    pub sent: u64,
+    /// Samples or lines that were given up.
+    pub dropped: u64,
+    /// Why the last attempt failed; empty when it did not.
+    pub last_error: String,
+}
+
 /// The parts of the state that the core does not own, as `app` gives them.
 pub struct Surroundings {
     /// The outbox and its receivers.
@@ -157,6 +183,8 @@ pub struct Surroundings {
     pub history: StateStore,
     /// The dead man's switch; `None` when none is configured.
     pub watchdog: Box<dyn Fn() -> Option<WatchdogStatus> + Send + Sync>,
+    /// The entries of `export:`.
+    pub exports: Box<dyn Fn() -> Vec<ExportStatus> + Send + Sync>,
     /// The Prometheus text of sidewatch's own metrics.
     pub self_metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// Waits until a checkpoint holds so many commands ([`Core::commands`]), and says whether it was written. Without a
@@ -206,6 +234,7 @@ pub struct Backend {
     queries: Semaphore,
     dashboard: tokio::sync::Mutex<dashboard::Cache>,
     metrics_bytes: AtomicUsize,
+    sockets: push_socket::Sockets,
 }
 
 impl fmt::Debug for Backend {
@@ -250,6 +279,7 @@ impl Backend {
             queries: Semaphore::new(QUERIES),
             dashboard: tokio::sync::Mutex::default(),
             metrics_bytes: AtomicUsize::new(0),
+            sockets: push_socket::Sockets::default(),
         })
     }
 

@@ -20,7 +20,7 @@ pub use diagnostic::{Diagnostic, Diagnostics, Level, Span, Spanned};
 pub use expand::expand;
 pub use json_schema::json_schema;
 pub use load::{DEFAULT_FILE, ENVIRONMENT_KEYS, LoadOptions, Overrides, environment_variable, load};
-pub use read::read_alerts;
+pub use read::{read_alerts, statsd_mapping};
 pub use schema::{Config, Named};
 pub use show::{show, show_condition, show_slo};
 pub use system::{load_from_system, load_text};

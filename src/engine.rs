@@ -9,13 +9,16 @@
 
 mod alerts;
 mod checkpoint;
+mod counts;
 mod dedup;
+mod event_log;
 mod parts;
 mod recent;
 mod record;
 mod scrape;
 
 pub use checkpoint::{RestoreError, Restored};
+pub use event_log::{EventLog, LogLine};
 pub use parts::{Parts, SourcePart};
 pub use recent::{RecentEvent, SecondTotals, Totals};
 
@@ -25,10 +28,15 @@ use crate::model::{Alert, EventBatch, FieldPlan, Labels, Timestamp};
 use crate::notify::{Notification, Notifier, PostedAlerts};
 use crate::promql::Options;
 use crate::rules::{self, Effects, Rules, SourceHealth};
-use crate::series::{Metadata, SampleValue, Selection, Storage, Store, View};
+use crate::series::{Metadata, SampleValue, Selection, Storage, Store, View, Written};
 use crate::source::SourceState;
+use crate::source::counts::CountBatch;
+use crate::source::received::ReceivedBatch;
+use crate::source::remote_write::WriteRequest;
 use crate::source::scrape::ScrapeBatch;
+use counts::Counts;
 use dedup::Dedup;
+use event_log::EventLogs;
 use recent::Recent;
 use scrape::{SCRAPE, Scrapes};
 use std::collections::BTreeMap;
@@ -44,6 +52,10 @@ pub enum Input {
     Samples(Vec<InputSample>),
     /// What one scrape of a target found.
     Scrape(Box<ScrapeBatch>),
+    /// Changes of series that a source has counted itself.
+    Counts(Box<CountBatch>),
+    /// Samples that somebody else has counted.
+    Received(Box<ReceivedBatch>),
     /// Which targets a source scrapes from now on.
     ScrapeTargets {
         /// The source's name.
@@ -179,6 +191,8 @@ pub struct Engine {
     base_labels: Labels,
     scrapes: Scrapes,
     dedup: Dedup,
+    counts: Counts,
+    logs: EventLogs,
 }
 
 impl Engine {
@@ -204,6 +218,12 @@ impl Engine {
             base_labels: parts.base_labels.clone(),
             scrapes: Scrapes::new(),
             dedup: Dedup::new(&parts.sources),
+            counts: Counts::default(),
+            logs: {
+                let mut logs = EventLogs::default();
+                logs.configure(parts.event_logs.clone());
+                logs
+            },
         }
     }
 
@@ -226,6 +246,8 @@ impl Engine {
                     }
                 }
                 Input::Scrape(batch) => self.scrape(&batch),
+                Input::Counts(batch) => self.count(now, &batch),
+                Input::Received(batch) => self.store.apply_received(&batch, &self.base_labels),
                 Input::ScrapeTargets { source, targets } => self.scrape_targets(now, &source, &targets),
                 Input::Probe { check, outcome } => self.checks.probe_result(now, &check, outcome),
                 Input::Source { name, state } => self.source(now, &name, state, &mut effects),
@@ -240,6 +262,7 @@ impl Engine {
         let batch = &batch;
         self.mappings.apply(batch, &mut self.store, now);
         self.recent.observe(now, batch);
+        self.logs.observe(now, batch);
         self.rules.observe(now, batch, &self.store, effects);
         self.checks.observe(now, batch);
         if let Some(source) = self.sources.get_mut(&batch.source) {
@@ -294,6 +317,7 @@ impl Engine {
     pub fn tick(&mut self, now: Timestamp) {
         let now = self.advance(now);
         if self.store.last_tick().is_none_or(|last| now.millis_since(last) >= TICK_MS) {
+            self.counts.tick(&mut self.store, now);
             self.store.tick(now);
         }
         let mut effects = Effects::default();
@@ -338,6 +362,14 @@ impl Engine {
         }
     }
 
+    /// Takes a request of remote write; samples may be late by `window_ms`.
+    pub fn receive(&mut self, now: Timestamp, request: &WriteRequest, window_ms: i64) -> Written {
+        let now = self.advance(now);
+        let written = self.store.receive(request, now.millis(), window_ms);
+        self.settle(now, Effects::default());
+        written
+    }
+
     /// Says what a received metric is, for the API's metadata.
     pub fn describe(&mut self, metric: &Metadata) {
         self.store.describe(&metric.name, metric.kind, &metric.help, &metric.unit);
@@ -357,10 +389,12 @@ impl Engine {
         self.store.set_limits(parts.store_options().limits);
         self.mappings.declare(&mut self.store, now);
         self.mappings.carry_over(old, &mut self.store, now);
+        self.counts.look_again();
         self.checks.reconfigure(parts.checks.clone(), now);
         self.rules.reconfigure(parts.rule_set.clone(), now, &mut effects);
         self.plan = parts.plan.clone();
         self.dedup.reconfigure(&parts.sources);
+        self.logs.configure(parts.event_logs.clone());
         let old = std::mem::replace(&mut self.sources, parts.source_statuses(now));
         for (name, status) in old {
             match self.sources.get_mut(&name) {
@@ -430,6 +464,11 @@ impl Engine {
     /// The latest `now` seen.
     pub fn now(&self) -> Timestamp {
         self.now
+    }
+
+    /// The lines of event logs since the last call, and how many of each log found no room.
+    pub fn take_log_lines(&mut self) -> (Vec<LogLine>, BTreeMap<Arc<str>, u64>) {
+        self.logs.take()
     }
 
     /// What changed since the last call, for log and history.

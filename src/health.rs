@@ -5,6 +5,8 @@
 //! source that it was heard from (or that `source:` names) is lost or catching up, a heartbeat is unknown, not failed; one
 //! that was heard from nowhere yet may be waiting for any source. Downtime of sidewatch itself counts for nothing.
 
+mod reported;
+
 use crate::config::schema::{HealthConfig, HealthKind, Named};
 use crate::config::{Diagnostics, Spanned};
 use crate::mapping::select::Select;
@@ -12,6 +14,7 @@ use crate::model::{EventBatch, FieldPlanBuilder, Timestamp, format_duration_ms};
 use crate::promql::{Options, Query, Value};
 use crate::series::Storage;
 use crate::source::SourceState;
+use reported::Reported;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -65,7 +68,7 @@ pub struct Transition {
 pub struct CheckReport {
     /// Its name.
     pub name: String,
-    /// `event`, `expr` or `http`.
+    /// `event`, `expr`, `http` or `reported`.
     pub kind: &'static str,
     /// What it says.
     pub status: Status,
@@ -140,6 +143,8 @@ pub struct Checks {
     /// Sources that are lost or catching up, with the reason.
     deaf: BTreeMap<Arc<str>, String>,
     transitions: Vec<Transition>,
+    /// Checks that are reported from outside.
+    reported: Vec<Reported>,
 }
 
 /// Name, status, reason, since when, last heard, ever heard, heard from where.
@@ -382,6 +387,7 @@ impl Checks {
                 reason: check.reason.clone(),
                 since: check.since,
             })
+            .chain(self.reported.iter().map(Reported::report))
             .collect();
         Report { status: checks.iter().map(|check| check.status).max().unwrap_or(Status::Healthy), checks }
     }
@@ -396,6 +402,7 @@ impl Checks {
             }
         }
         self.checks = new.checks;
+        self.reported.retain(|reported| !self.checks.iter().any(|check| check.name == reported.name()));
         self.interval_ms = new.interval_ms;
         self.tick(now);
     }
@@ -406,7 +413,12 @@ impl Checks {
             let (name, reason, from) = (check.name.clone(), check.reason.clone(), check.from.clone());
             (name, check.status, reason, check.since, check.heard, check.ever_heard, from)
         };
-        postcard::to_stdvec(&Saved { at: self.now, checks: self.checks.iter().map(one).collect() }).unwrap_or_default()
+        let reported = self.reported.iter().map(|check| {
+            let (name, status, reason, since) = check.saved();
+            (name, status, reason, Some(since), since, true, BTreeSet::new())
+        });
+        let checks = self.checks.iter().map(one).chain(reported).collect();
+        postcard::to_stdvec(&Saved { at: self.now, checks }).unwrap_or_default()
     }
 
     /// Restores what they remembered. The time between snapshot and `now` counts for nothing.
@@ -417,6 +429,7 @@ impl Checks {
         let saved: Saved = postcard::from_bytes(bytes).map_err(|error| error.to_string())?;
         let down_us = now.micros_since(saved.at).max(0);
         for (name, status, reason, since, heard, ever_heard, from) in saved.checks {
+            self.reported.extend(Reported::restored(&name, status, &reason, since));
             if let Some(check) = self.checks.iter_mut().find(|check| check.name == name) {
                 (check.status, check.reason, check.since) = (status, reason, since);
                 (check.heard, check.ever_heard) = (heard.plus_micros(down_us), ever_heard);

@@ -25,6 +25,7 @@
 //! |---|---|
 //! | [`cli`] | one file a command; exit codes 0, 1 (runtime), 2 (configuration or usage) |
 //! | [`app`] | where all rooms meet: build, run, reload, drain |
+//! | [`export`] | what leaves besides messages: remote write, lines for events |
 //! | [`api`] | HTTP: push, probes, metrics, the Prometheus API, dashboard, events, the page |
 //! | [`engine`] | the core and its checkpoint |
 //! | [`rules`], [`health`] | rule files, the short form, alert states, event conditions, rule tests; checks and their report |
@@ -63,6 +64,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod engine;
+pub mod export;
 pub mod health;
 pub mod mapping;
 pub mod model;

@@ -143,6 +143,18 @@ impl Mappings {
         self.compiled.mappings.iter().map(|mapping| (&*mapping.name, &mapping.kind))
     }
 
+    /// Whether a metric is counted here, so that nobody else may.
+    pub fn owns(&self, metric: &str) -> bool {
+        metric.starts_with("sidewatch_")
+            || AUTOMATIC.iter().any(|(name, ..)| *name == metric)
+            || self.compiled.mappings.iter().any(|mapping| *mapping.name == *metric)
+    }
+
+    /// Counts input that a source refused, by reason.
+    pub fn refuse(&mut self, store: &mut Store, source: &Arc<str>, reason: &'static str, count: u64, now: Timestamp) {
+        self.automatic.refuse(store, source, reason, count as f64, now);
+    }
+
     /// Takes out the events that a `drop:` rule names and counts them.
     pub fn drop_events(&mut self, batch: &mut EventBatch, store: &mut Store, now: Timestamp) {
         if self.compiled.drops.is_empty() {

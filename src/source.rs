@@ -6,24 +6,38 @@
 
 mod acks;
 mod amqp;
+pub mod counts;
 pub mod decode;
 pub mod demo;
+mod docker;
 mod file;
+mod hosts;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod lines;
 mod memory;
 mod message;
 mod mqtt;
+mod nats;
+pub mod otlp;
+pub mod received;
+mod redis;
+pub mod remote_write;
 pub mod scrape;
 mod sink;
 mod socket;
+mod sse;
 mod standing;
+pub(crate) mod statsd;
 mod unacked;
+mod websocket;
 pub(crate) mod wire;
 
 pub use memory::MemorySource;
 pub use sink::{Full, Ingest, IngestQueue, IngestSink, QueueLimits, queue};
 
-use crate::config::schema::Transport;
+use crate::config::Span;
+use crate::config::schema::{KafkaConfig, Scope, Transport};
 use crate::model::FieldPlan;
 use crate::telemetry::{clock, self_metrics};
 use decode::{Decoder, Framing};
@@ -95,6 +109,15 @@ pub fn kind(transport: &Transport) -> &'static str {
         Transport::Scrape(_) => "scrape",
         Transport::Amqp(_) => "amqp",
         Transport::Mqtt(_) => "mqtt",
+        Transport::Statsd(_) => "statsd",
+        Transport::Otlp => "otlp",
+        Transport::WebSocket(_) => "websocket",
+        Transport::Docker(_) => "docker",
+        Transport::Hosts(_) => "hosts",
+        Transport::Nats(_) => "nats",
+        Transport::Redis(_) => "redis",
+        Transport::Kafka(_) => "kafka",
+        Transport::Sse(_) => "sse",
         Transport::Memory => "memory",
         Transport::Demo => "demo",
         Transport::None => "none",
@@ -114,11 +137,49 @@ pub fn guarantee(transport: &Transport) -> String {
         Transport::Scrape(_) => "metrics, not events: each scrape is taken whole or not at all",
         Transport::Amqp(config) => return amqp::guarantee(config),
         Transport::Mqtt(config) => return mqtt::guarantee(config),
+        Transport::Statsd(config) => return statsd::guarantee(config),
+        Transport::Otlp => {
+            "answered only when queued (429 when full); exporters that retry may count twice; a kill may lose what the last checkpoint did not hold"
+        }
+        Transport::WebSocket(_) => {
+            "at most once: what the server sends while the connection is gone is missed, and each such gap is counted"
+        }
+        Transport::Docker(_) => {
+            "at most once: after an interruption what the daemon still remembers (Docker: 256 events) comes, once"
+        }
+        Transport::Hosts(_) => "level-triggered: what changed between two looks is told, also across a restart",
+        Transport::Nats(config) => nats::guarantee(config),
+        Transport::Redis(config) => return redis::guarantee(config),
+        Transport::Kafka(config) => return kafka_guarantee(config),
+        Transport::Sse(_) => {
+            "at most once, unless the server gives ids: then what came behind the last one is asked for again; every lost \
+             connection is counted"
+        }
         Transport::Memory => "pushed by the embedding program; what is refused is told to it",
         Transport::Demo => "made up as it goes",
         Transport::None => "nothing",
     }
     .to_owned()
+}
+
+fn kafka_guarantee(config: &KafkaConfig) -> String {
+    let whose = match config.scope {
+        Some(Scope::PerInstance) => "this sidecar sees every event",
+        _ => "sidecars of the group share the events",
+    };
+    format!(
+        "at least once, counted once: offsets stand in the checkpoint and are committed after it; group {}, {whose}",
+        config.group_id()
+    )
+}
+
+/// What is wrong with a transport's options beyond what their keys tell; only what can be known without connecting.
+pub fn objection(transport: &Transport) -> Option<(Span, String)> {
+    match transport {
+        #[cfg(feature = "kafka")]
+        Transport::Kafka(config) => kafka::objection(config),
+        _ => None,
+    }
 }
 
 /// What a source's task works with.
@@ -153,9 +214,24 @@ impl SourceContext {
             Transport::Scrape(config) => scrape::run(&self, &config, &cancel).await,
             Transport::Amqp(config) => amqp::run(&self, &config, &cancel).await,
             Transport::Mqtt(config) => mqtt::run(&self, &config, &cancel).await,
+            Transport::Statsd(config) => statsd::run(&self, &config, &cancel).await,
+            Transport::WebSocket(config) => websocket::run(&self, &config, &cancel).await,
+            Transport::Docker(config) => docker::run(&self, &config, &cancel).await,
+            Transport::Hosts(config) => hosts::run(&self, &config, &cancel).await,
+            Transport::Nats(config) => nats::run(&self, &config, &cancel).await,
+            Transport::Redis(config) => redis::run(&self, &config, &cancel).await,
+            Transport::Sse(config) => sse::run(&self, &config, &cancel).await,
+            #[cfg(feature = "kafka")]
+            Transport::Kafka(config) => kafka::run(&self, &config, &cancel).await,
+            #[cfg(not(feature = "kafka"))]
+            Transport::Kafka(_) => {
+                self.report(SourceState::Lost { reason: "this build of sidewatch has no Kafka".into() }).await;
+            }
             Transport::Demo => demo::run(&self, &cancel).await,
             // Pushed to from outside: the listener and the embedding program are what connects.
-            Transport::Http | Transport::Memory | Transport::None => self.report(SourceState::Connected).await,
+            Transport::Http | Transport::Otlp | Transport::Memory | Transport::None => {
+                self.report(SourceState::Connected).await
+            }
         }
     }
 

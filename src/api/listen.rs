@@ -110,6 +110,15 @@ pub async fn serve(
     backend: Shared,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
+    let sockets = backend.clone();
+    let shutdown = async move {
+        shutdown.await;
+        sockets.sockets.close();
+    };
+    let sockets = backend.clone();
     let service = router.with_state(backend).into_make_service_with_connect_info::<Peer>();
-    axum::serve(Limited::new(listener), service).with_graceful_shutdown(shutdown).await
+    axum::serve(Limited::new(listener), service).with_graceful_shutdown(shutdown).await?;
+    // Upgraded connections are no longer the server's: they end by themselves.
+    sockets.sockets.closed().await;
+    Ok(())
 }

@@ -5,12 +5,14 @@
 mod encode;
 mod labels;
 pub mod params;
+mod parse_query;
 mod query;
 mod rules;
 mod status;
 
 pub use labels::{label_values, labels, metadata, query_exemplars, series};
 pub use params::Params;
+pub use parse_query::parse_query;
 pub use query::{format_query, query, query_range};
 pub use rules::{alerts, rules};
 pub use status::{buildinfo, flags, runtimeinfo, tsdb};

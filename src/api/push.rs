@@ -114,7 +114,7 @@ fn decoding_failed(error: tokio::task::JoinError) -> ApiError {
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("decoding failed: {error}"), "please report this")
 }
 
-fn not_taken(full: Full, is_too_large: bool) -> ApiError {
+pub(super) fn not_taken(full: Full, is_too_large: bool) -> ApiError {
     match full {
         Full::Closed => ApiError::core_gone(),
         Full::Later => {
@@ -135,19 +135,29 @@ fn answer(accepted: usize, refused: &[Refusal]) -> Response {
     if accepted == 1 && total == 0 {
         return json_text(StatusCode::ACCEPTED, Bytes::from_static(br#"{"accepted":1,"refused":[]}"#));
     }
+    json(if total == 0 { StatusCode::ACCEPTED } else { StatusCode::BAD_REQUEST }, &described(accepted, refused))
+}
+
+/// What became of one message of a WebSocket, as JSON: the body that a request would be answered with.
+pub(super) fn answer_text(accepted: usize, refused: &[Refusal]) -> String {
+    // Texts and numbers alone: nothing in it can fail to be written.
+    serde_json::to_string(&described(accepted, refused)).unwrap_or_default()
+}
+
+fn described(accepted: usize, refused: &[Refusal]) -> Answer<'_> {
+    let total = refused.len();
     let shown = refused.iter().take(REFUSALS_SHOWN);
-    let body = Answer {
+    Answer {
         accepted,
         refused: shown.map(|one| RefusedItem { item: one.item, reason: one.reason, message: &one.message }).collect(),
         refused_total: (total > REFUSALS_SHOWN).then_some(total),
         error: (total > 0).then(|| format!("{total} of {} items were refused", accepted + total)),
         hint: (total > 0).then_some("the others are accepted: mend and send only the refused ones again"),
-    };
-    json(if total == 0 { StatusCode::ACCEPTED } else { StatusCode::BAD_REQUEST }, &body)
+    }
 }
 
 /// Whether the body comes compressed.
-fn is_gzip(headers: &HeaderMap) -> Result<bool, ApiError> {
+pub(super) fn is_gzip(headers: &HeaderMap) -> Result<bool, ApiError> {
     match headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
         None | Some(b"identity") => Ok(false),
         Some(b"gzip" | b"x-gzip") => Ok(true),
@@ -159,7 +169,7 @@ fn is_gzip(headers: &HeaderMap) -> Result<bool, ApiError> {
 }
 
 /// Unpacks all members of a gzip body (RFC 1952) as far as the limit allows.
-fn unpack(packed: &[u8], limit_bytes: usize) -> Result<Vec<u8>, ApiError> {
+pub(super) fn unpack(packed: &[u8], limit_bytes: usize) -> Result<Vec<u8>, ApiError> {
     let mut body = Vec::new();
     let most = (limit_bytes as u64).saturating_add(1);
     flate2::read::MultiGzDecoder::new(packed).take(most).read_to_end(&mut body).map_err(|error| {
@@ -169,7 +179,7 @@ fn unpack(packed: &[u8], limit_bytes: usize) -> Result<Vec<u8>, ApiError> {
 }
 
 /// Reads the body up to the limit. What is larger is read on for a while and thrown away.
-async fn read_body(request: Request, limit_bytes: usize) -> Result<Vec<u8>, ApiError> {
+pub(super) async fn read_body(request: Request, limit_bytes: usize) -> Result<Vec<u8>, ApiError> {
     let announced = request
         .headers()
         .get(header::CONTENT_LENGTH)

@@ -2,8 +2,8 @@
 
 use super::error::ApiError;
 use super::{
-    Shared, alertmanager, dashboard, events, history, metrics, notifications, openapi, page, probes, prometheus, push,
-    reload, status, why,
+    Shared, alertmanager, dashboard, events, history, metrics, notifications, openapi, otlp, page, probes, prometheus,
+    push, push_socket, reload, remote_write, status, why,
 };
 use axum::extract::State;
 use axum::http::Uri;
@@ -46,8 +46,20 @@ fn change(path: &'static str, methods: &'static [&'static str], handler: MethodR
 /// Every path that sidewatch serves.
 pub fn table() -> Vec<Route> {
     let mut table = vec![
-        change("/events", &["POST", "OPTIONS"], post(push::events).options(push::handshake)),
-        change("/events/{source}", &["POST", "OPTIONS"], post(push::events_of).options(push::handshake)),
+        change(
+            "/events",
+            &["GET", "POST", "OPTIONS"],
+            get(push_socket::events).post(push::events).options(push::handshake),
+        ),
+        change(
+            "/events/{source}",
+            &["GET", "POST", "OPTIONS"],
+            get(push_socket::events_of).post(push::events_of).options(push::handshake),
+        ),
+        change("/v1/logs", &["POST"], post(otlp::logs)),
+        change("/v1/metrics", &["POST"], post(otlp::metrics)),
+        change("/v1/traces", &["POST"], post(otlp::traces)),
+        change("/api/v1/write", &["POST"], post(remote_write::write)),
         change("/-/reload", &["POST", "PUT"], post(reload::reload).merge(put(reload::reload))),
         read("/health", GET, get(probes::health_of_the_service)),
         read("/livez", GET, get(probes::livez)),
@@ -59,6 +71,7 @@ pub fn table() -> Vec<Route> {
         read("/api/v1/query", GET_POST, get(prometheus::query).post(prometheus::query)),
         read("/api/v1/query_range", GET_POST, get(prometheus::query_range).post(prometheus::query_range)),
         read("/api/v1/format_query", GET_POST, get(prometheus::format_query).post(prometheus::format_query)),
+        read("/api/v1/parse_query", GET_POST, get(prometheus::parse_query).post(prometheus::parse_query)),
         read("/api/v1/series", GET_POST, get(prometheus::series).post(prometheus::series)),
         read("/api/v1/labels", GET_POST, get(prometheus::labels).post(prometheus::labels)),
         read("/api/v1/label/{name}/values", GET, get(prometheus::label_values)),

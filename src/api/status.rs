@@ -27,6 +27,7 @@ struct Status {
     rules: Value,
     notifications: Value,
     watchdog: Value,
+    exports: Vec<super::ExportStatus>,
 }
 
 /// `GET /api/status`.
@@ -49,6 +50,7 @@ pub async fn status(State(backend): State<Shared>) -> Result<Response, ApiError>
             "every": crate::model::format_duration_ms(dog.every_ms),
         })
     });
+    let exports = (backend.surroundings.exports)();
     let addresses = backend.addresses;
     let status = backend.core.call(move |core, now| {
         let engine = &core.engine;
@@ -99,6 +101,7 @@ pub async fn status(State(backend): State<Shared>) -> Result<Response, ApiError>
             }),
             notifications,
             watchdog,
+            exports,
         }
     });
     Ok(json_answer(StatusCode::OK, &status.await?))

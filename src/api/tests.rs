@@ -56,6 +56,8 @@ async fn run_core(mut core: Core, mut jobs: tokio::sync::mpsc::Receiver<CoreJob<
                             core.engine.observe(clock::now(), [Input::Source { name: source, state }]);
                         }
                         Ingest::Scrape(batch) => core.engine.observe(clock::now(), [Input::Scrape(batch)]),
+                        Ingest::Counts(batch) => core.engine.observe(clock::now(), [Input::Counts(batch)]),
+                        Ingest::Received(batch) => core.engine.observe(clock::now(), [Input::Received(batch)]),
                         Ingest::ScrapeTargets { source, targets } => {
                             core.engine.observe(clock::now(), [Input::ScrapeTargets { source, targets }]);
                         }
@@ -95,7 +97,7 @@ fn bench_with(limits: Limits, queue_bytes: usize) -> Bench {
         identity: Identity { service: "shop".into(), instance: "i1".into(), started: clock::now() },
         addresses: Addresses { observe: "127.0.0.1:9180".parse().unwrap(), ingest: "127.0.0.1:9181".parse().unwrap() },
         limits,
-        push: Push { plan, sources: vec![source("push")] },
+        push: Push { plan, sources: vec![source("push")], otlp: Some(source("push")) },
         sink,
         surroundings: Surroundings {
             outbox: Box::new(|| crate::notify::Outbox::new(10, 1).status()),
@@ -106,6 +108,7 @@ fn bench_with(limits: Limits, queue_bytes: usize) -> Bench {
                 Arc::new(clock::now),
             ),
             history: StateStore::in_memory().unwrap(),
+            exports: Box::new(Vec::new),
             watchdog: Box::new(|| None),
             reload_status: Box::new(|| ReloadStatus { succeeded: true, at: Timestamp::EPOCH, error: String::new() }),
             stored: Box::new(|_| Box::pin(async { true })),
@@ -424,6 +427,7 @@ fn test_parts(plan: Arc<FieldPlan>) -> crate::engine::Parts {
         checks: crate::health::Checks::default(),
         rule_set: crate::rules::RuleSet::default(),
         routing: Arc::new(crate::notify::Routing::terminal()),
+        event_logs: Vec::new().into(),
         sources: Vec::new(),
         base_labels: Labels::from_pairs([("job", "shop"), ("instance", "i1")]),
         limits: Limits::default(),

@@ -2,6 +2,7 @@
 
 use super::checkpoints::{Stored, Write, Written};
 use super::evaluate::Finished;
+use super::exports::Logs;
 use super::history::{self, Line, Lines};
 use crate::api::CoreJob;
 use crate::engine::{Change, Core, EvalJob, Input};
@@ -73,6 +74,8 @@ pub(super) struct CoreTask {
     pub lines: Lines,
     /// Where lines go when there are no checkpoints.
     pub history: Option<mpsc::Sender<Vec<Line>>>,
+    /// Where lines for events go.
+    pub logs: Logs,
     /// Messages that wait for the checkpoint that holds them.
     pub held: Vec<Notification>,
     /// Messages whose checkpoint is being written.
@@ -152,6 +155,8 @@ impl CoreTask {
             .map(|ingest| match ingest {
                 Ingest::State { source, state } => Input::Source { name: source, state },
                 Ingest::Scrape(batch) => Input::Scrape(batch),
+                Ingest::Counts(batch) => Input::Counts(batch),
+                Ingest::Received(batch) => Input::Received(batch),
                 Ingest::ScrapeTargets { source, targets } => Input::ScrapeTargets { source, targets },
                 Ingest::Batch(batch) => Input::Events(match decoders.get(&batch.source) {
                     Some(decoder) if batch.plan.version() != plan.version() => decoder.redecode(batch, &plan),
@@ -164,6 +169,7 @@ impl CoreTask {
                 checkpointing.dirty = true;
             }
             self.core.engine.observe(clock::now(), inputs);
+            self.logs.send(self.core.engine.take_log_lines());
             if self.checkpointing.is_none() {
                 // Without a state folder nothing survives anyway: taken is as good as stored.
                 self.queue.set_checkpointed(self.queue.received());

@@ -1,6 +1,9 @@
 //! What `check` says beyond errors: rules against metrics, routes against rules; and how much memory all may take.
 
 mod amqp;
+mod kafka;
+mod nats;
+mod redis;
 
 use super::build::{alertmanager_file, metric_type, rule_files};
 use crate::config::Diagnostics;
@@ -20,6 +23,8 @@ const EVERYWHERE: [&str; 4] = [crate::model::METRIC_NAME, "job", "instance", "si
 /// Looks for what is valid and still cannot work; everything it finds is a warning.
 pub fn lint(config: &Config, parts: &Parts, found: &mut Diagnostics) {
     amqp::lint(config, found);
+    nats::lint(config, found);
+    kafka::lint(config, found);
     // The files were read and judged when the parts were built: what is wrong with them is said already.
     let mut said = Diagnostics::new();
     let files: Vec<_> = rule_files(config, &mut said)
@@ -30,6 +35,7 @@ pub fn lint(config: &Config, parts: &Parts, found: &mut Diagnostics) {
     let alertmanager = alertmanager_file(config, &mut said);
     let named = alertmanager.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
     notify::lint(&parts.routing, &config.notify, named, &rule_labels(config, parts), found);
+    redis::lint(config, found);
 }
 
 /// Every metric that the configuration makes.
@@ -64,7 +70,9 @@ fn known(config: &Config, parts: &Parts) -> Known {
         }
     }
     let sources = config.sources.iter().flatten();
-    let outside = sources.into_iter().any(|source| matches!(source.value.transport, Transport::Scrape(_)));
+    let outside = sources
+        .into_iter()
+        .any(|source| matches!(source.value.transport, Transport::Scrape(_) | Transport::Statsd(_) | Transport::Otlp));
     Known { metrics, outside, interval_ms: Rings::default().fine_step_ms }
 }
 

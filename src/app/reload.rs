@@ -1,6 +1,7 @@
 //! Reading the configuration again: build everything, then swap. A bad one changes nothing.
 
 use super::build::build;
+use super::exports::Exports;
 use super::run::{ReadAgain, decoders, findings, push};
 use super::sources::Sources;
 use super::{core_task, probes};
@@ -26,6 +27,7 @@ pub(super) struct Reloader {
     pub decoders: core_task::Decoders,
     pub deliveries: Deliveries,
     pub sources: Mutex<Sources>,
+    pub exports: Mutex<Exports>,
     pub watchdog: watch::Sender<Option<WatchdogConfig>>,
     /// Held for a swap.
     pub probes: StdMutex<CancellationToken>,
@@ -169,6 +171,7 @@ impl Reloader {
         sources.configure(&parts.sources, config.limits.event_bytes, &positions).await;
         let fresh = probes::start(probe_specs, &self.client, &self.core, &self.supervisor);
         std::mem::replace(&mut *self.probes.lock().unwrap_or_else(PoisonError::into_inner), fresh).cancel();
+        self.exports.lock().await.configure(&config).await;
         self.watchdog.send_if_modified(|known| {
             let differs = *known != config.watchdog;
             known.clone_from(&config.watchdog);
@@ -192,6 +195,7 @@ fn differences(old: &Config, new: &Config, rules_differ: bool) -> Reloaded {
     named("metric", &old.metrics, &new.metrics, &mut changed);
     named("health check", &old.health, &new.health, &mut changed);
     named("alert", &old.alerts, &new.alerts, &mut changed);
+    named("export", &old.export, &new.export, &mut changed);
     named("receiver", &old.notify.receivers, &new.notify.receivers, &mut changed);
     let mut whole = |what: &str, differs: bool| {
         if differs {

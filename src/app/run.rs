@@ -3,11 +3,13 @@
 use super::build::build;
 use super::checkpoints::{self, OUTBOX};
 use super::core_task::{Checkpointing, CoreTask, Decoders, HISTORY_PORTIONS, write_history};
+use super::exports::Exports;
 use super::history::Lines;
 use super::reload::{Reloader, texts};
 use super::sources::Sources;
 use super::{evaluate, probes, upkeep, watchdog};
 use crate::api::{self, Addresses, Backend, Identity, Push, PushSource, Readiness, Surroundings, core_channel};
+use crate::config::schema::FormatConfig;
 use crate::config::{Config, Diagnostics};
 use crate::engine::{Core, Parts};
 use crate::model::Timestamp;
@@ -168,6 +170,9 @@ pub async fn run(
             (Some(checkpointing), None)
         }
     };
+    let mut exports = Exports::new(supervisor.clone(), handle.clone(), state.clone(), config.base_dir.clone());
+    let (logs, export_statuses) = (exports.logs.clone(), exports.statuses.clone());
+    exports.configure(&config).await;
     let positions = parts
         .sources
         .iter()
@@ -185,6 +190,7 @@ pub async fn run(
         checkpointing,
         lines: Lines::default(),
         history,
+        logs,
         held: Vec::new(),
         releasing: Vec::new(),
     };
@@ -216,6 +222,7 @@ pub async fn run(
         decoders,
         deliveries: deliveries.clone(),
         sources: Mutex::new(running),
+        exports: Mutex::new(exports),
         watchdog: dog,
         probes: std::sync::Mutex::new(probes::start(probe_specs, &client, &handle, &supervisor)),
         client,
@@ -249,6 +256,7 @@ pub async fn run(
             deliveries: deliveries.clone(),
             history: journal,
             watchdog: Box::new(move || dog_status.get()),
+            exports: Box::new(move || export_statuses.all()),
             self_metrics: Box::new(|| own.render()),
             stored: Box::new(move |commands| {
                 let stored = stored.clone();
@@ -393,5 +401,13 @@ pub(super) fn decoders(parts: &Parts) -> BTreeMap<Arc<str>, Arc<crate::source::d
 pub(super) fn push(parts: &Parts) -> Push {
     let http = parts.sources.iter().filter(|source| source.kind == "http");
     let sources = http.map(|source| PushSource { name: source.name.clone(), decoder: source.decoder.clone() });
-    Push { plan: parts.plan.clone(), sources: sources.collect() }
+    let plain = |kind: &'static str| {
+        parts
+            .sources
+            .iter()
+            .filter(move |source| source.kind == kind && source.config.format == FormatConfig::default())
+    };
+    let otlp = plain("otlp").chain(plain("http")).next();
+    let otlp = otlp.map(|source| PushSource { name: source.name.clone(), decoder: source.decoder.clone() });
+    Push { plan: parts.plan.clone(), sources: sources.collect(), otlp }
 }

@@ -2,9 +2,18 @@
 //! reader's name for it; a test holds the keys of both against each other.
 
 mod amqp;
+mod docker;
+mod export;
+mod hosts;
+mod kafka;
 mod mqtt;
+mod nats;
+mod redis;
 mod scrape;
+mod sse;
+mod statsd;
 mod tls;
+mod websocket;
 
 use serde_json::{Map, Value, json};
 
@@ -110,6 +119,7 @@ fn top() -> Vec<(&'static str, Value)> {
                 "Receivers; the first is the default.",
             ),
         ),
+        ("export", named(&reference("export"), "What leaves besides messages.")),
         ("watchdog", reference("watchdog")),
         ("state", either(&[plain, reference("state")], "Where state survives a restart.")),
         ("external_labels", texts("Labels that every alert carries.")),
@@ -162,10 +172,19 @@ fn definitions() -> Map<String, Value> {
     let all = definitions
         .into_iter()
         .chain(sources())
+        .chain(redis::definitions())
         .chain(scrape::definitions())
+        .chain(statsd::definitions())
+        .chain(nats::definitions())
+        .chain(kafka::definitions())
+        .chain(sse::definitions())
         .chain(tls::definitions())
         .chain(amqp::definitions())
         .chain(mqtt::definitions())
+        .chain(websocket::definitions())
+        .chain(docker::definitions())
+        .chain(hosts::definitions())
+        .chain(export::definitions())
         .chain(metrics())
         .chain(health())
         .chain(alerts())
@@ -191,6 +210,7 @@ fn limits() -> Value {
             ("event_bytes", bytes("Bytes of one event.")),
             ("event_depth", integer("Levels of nesting in one event.")),
             ("query_samples", integer("Samples that one query may touch.")),
+            ("late_samples", time("How late a sample of remote write may come.")),
             ("query_timeout", time("Time that one query may take.")),
             ("pattern_keys", integer("Keys that one event condition may hold.")),
             ("alerts_per_rule", integer("Alerts that one rule may hold.")),
@@ -248,6 +268,15 @@ fn sources() -> Vec<Value> {
                 ("scrape", either(&[text(""), reference("scrape source")], "Metrics fetched over HTTP.")),
                 ("amqp", either(&[text(""), reference("amqp source")], "A queue of RabbitMQ.")),
                 ("mqtt", either(&[text(""), reference("mqtt source")], "Topics of an MQTT broker.")),
+                ("otlp", none.clone()),
+                ("statsd", either(&[text(""), reference("statsd source")], "StatsD and DogStatsD lines.")),
+                ("websocket", either(&[text(""), reference("websocket source")], "Events of a WebSocket server.")),
+                ("docker", either(&[text(""), reference("docker source")], "Events of the Docker Engine API.")),
+                ("hosts", either(&[text(""), reference("hosts source")], "Hosts files whose records are watched.")),
+                ("nats", either(&[text(""), reference("nats source")], "Subjects or a stream of NATS.")),
+                ("redis", either(&[text(""), reference("redis source")], "Streams or channels of Redis or Valkey.")),
+                ("kafka", either(&[text(""), reference("kafka source")], "Topics of Kafka.")),
+                ("sse", either(&[text(""), reference("sse source")], "Server-sent events over HTTP.")),
                 ("memory", none.clone()),
                 ("demo", none.clone()),
                 ("none", none),
@@ -559,8 +588,18 @@ mod tests {
     #[test]
     fn schema_and_reader_know_the_same_keys() {
         let silence = "watchdog: {url: 'http://x/'}\nnotify: {flapping: {changes: 4}, silences: [{matchers: a=b, starts: 2026-01-01, ends: 2026-01-02, time_interval: {weekdays: monday, times: [{start_time: '01:00', end_time: '02:00'}]}, comment: c}]}\n";
+        let pushed = "sources: {s: {statsd: {udp: '127.0.0.1:8125'}}, o: {otlp: {}}}\n";
         let extra = "notify: {exec_allowed: /bin/true, x: {exec: {command: /bin/true}}, p: {pagerduty: {routing_key: k}}, a: {alertmanager: {url: 'http://am:9093'}}}\nsources: {a: {unix: {path: x}}, b: {stdin: {}}, c: {scrape: {url: 'http://h/m', basic_auth: {username: u, password: p}, tls_config: {}, metric_relabel_configs: [{action: labeldrop, regex: x}]}}, d: {scrape: {targets: h:1, authorization: {credentials: c}}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}, B: {event: {rate_change: a, within: 1m}}, C: {event: {first_seen: data.a}}, D: {event: {gap: data.a}}, E: {slo: {good: {series: a_total}, total: b_total, target: 99%}}}\n";
-        for text in [include_str!("../../deploy/sidewatch.yaml"), extra, silence, amqp::SAMPLE, mqtt::SAMPLE] {
+        let export = "export: {a: {remote_write: {url: 'http://h/api/v1/write', queue: {age: 1h}}}, b: {log: {match: a, rotate: {keep: 1}}}}\n";
+        let own = [
+            "sources: {e: {websocket: {url: 'wss://h', tls: {}}}, f: {docker: {labels: {a: b}}}, g: {hosts: {}}}\n",
+            "sources: {k: {kafka: {brokers: h, topics: t}}, s: {sse: {url: 'https://h/', tls: {}}}}\n",
+            "sources: {e: {redis: {sentinel: {master: m, urls: 'redis://h'}, streams: s, tls: {}}}}\n",
+            "sources: {n: {nats: {url: h, subjects: a, tls: {}}}}\n",
+        ];
+        let texts =
+            [include_str!("../../deploy/sidewatch.yaml"), extra, silence, pushed, export, amqp::SAMPLE, mqtt::SAMPLE];
+        for text in texts.into_iter().chain(own) {
             let (config, found) = load_text("t.yaml", text, &Default::default(), &Overrides::default());
             assert!(config.is_some() && !found.has_errors(), "{found}");
         }

@@ -1,6 +1,6 @@
 //! The layers: defaults < profile < file < environment < flags.
 
-use super::schema::Config;
+use super::schema::{Config, Transport};
 use super::yaml::{self, Kind, Node};
 use super::{Diagnostics, Span, expand, read};
 use crate::config::diagnostic::nearest;
@@ -65,7 +65,7 @@ impl Overrides {
 
 /// The keys that the environment can set: `SIDEWATCH_` and the path of the key, upper-cased and joined by `_`
 /// (`listen.observe` is `SIDEWATCH_LISTEN_OBSERVE`). `rules` takes one pattern.
-pub const ENVIRONMENT_KEYS: [&[&str]; 30] = [
+pub const ENVIRONMENT_KEYS: [&[&str]; 31] = [
     &["profile"],
     &["service", "name"],
     &["service", "instance"],
@@ -91,6 +91,7 @@ pub const ENVIRONMENT_KEYS: [&[&str]; 30] = [
     &["limits", "event_bytes"],
     &["limits", "event_depth"],
     &["limits", "query_samples"],
+    &["limits", "late_samples"],
     &["limits", "query_timeout"],
     &["limits", "pattern_keys"],
     &["limits", "alerts_per_rule"],
@@ -144,7 +145,26 @@ fn load_into(options: &LoadOptions<'_>, found: &mut Diagnostics) -> Option<Confi
     }
     let base_dir = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
     let instance = options.env.get("HOSTNAME").filter(|name| !name.is_empty()).map_or("local", String::as_str);
-    read::config(&tree, instance, base_dir, files, found)
+    let mut config = read::config(&tree, instance, base_dir, files, found)?;
+    statsd_mappings(&mut config, options, found);
+    Some(config)
+}
+
+/// Reads the mapping files that StatsD sources name; a change of one is a change of the configuration.
+fn statsd_mappings(config: &mut Config, options: &LoadOptions<'_>, found: &mut Diagnostics) {
+    for source in config.sources.iter_mut().flatten() {
+        let Transport::Statsd(statsd) = &mut source.value.transport else { continue };
+        let Some(named) = &statsd.mapping else { continue };
+        let path = config.base_dir.join(&named.value);
+        match (options.read_file)(&path) {
+            Ok(text) => {
+                let shown: Arc<str> = path.to_string_lossy().into();
+                statsd.rules = read::statsd_mapping(&shown, &text, found).map(Arc::new);
+                config.files.push(path);
+            }
+            Err(error) => found.error(&named.span, format!("mapping: {} cannot be read: {error}", path.display())),
+        }
+    }
 }
 
 /// The name of the variable that sets a key.

@@ -3,6 +3,7 @@
 mod alerts;
 mod conditions;
 mod events;
+mod export;
 mod health;
 mod metrics;
 mod notify;
@@ -10,6 +11,7 @@ mod scrape;
 mod silences;
 mod slo;
 mod sources;
+mod statsd_mapping;
 mod watchdog;
 
 use super::diagnostic::nearest;
@@ -21,6 +23,7 @@ use std::path::PathBuf;
 
 pub use alerts::read as read_alerts;
 pub(super) use notify::HIDDEN;
+pub use statsd_mapping::statsd_mapping;
 
 /// Top-level keys that are designed but not in this build.
 const PLANNED: [&str; 4] = ["auth", "tls", "journal", "membership"];
@@ -85,13 +88,17 @@ pub(super) fn config(
     let defaults = Defaults::of(profile);
     let service = service(&mut map, default_instance);
     let listen = listen(&mut map, defaults.listen);
-    let sources = sources::read(&mut map);
+    let mut sources = sources::read(&mut map);
+    for source in sources.iter_mut().flatten() {
+        sources::identify(&mut source.value.transport, &service);
+    }
     let metrics = metrics::read(&mut map);
     let health = health::read(&mut map);
     let alerts = alerts::read(&mut map);
     let rules = map.strings("rules");
     let bundled_rules = map.boolean("bundled_rules").map_or(defaults.bundled_rules, |wanted| wanted.value);
     let notify = notify::read(&mut map);
+    let export = export::read(&mut map);
     let watchdog = watchdog::read(&mut map);
     let state = map.get("state").and_then(|node| state(node, defaults.checkpoint_interval_ms, map.found()));
     let external_labels = external_labels(&mut map);
@@ -106,7 +113,7 @@ pub(super) fn config(
     }
     let limits = map.get("limits").and_then(|node| limits(node, defaults.limits.clone(), map.found()));
     map.finish();
-    let config = Config {
+    let mut config = Config {
         service,
         listen,
         sources,
@@ -116,6 +123,7 @@ pub(super) fn config(
         rules,
         bundled_rules,
         notify,
+        export,
         watchdog,
         state,
         external_labels,
@@ -126,6 +134,7 @@ pub(super) fn config(
         base_dir,
         files,
     };
+    sources::name_consumers(&mut config);
     receivers_exist(&config, tree, found);
     conditions::sources_exist(&config, tree, found);
     Some(config)
@@ -234,6 +243,9 @@ fn limits(node: &Node, mut limits: Limits, found: &mut Diagnostics) -> Option<Li
                 Ok(bytes) => *place = bytes,
             }
         }
+    }
+    if let Some(late) = map.duration_ms("late_samples") {
+        limits.late_samples_ms = late.value;
     }
     for (key, place) in [("idle_series", &mut limits.idle_series_ms), ("query_timeout", &mut limits.query_timeout_ms)] {
         if let Some(limit) = map.duration_ms(key) {

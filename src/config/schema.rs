@@ -6,22 +6,40 @@
 mod amqp;
 mod conditions;
 mod dedup;
+mod docker;
+mod export;
+mod hosts;
+mod kafka;
 mod mqtt;
+mod nats;
+mod redis;
 mod scope;
 mod scrape;
 mod silence;
+mod sse;
+mod statsd;
 mod tls;
+mod websocket;
 
 pub use amqp::{AmqpBinding, AmqpConfig, AmqpDeclare, AmqpValue};
 pub use conditions::{
     Comparison, Direction, EventCondition, EventConditionKind, Floor, RateChange, SloConfig, SloSeries,
 };
 pub use dedup::DEDUP_WINDOW;
+pub use docker::{DockerConfig, DockerSocket};
+pub use export::{EventLogConfig, ExportConfig, ExportKind, RemoteWriteConfig};
+pub use hosts::HostsConfig;
+pub use kafka::{KafkaConfig, KafkaMechanism};
 pub use mqtt::MqttConfig;
+pub use nats::{NatsConfig, NatsCredentials, NatsScope, NatsStream, NatsUrl};
+pub use redis::{RedisAddress, RedisConfig, RedisInput, RedisScope, RedisServers, RedisStreams};
 pub use scope::Scope;
 pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
 pub use silence::{IntervalConfig, SilenceConfig, SilenceTimes};
+pub use sse::SseConfig;
+pub use statsd::{MappedType, MappingObserver, MappingRule, StatsdConfig, StatsdMapping, TagStyles};
 pub use tls::TlsConfig;
+pub use websocket::{IgnoredMessage, WebSocketConfig};
 
 use super::{Span, Spanned};
 use crate::model::FieldPath;
@@ -57,6 +75,8 @@ pub struct Config {
     pub bundled_rules: bool,
     /// `notify:`.
     pub notify: NotifyConfig,
+    /// `export:`.
+    pub export: Vec<Named<ExportConfig>>,
     /// `watchdog:`.
     pub watchdog: Option<WatchdogConfig>,
     /// `state:`; `None` keeps everything in memory.
@@ -132,6 +152,8 @@ pub struct Limits {
     pub event_depth: usize,
     /// Samples that one query may touch (50,000,000).
     pub query_samples: usize,
+    /// How late a sample of remote write may come, in milliseconds (5 min).
+    pub late_samples_ms: i64,
     /// Time that one query may take, in milliseconds (30 s).
     pub query_timeout_ms: i64,
     /// Keys that one event condition may hold (10,000).
@@ -160,6 +182,7 @@ impl Default for Limits {
             event_bytes: 4 << 20,
             event_depth: 64,
             query_samples: 50_000_000,
+            late_samples_ms: 300_000,
             query_timeout_ms: 30_000,
             pattern_keys: 10_000,
             alerts_per_rule: 10_000,
@@ -212,6 +235,24 @@ pub enum Transport {
     Amqp(Box<AmqpConfig>),
     /// `mqtt: {...}`: topics of an MQTT broker.
     Mqtt(Box<MqttConfig>),
+    /// `otlp: {}`: POST /v1/logs, /v1/metrics and /v1/traces on the ingest listener.
+    Otlp,
+    /// `statsd: {udp, unixgram, tcp, mapping}`: StatsD and DogStatsD lines.
+    Statsd(Box<StatsdConfig>),
+    /// `websocket: URL` or `websocket: {...}`: events of a WebSocket server.
+    WebSocket(Box<WebSocketConfig>),
+    /// `docker: SOCKET` or `docker: {...}`: events of the Docker Engine API.
+    Docker(Box<DockerConfig>),
+    /// `hosts: PATH` or `hosts: {...}`: hosts files whose records are watched.
+    Hosts(Box<HostsConfig>),
+    /// `nats: URL` or `nats: {...}`: subjects, or a stream of JetStream.
+    Nats(Box<NatsConfig>),
+    /// `redis: URL` or `redis: {...}`: streams with a consumer group, or channels.
+    Redis(Box<RedisConfig>),
+    /// `kafka: {...}`: topics of Kafka, as a member of a consumer group.
+    Kafka(Box<KafkaConfig>),
+    /// `sse: URL` or `sse: {...}`: server-sent events.
+    Sse(Box<SseConfig>),
     /// `memory: {}`: programs that embed the library push batches themselves.
     Memory,
     /// `demo: {}`: a shop's event stream with faults, made up as it goes.

@@ -2,10 +2,19 @@
 
 mod amqp;
 mod conditions;
+mod docker;
+mod export;
+mod hosts;
+mod kafka;
 mod mqtt;
+mod nats;
+mod redis;
 mod scrape;
 mod silences;
+mod sse;
+mod statsd;
 mod tls;
+mod websocket;
 
 use super::expand::escape;
 use super::read::{HIDDEN, PROFILES};
@@ -64,6 +73,7 @@ pub fn show(config: &Config) -> String {
         notify.push(("silences".into(), Seq(config.notify.silences.iter().map(silences::entry).collect())));
     }
     map.add("notify", Map(notify));
+    map.map("export", config.export.iter().map(|one| (one.name.value.clone(), export::export(&one.value))).collect());
     if let Some(watchdog) = &config.watchdog {
         let mut inner = Fields::default();
         secret(&mut inner, "url", &watchdog.url);
@@ -196,6 +206,15 @@ fn source(source: &SourceConfig) -> Yaml {
         Transport::Scrape(config) => ("scrape", scrape::scrape(config)),
         Transport::Amqp(config) => ("amqp", amqp::amqp(config)),
         Transport::Mqtt(config) => ("mqtt", mqtt::mqtt(config)),
+        Transport::Otlp => ("otlp", Map(Vec::new())),
+        Transport::Statsd(config) => ("statsd", statsd::statsd(config)),
+        Transport::WebSocket(config) => ("websocket", websocket::websocket(config)),
+        Transport::Docker(config) => ("docker", docker::docker(config)),
+        Transport::Hosts(config) => ("hosts", hosts::hosts(config)),
+        Transport::Nats(config) => ("nats", nats::nats(config)),
+        Transport::Redis(config) => ("redis", redis::redis(config)),
+        Transport::Kafka(config) => ("kafka", kafka::kafka(config)),
+        Transport::Sse(config) => ("sse", sse::sse(config)),
         Transport::Memory => ("memory", Map(Vec::new())),
         Transport::Demo => ("demo", Map(Vec::new())),
         Transport::None => ("none", Map(Vec::new())),
@@ -500,6 +519,7 @@ fn limits(limits: &Limits) -> Yaml {
         map.raw(key, limit);
     }
     map.raw("idle_series", duration(limits.idle_series_ms));
+    map.raw("late_samples", duration(limits.late_samples_ms));
     map.raw("query_timeout", duration(limits.query_timeout_ms));
     Map(map.0)
 }

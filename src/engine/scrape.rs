@@ -29,6 +29,10 @@ impl Engine {
     /// Ends the series of targets that are not among these.
     pub(super) fn scrape_targets(&mut self, now: Timestamp, source: &Arc<str>, targets: &[Arc<str>]) {
         let mut before = self.scrapes.remove(source).unwrap_or_default();
+        if targets.is_empty() {
+            // The source's task has ended: what it would send next has new numbers.
+            self.counts.end(source);
+        }
         if !targets.is_empty() {
             let kept = targets.iter().map(|key| (key.clone(), before.remove(key).unwrap_or_default())).collect();
             self.scrapes.insert(source.clone(), kept);

@@ -163,7 +163,7 @@ impl Automatic {
         }
     }
 
-    fn refuse(&mut self, store: &mut Store, source: &Arc<str>, reason: &'static str, count: f64, now: Timestamp) {
+    pub fn refuse(&mut self, store: &mut Store, source: &Arc<str>, reason: &'static str, count: f64, now: Timestamp) {
         let key = (source.clone(), reason);
         if self.refused.get(&key).is_some_and(|handle| store.add(*handle, count, now)) {
             return;

@@ -106,7 +106,7 @@ impl Store {
     }
 
     /// Samples before this are not taken.
-    fn oldest_ms(&self) -> i64 {
+    pub(super) fn oldest_ms(&self) -> i64 {
         self.ticks.last().map_or(i64::MIN, |last| last - self.options.rings.coarse_span_ms)
     }
 

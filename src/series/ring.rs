@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Samples of a chunk before the next is begun.
-const CHUNK_SAMPLES: u32 = 120;
+pub(super) const CHUNK_SAMPLES: u32 = 120;
 
 /// The two tiers, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -115,7 +115,7 @@ fn spans(spans: &[(i32, u32)]) -> Vec<Span> {
     spans.iter().map(|(offset, length)| Span { offset: *offset, length: *length }).collect()
 }
 
-fn native(scraped: &NativeHistogram) -> FloatHistogram {
+pub(super) fn native(scraped: &NativeHistogram) -> FloatHistogram {
     debug_assert!(scraped.schema == CUSTOM_BUCKETS_SCHEMA || (-4..=8).contains(&scraped.schema), "checked when read");
     FloatHistogram {
         reset_hint: if scraped.gauge { ResetHint::Gauge } else { ResetHint::Unknown },

@@ -16,6 +16,7 @@ pub enum Refusal {
     OutOfOrder,
     Duplicate,
     TooOld,
+    TooFarAhead,
     SelfCounted,
     TooManyLabels,
     LabelTooLong,
@@ -25,7 +26,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::NegativeIncrement,
         Self::NegativeValue,
         Self::NotANumber,
@@ -33,6 +34,7 @@ impl Refusal {
         Self::OutOfOrder,
         Self::Duplicate,
         Self::TooOld,
+        Self::TooFarAhead,
         Self::SelfCounted,
         Self::TooManyLabels,
         Self::LabelTooLong,
@@ -50,6 +52,7 @@ impl Refusal {
             Self::OutOfOrder => "out_of_order",
             Self::Duplicate => "duplicate",
             Self::TooOld => "too_old",
+            Self::TooFarAhead => "too_far_ahead",
             Self::SelfCounted => "self_counted",
             Self::TooManyLabels => "too_many_labels",
             Self::LabelTooLong => "label_too_long",

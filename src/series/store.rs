@@ -3,6 +3,7 @@
 use super::FloatHistogram;
 use super::buckets::{ExactSum, HistogramCodec, HistogramState};
 use super::chunk::FloatCodec;
+use super::exemplars::Exemplars;
 use super::index::Index;
 use super::received::ReceivedCodec;
 use super::registry::{Handle, Metric, MetricId};
@@ -67,6 +68,7 @@ pub struct Store {
     pub(super) live_histograms: usize,
     pub(super) bytes: usize,
     pub(super) counts: Counts,
+    pub(super) exemplars: Exemplars,
 }
 
 pub(super) mod flag {
@@ -211,6 +213,7 @@ impl Store {
             live: 0,
             live_histograms: 0,
             bytes: 0,
+            exemplars: Exemplars::default(),
             counts: Counts::default(),
         }
     }

@@ -1,6 +1,8 @@
 //! HDR histograms of the last minute: quantiles for JSON and the page, merged exactly across series.
 
-use super::registry::MetricId;
+use super::SampleValue;
+use super::number::bound_text;
+use super::registry::{Handle, MetricId};
 use super::store::{Body, Store, flag};
 use crate::model::{Labels, Timestamp};
 use hdrhistogram::Histogram;
@@ -133,6 +135,29 @@ pub struct WindowQuantiles {
 }
 
 impl Store {
+    /// Writes quantiles (0 to 1) of one histogram over the last minute as series of the metric's name with the label
+    /// `quantile`, as a summary has them; not a number while the minute has no value. False when the handle is stale.
+    pub fn record_quantiles(&mut self, handle: Handle, quantiles: &[f64], now: Timestamp) -> bool {
+        let Some(hot) = self.hot.get(handle.slot as usize) else { return false };
+        if hot.generation != handle.generation || hot.flags & flag::LIVE == 0 {
+            return false;
+        }
+        let Some(entry) = self.entry(handle.slot) else { return false };
+        let Body::Histogram(histogram) = &entry.body else { return false };
+        let scale = histogram.window.scale;
+        let Some(mut sum) = scale.histogram() else { return false };
+        histogram.window.add_to(&mut sum, now.millis());
+        let labels = entry.labels.clone();
+        for quantile in quantiles {
+            let value =
+                if sum.is_empty() { f64::NAN } else { sum.value_at_quantile(*quantile) as f64 / scale.range().0 };
+            let labels = labels.with("quantile", &bound_text(*quantile));
+            // A refused sample is counted by the store, by reason.
+            let _ = self.append(&labels, now.millis(), SampleValue::Float(value), 0);
+        }
+        true
+    }
+
     /// Quantiles (0 to 1) of a histogram over the last minute, of the series that carry all labels in `filter`, merged
     /// exactly into one group for each combination of the labels in `by`; groups without values are left out.
     pub fn window_quantiles(

@@ -180,7 +180,7 @@ impl<'a> Worker<'a> {
             redelivered: self_metrics::source_redelivered(name),
             duplicates: self_metrics::source_duplicates(name),
             acknowledged: self_metrics::source_acknowledged(name),
-            retained_ignored: self_metrics::source_ignored(name, "retained"),
+            retained_ignored: self_metrics::source_ignored(name),
         };
         let messages = Messages::new(context.event_bytes);
         Self { context, config, unacked, messages, counters, topic: Default::default(), identifiers: Vec::new() }

@@ -18,6 +18,8 @@ mod tests;
 mod text;
 
 pub use batch::{FamilyMetadata, NativeHistogram, ScrapeBatch};
+pub use fetch::{client as http_client, is_local, with_options};
+pub use relabel::Relabeling;
 
 use super::{Ingest, RETRY, SourceContext, SourceState};
 use crate::config::schema::ScrapeConfig;

@@ -1,6 +1,8 @@
 //! The bounded queue between sources and core: so many inputs, so many bytes.
 
 use super::SourceState;
+use super::counts::CountBatch;
+use super::received::ReceivedBatch;
 use super::scrape::ScrapeBatch;
 use crate::model::{EventBatch, Field};
 use crate::telemetry::self_metrics;
@@ -24,6 +26,10 @@ pub enum Ingest {
     },
     /// What one scrape found.
     Scrape(Box<ScrapeBatch>),
+    /// Changes of series that the source has counted itself.
+    Counts(Box<CountBatch>),
+    /// Samples with times of their own.
+    Received(Box<ReceivedBatch>),
     /// Which targets a source scrapes from now on; the series of others end.
     ScrapeTargets {
         /// The source's name.
@@ -41,6 +47,8 @@ impl Ingest {
                 batch.buffer.len() + batch.arena.len() + (batch.fields.len() + batch.lists.len()) * size_of::<Field>()
             }
             Self::Scrape(batch) => batch.size(),
+            Self::Counts(batch) => batch.size(),
+            Self::Received(batch) => batch.size(),
             Self::State { .. } | Self::ScrapeTargets { .. } => 0,
         }
     }
@@ -184,6 +192,35 @@ impl IngestSink {
             self.shared.full.increment(1);
         }
         outcome
+    }
+
+    /// Takes all inputs at once or none of them, one behind the other.
+    ///
+    /// # Errors
+    /// As [`Self::try_send`].
+    pub fn try_send_all(&self, inputs: Vec<Ingest>) -> Result<(), Full> {
+        let full = || {
+            self.shared.full.increment(1);
+            Full::Later
+        };
+        let mut places = Vec::with_capacity(inputs.len());
+        let mut slots = self.sender.try_reserve_many(inputs.len()).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(()) => full(),
+            mpsc::error::TrySendError::Closed(()) => Full::Closed,
+        })?;
+        for ingest in inputs {
+            let size = ingest.size();
+            let room = match size {
+                0 => None,
+                _ if size > self.shared.limits.bytes => return Err(full()),
+                _ => Some(self.shared.room.clone().try_acquire_many_owned(size as u32).map_err(|_| full())?),
+            };
+            places.push((ingest, size, room));
+        }
+        for ((ingest, size, room), slot) in places.into_iter().zip(&mut slots) {
+            self.put(slot, ingest, size, room);
+        }
+        Ok(())
     }
 
     fn try_take(&self, ingest: Ingest) -> Result<u64, Full> {

@@ -198,6 +198,13 @@ impl Writer {
         self.out.extend_from_slice(value.as_bytes());
     }
 
+    /// Bytes as they are.
+    pub fn bytes(&mut self, field: u32, value: &[u8]) {
+        self.tag(field, 2);
+        self.varint(value.len() as u64);
+        self.out.extend_from_slice(value);
+    }
+
     /// A message within this one.
     pub fn message(&mut self, field: u32, write: impl FnOnce(&mut Self)) {
         self.tag(field, 2);

@@ -20,6 +20,7 @@ const RANKS: &[&[&str]] = &[
     &["health", "rules"],
     &["engine"],
     &["api"],
+    &["export"],
     &["app"],
     &["cli", "main"],
 ];

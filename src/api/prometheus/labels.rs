@@ -3,6 +3,7 @@
 use super::params::{Params, invalid};
 use super::{ErrorKind, Notes, PromError, encode, success, success_text, truncate};
 use crate::api::Shared;
+use crate::model::Labels;
 use crate::series::Matcher;
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -111,15 +112,54 @@ pub async fn metadata(State(backend): State<Shared>, params: Params) -> Result<R
     success(&by_name)
 }
 
-/// `/api/v1/query_exemplars`: exemplars are shown on /metrics and not kept for queries, so the list is empty, as Grafana
-/// expects of a server without them.
+/// `/api/v1/query_exemplars`: exemplars of the series that an expression reads, those of remote write. The ones of
+/// sidewatch's own histograms stand on /metrics.
 ///
 /// # Errors
-/// `bad_data` when the expression cannot be read.
-pub async fn query_exemplars(params: Params) -> Result<Response, PromError> {
+/// `bad_data` when the expression or a time cannot be read.
+pub async fn query_exemplars(State(backend): State<Shared>, params: Params) -> Result<Response, PromError> {
+    #[derive(Serialize)]
+    struct One {
+        labels: BTreeMap<String, String>,
+        value: String,
+        timestamp: f64,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct OfSeries {
+        series_labels: BTreeMap<String, String>,
+        exemplars: Vec<One>,
+    }
+    let start_ms = params.time_ms("start")?.unwrap_or(i64::MIN);
+    let end_ms = params.time_ms("end")?.unwrap_or(i64::MAX);
+    if end_ms < start_ms {
+        return Err(invalid("end", "end timestamp must not be before start timestamp"));
+    }
     let query = params.get("query").unwrap_or("");
-    crate::promql::parse(query).map_err(|error| invalid("query", &error.to_string()))?;
-    success::<[(); 0]>(&[])
+    let expr = crate::promql::parse(query).map_err(|error| invalid("query", &error.to_string()))?;
+    let sets: Vec<Vec<Matcher>> = expr.selectors().into_iter().map(|selector| selector.matchers.clone()).collect();
+    if sets.is_empty() {
+        return success::<[(); 0]>(&[]);
+    }
+    let found = backend.core.call(move |core, _| core.engine.store().exemplars(&sets, start_ms, end_ms)).await?;
+    let pairs =
+        |labels: &Labels| labels.iter().map(|label| (label.name.to_string(), label.value.to_string())).collect();
+    let list: Vec<OfSeries> = found
+        .iter()
+        .map(|series| OfSeries {
+            series_labels: pairs(&series.labels),
+            exemplars: series
+                .exemplars
+                .iter()
+                .map(|one| One {
+                    labels: pairs(&one.labels),
+                    value: crate::promql::format_value(one.value),
+                    timestamp: one.t_ms as f64 / 1e3,
+                })
+                .collect(),
+        })
+        .collect();
+    success(&list)
 }
 
 /// `model.UnescapeName` for values encoding: `U__a_2e_b` is `a.b`, `__` an underscore. What is not well formed stays.

@@ -3,11 +3,22 @@
 mod amqp;
 mod broker;
 mod dedup;
+mod docker;
+mod hosts;
+mod kafka;
 mod mqtt;
+mod nats;
+mod otlp;
+mod redis;
+mod sse;
+mod statsd;
 mod tls;
+mod websocket;
+
+pub(super) use kafka::identify;
 
 use crate::config::reader::{self, MapReader};
-use crate::config::schema::{FormatConfig, Named, SourceConfig, Transport};
+use crate::config::schema::{Config, FormatConfig, Named, SourceConfig, Transport};
 use crate::config::yaml::{self as node, Node};
 use crate::config::{Diagnostics, Spanned};
 use crate::model::Attribute;
@@ -28,20 +39,18 @@ struct Kind {
 }
 
 const KINDS: &[Kind] = &[
+    Kind { name: "otlp", schemes: &["otlp"], read: otlp::read, of_url: otlp::of_url },
+    Kind { name: "statsd", schemes: &["statsd", "udp"], read: statsd::read, of_url: statsd::of_url },
+    //
+    Kind { name: "nats", schemes: &["nats", "tls"], read: nats::read, of_url: nats::of_url },
+    Kind { name: "redis", schemes: redis::SCHEMES, read: redis::read, of_url: redis::of_url },
+    Kind { name: "kafka", schemes: &["kafka"], read: kafka::read, of_url: kafka::of_url },
+    Kind { name: "sse", schemes: &["sse"], read: sse::read, of_url: sse::of_url },
+    Kind { name: "websocket", schemes: &["ws", "wss"], read: websocket::read, of_url: websocket::of_url },
+    Kind { name: "docker", schemes: &["docker", "podman"], read: docker::read, of_url: docker::of_url },
+    Kind { name: "hosts", schemes: &["hosts"], read: hosts::read, of_url: hosts::of_url },
     Kind { name: "amqp", schemes: &["amqp", "amqps"], read: amqp::read, of_url: amqp::of_url },
     Kind { name: "mqtt", schemes: &["mqtt", "mqtts"], read: mqtt::read, of_url: mqtt::of_url },
-];
-
-/// Transports that are designed but not in this build, with the schemes of their addresses.
-const PLANNED: &[(&str, &[&str])] = &[
-    ("nats", &["nats", "tls"]),
-    ("redis", &["redis", "rediss"]),
-    ("kafka", &["kafka"]),
-    ("websocket", &["ws", "wss"]),
-    ("docker", &["docker"]),
-    ("statsd", &["statsd", "udp"]),
-    ("otlp", &["otlp"]),
-    ("hosts", &["hosts"]),
 ];
 
 /// Every key that names a transport.
@@ -71,6 +80,15 @@ pub(super) fn read(map: &mut MapReader<'_, '_>) -> Option<Vec<Named<SourceConfig
     Some(sources.into_iter().map(|(name, value)| Named { name, value }).collect())
 }
 
+/// Consumers are called as the instance is, which is known only when everything is read.
+pub(super) fn name_consumers(config: &mut Config) {
+    for source in config.sources.iter_mut().flatten() {
+        if let Transport::Redis(redis) = &mut source.value.transport {
+            redis.instance.clone_from(&config.service.instance);
+        }
+    }
+}
+
 fn source(node: &Node, found: &mut Diagnostics) -> Option<SourceConfig> {
     let span = node.span.clone();
     if matches!(node.kind, node::Kind::Scalar { .. }) && !node.is_null() {
@@ -79,15 +97,7 @@ fn source(node: &Node, found: &mut Diagnostics) -> Option<SourceConfig> {
         return Some(SourceConfig { transport, format: FormatConfig::default(), dedup: None, span });
     }
     let mut map = MapReader::new(node, "source", found)?;
-    let mut planned = false;
-    for (name, _) in PLANNED {
-        planned |= node.get(name).is_some();
-        map.refuse(name, &not_built(name));
-    }
-    let kind = if planned { None } else { map.exactly_one(&transports()) };
-    if planned {
-        map.know(&transports());
-    }
+    let kind = map.exactly_one(&transports());
     let format = format(&mut map);
     let dedup = dedup::dedup(&mut map);
     if let Some((kind, _)) = kind {
@@ -99,10 +109,6 @@ fn source(node: &Node, found: &mut Diagnostics) -> Option<SourceConfig> {
     let (kind, node) = kind?;
     let transport = transport(kind, node, found)?;
     Some(SourceConfig { transport, format: format?, dedup, span })
-}
-
-fn not_built(name: &str) -> String {
-    format!("{name} sources are not in this build; it has {}", reader::list(&transports(), "and"))
 }
 
 fn transport(kind: &'static str, node: &Node, found: &mut Diagnostics) -> Option<Transport> {
@@ -155,10 +161,6 @@ fn transport_of_address(address: &Spanned<String>, found: &mut Diagnostics) -> O
     let slashed = rest.strip_prefix("//");
     let rest = slashed.unwrap_or(rest);
     let part = || Spanned::new(rest.to_owned(), address.span.clone());
-    if let Some((name, _)) = PLANNED.iter().find(|(name, schemes)| *name == scheme || schemes.contains(&scheme)) {
-        found.error(&address.span, not_built(name));
-        return None;
-    }
     if let Some(own) = KINDS.iter().find(|own| own.schemes.contains(&scheme)) {
         return (own.of_url)(address, found);
     }

@@ -2,7 +2,7 @@
 
 use super::error::Failure;
 use super::{Node, Parsed, Parser, literal_value};
-use crate::promql::ast::{At, Expr, Extension, Modifiers, Span, Subquery};
+use crate::promql::ast::{At, Duration, Expr, Extension, Modifiers, Span, Subquery};
 use crate::promql::token::Kind;
 
 impl Parser<'_> {
@@ -109,7 +109,8 @@ impl Parser<'_> {
         if modifiers.offset.is_some() {
             return Err(Failure::new(*span, "offset may not be set multiple times"));
         }
-        modifiers.offset = Some(offset);
+        // As in Prometheus an offset of nothing is none, and may be followed by another.
+        modifiers.offset = Some(offset).filter(|offset| *offset != Duration::Fixed(0));
         span.end = end;
         Ok(())
     }

@@ -197,6 +197,8 @@ impl<'a> Worker<'a> {
     ) -> Option<String> {
         let window = if self.config.v3 { WINDOW_V3 } else { usize::from(self.config.receive_maximum) };
         let mut acks: Acks<Vec<u16>> = Acks::new(&self.context.sink, window);
+        // Identifiers of a connection that ended in the middle of a batch mean nothing on this one.
+        self.identifiers.clear();
         loop {
             tokio::select! {
                 biased;

@@ -190,9 +190,9 @@ pub struct Engine {
     changes: Vec<Change>,
     base_labels: Labels,
     scrapes: Scrapes,
+    dedup: Dedup,
     counts: Counts,
     logs: EventLogs,
-    dedup: Dedup,
 }
 
 impl Engine {
@@ -217,13 +217,13 @@ impl Engine {
             changes: Vec::new(),
             base_labels: parts.base_labels.clone(),
             scrapes: Scrapes::new(),
+            dedup: Dedup::new(&parts.sources),
             counts: Counts::default(),
             logs: {
                 let mut logs = EventLogs::default();
                 logs.configure(parts.event_logs.clone());
                 logs
             },
-            dedup: Dedup::new(&parts.sources),
         }
     }
 
@@ -393,8 +393,8 @@ impl Engine {
         self.checks.reconfigure(parts.checks.clone(), now);
         self.rules.reconfigure(parts.rule_set.clone(), now, &mut effects);
         self.plan = parts.plan.clone();
-        self.logs.configure(parts.event_logs.clone());
         self.dedup.reconfigure(&parts.sources);
+        self.logs.configure(parts.event_logs.clone());
         let old = std::mem::replace(&mut self.sources, parts.source_statuses(now));
         for (name, status) in old {
             match self.sources.get_mut(&name) {

@@ -22,9 +22,9 @@ const EVERYWHERE: [&str; 4] = [crate::model::METRIC_NAME, "job", "instance", "si
 
 /// Looks for what is valid and still cannot work; everything it finds is a warning.
 pub fn lint(config: &Config, parts: &Parts, found: &mut Diagnostics) {
+    amqp::lint(config, found);
     nats::lint(config, found);
     kafka::lint(config, found);
-    amqp::lint(config, found);
     // The files were read and judged when the parts were built: what is wrong with them is said already.
     let mut said = Diagnostics::new();
     let files: Vec<_> = rule_files(config, &mut said)

@@ -179,12 +179,12 @@ fn definitions() -> Map<String, Value> {
         .chain(kafka::definitions())
         .chain(sse::definitions())
         .chain(tls::definitions())
+        .chain(amqp::definitions())
+        .chain(mqtt::definitions())
         .chain(websocket::definitions())
         .chain(docker::definitions())
         .chain(hosts::definitions())
         .chain(export::definitions())
-        .chain(amqp::definitions())
-        .chain(mqtt::definitions())
         .chain(metrics())
         .chain(health())
         .chain(alerts())
@@ -266,6 +266,8 @@ fn sources() -> Vec<Value> {
                 ("unix", either(&[text(""), reference("unix source")], "A unix stream socket.")),
                 ("tcp", either(&[text(""), reference("tcp source")], "A TCP listener.")),
                 ("scrape", either(&[text(""), reference("scrape source")], "Metrics fetched over HTTP.")),
+                ("amqp", either(&[text(""), reference("amqp source")], "A queue of RabbitMQ.")),
+                ("mqtt", either(&[text(""), reference("mqtt source")], "Topics of an MQTT broker.")),
                 ("otlp", none.clone()),
                 ("statsd", either(&[text(""), reference("statsd source")], "StatsD and DogStatsD lines.")),
                 ("websocket", either(&[text(""), reference("websocket source")], "Events of a WebSocket server.")),
@@ -275,8 +277,6 @@ fn sources() -> Vec<Value> {
                 ("redis", either(&[text(""), reference("redis source")], "Streams or channels of Redis or Valkey.")),
                 ("kafka", either(&[text(""), reference("kafka source")], "Topics of Kafka.")),
                 ("sse", either(&[text(""), reference("sse source")], "Server-sent events over HTTP.")),
-                ("amqp", either(&[text(""), reference("amqp source")], "A queue of RabbitMQ.")),
-                ("mqtt", either(&[text(""), reference("mqtt source")], "Topics of an MQTT broker.")),
                 ("memory", none.clone()),
                 ("demo", none.clone()),
                 ("none", none),
@@ -599,7 +599,8 @@ mod tests {
             "sources: {e: {redis: {sentinel: {master: m, urls: 'redis://h'}, streams: s, tls: {}}}}\n",
             "sources: {n: {nats: {url: h, subjects: a, tls: {}}}}\n",
         ];
-        let texts = [include_str!("../../deploy/sidewatch.yaml"), extra, silence, pushed, export];
+        let texts =
+            [include_str!("../../deploy/sidewatch.yaml"), extra, silence, pushed, export, amqp::SAMPLE, mqtt::SAMPLE];
         for text in texts.into_iter().chain(own) {
             let (config, found) = load_text("t.yaml", text, &Default::default(), &Overrides::default());
             assert!(config.is_some() && !found.has_errors(), "{found}");

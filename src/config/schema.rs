@@ -231,6 +231,10 @@ pub enum Transport {
     },
     /// `scrape: URL` or `scrape: {...}`: metrics that are fetched, not events.
     Scrape(Box<ScrapeConfig>),
+    /// `amqp: {...}`: a queue of RabbitMQ.
+    Amqp(Box<AmqpConfig>),
+    /// `mqtt: {...}`: topics of an MQTT broker.
+    Mqtt(Box<MqttConfig>),
     /// `otlp: {}`: POST /v1/logs, /v1/metrics and /v1/traces on the ingest listener.
     Otlp,
     /// `statsd: {udp, unixgram, tcp, mapping}`: StatsD and DogStatsD lines.
@@ -249,10 +253,6 @@ pub enum Transport {
     Kafka(Box<KafkaConfig>),
     /// `sse: URL` or `sse: {...}`: server-sent events.
     Sse(Box<SseConfig>),
-    /// `amqp: {...}`: a queue of RabbitMQ.
-    Amqp(Box<AmqpConfig>),
-    /// `mqtt: {...}`: topics of an MQTT broker.
-    Mqtt(Box<MqttConfig>),
     /// `memory: {}`: programs that embed the library push batches themselves.
     Memory,
     /// `demo: {}`: a shop's event stream with faults, made up as it goes.

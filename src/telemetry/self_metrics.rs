@@ -41,7 +41,6 @@ names! {
     SOURCE_MESSAGES = "sidewatch_source_messages_total", Counter, Count, "Messages received from the source, redelivered ones included.";
     SOURCE_REDELIVERED = "sidewatch_source_redelivered_total", Counter, Count, "Messages that the broker said it had delivered before.";
     SOURCE_DUPLICATES = "sidewatch_source_duplicates_total", Counter, Count, "Messages that were counted before, and are not counted again.";
-    SOURCE_IGNORED = "sidewatch_source_ignored_total", Counter, Count, "Messages that the configuration says to ignore, by reason.";
     SOURCE_ACKNOWLEDGED = "sidewatch_source_acknowledged_total", Counter, Count, "Messages that the broker was told are done with.";
     SOURCE_GAPS = "sidewatch_source_gaps_total", Counter, Count, "Times that messages may have been missed, by reason.";
     SOURCE_RESUMED = "sidewatch_source_resumed_total", Counter, Count, "Times that a source asked its server for what came behind the last event it had.";
@@ -148,11 +147,6 @@ pub fn source_redelivered(source: &Arc<str>) -> Counter {
 /// Counter of messages recognised as counted before.
 pub fn source_duplicates(source: &Arc<str>) -> Counter {
     metrics::counter!(SOURCE_DUPLICATES, "source" => Arc::clone(source))
-}
-
-/// Counter of messages that the configuration says to ignore.
-pub fn source_ignored(source: &Arc<str>, reason: &'static str) -> Counter {
-    metrics::counter!(SOURCE_IGNORED, "source" => Arc::clone(source), "reason" => reason)
 }
 
 /// Counter of acknowledged messages.

@@ -39,7 +39,6 @@ struct Kind {
 }
 
 const KINDS: &[Kind] = &[
-    //
     Kind { name: "otlp", schemes: &["otlp"], read: otlp::read, of_url: otlp::of_url },
     Kind { name: "statsd", schemes: &["statsd", "udp"], read: statsd::read, of_url: statsd::of_url },
     Kind { name: "nats", schemes: &["nats", "tls"], read: nats::read, of_url: nats::of_url },
@@ -52,9 +51,6 @@ const KINDS: &[Kind] = &[
     Kind { name: "amqp", schemes: &["amqp", "amqps"], read: amqp::read, of_url: amqp::of_url },
     Kind { name: "mqtt", schemes: &["mqtt", "mqtts"], read: mqtt::read, of_url: mqtt::of_url },
 ];
-
-/// Transports that are designed but not in this build, with the schemes of their addresses.
-const PLANNED: &[(&str, &[&str])] = &[];
 
 /// Every key that names a transport.
 fn transports() -> Vec<&'static str> {
@@ -100,15 +96,7 @@ fn source(node: &Node, found: &mut Diagnostics) -> Option<SourceConfig> {
         return Some(SourceConfig { transport, format: FormatConfig::default(), dedup: None, span });
     }
     let mut map = MapReader::new(node, "source", found)?;
-    let mut planned = false;
-    for (name, _) in PLANNED {
-        planned |= node.get(name).is_some();
-        map.refuse(name, &not_built(name));
-    }
-    let kind = if planned { None } else { map.exactly_one(&transports()) };
-    if planned {
-        map.know(&transports());
-    }
+    let kind = map.exactly_one(&transports());
     let format = format(&mut map);
     let dedup = dedup::dedup(&mut map);
     if let Some((kind, _)) = kind {
@@ -120,10 +108,6 @@ fn source(node: &Node, found: &mut Diagnostics) -> Option<SourceConfig> {
     let (kind, node) = kind?;
     let transport = transport(kind, node, found)?;
     Some(SourceConfig { transport, format: format?, dedup, span })
-}
-
-fn not_built(name: &str) -> String {
-    format!("{name} sources are not in this build; it has {}", reader::list(&transports(), "and"))
 }
 
 fn transport(kind: &'static str, node: &Node, found: &mut Diagnostics) -> Option<Transport> {
@@ -176,10 +160,6 @@ fn transport_of_address(address: &Spanned<String>, found: &mut Diagnostics) -> O
     let slashed = rest.strip_prefix("//");
     let rest = slashed.unwrap_or(rest);
     let part = || Spanned::new(rest.to_owned(), address.span.clone());
-    if let Some((name, _)) = PLANNED.iter().find(|(name, schemes)| *name == scheme || schemes.contains(&scheme)) {
-        found.error(&address.span, not_built(name));
-        return None;
-    }
     if let Some(own) = KINDS.iter().find(|own| own.schemes.contains(&scheme)) {
         return (own.of_url)(address, found);
     }

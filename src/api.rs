@@ -158,6 +158,8 @@ pub struct Surroundings {
     pub history: StateStore,
     /// The dead man's switch; `None` when none is configured.
     pub watchdog: Box<dyn Fn() -> Option<WatchdogStatus> + Send + Sync>,
+    /// How `publish:` and `export:` go.
+    pub exports: Box<dyn Fn() -> (serde_json::Value, serde_json::Value) + Send + Sync>,
     /// The Prometheus text of sidewatch's own metrics.
     pub self_metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// Waits until a checkpoint holds so many commands ([`Core::commands`]), and says whether it was written. Without a

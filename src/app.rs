@@ -8,6 +8,7 @@ mod build;
 mod checkpoints;
 mod core_task;
 mod evaluate;
+mod export;
 mod history;
 mod lint;
 mod probes;

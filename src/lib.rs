@@ -26,6 +26,7 @@
 //! | [`cli`] | one file a command; exit codes 0, 1 (runtime), 2 (configuration or usage) |
 //! | [`app`] | where all rooms meet: build, run, reload, drain |
 //! | [`api`] | HTTP: push, probes, metrics, the Prometheus API, dashboard, events, the page |
+//! | [`export`] | what goes out besides notifications: publishers, remote write, OTLP, logs; one file a sink |
 //! | [`engine`] | the core and its checkpoint |
 //! | [`rules`], [`health`] | rule files, the short form, alert states, event conditions, rule tests; checks and their report |
 //! | [`promql`] | lexer, parser, evaluator, printer, the runner of Prometheus's test scripts |
@@ -63,6 +64,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod engine;
+pub mod export;
 pub mod health;
 pub mod mapping;
 pub mod model;

@@ -27,6 +27,8 @@ struct Status {
     rules: Value,
     notifications: Value,
     watchdog: Value,
+    publish: Value,
+    export: Value,
 }
 
 /// `GET /api/status`.
@@ -49,6 +51,7 @@ pub async fn status(State(backend): State<Shared>) -> Result<Response, ApiError>
             "every": crate::model::format_duration_ms(dog.every_ms),
         })
     });
+    let (publish, export) = (backend.surroundings.exports)();
     let addresses = backend.addresses;
     let status = backend.core.call(move |core, now| {
         let engine = &core.engine;
@@ -99,6 +102,8 @@ pub async fn status(State(backend): State<Shared>) -> Result<Response, ApiError>
             }),
             notifications,
             watchdog,
+            publish,
+            export,
         }
     });
     Ok(json_answer(StatusCode::OK, &status.await?))

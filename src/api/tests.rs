@@ -107,6 +107,7 @@ fn bench_with(limits: Limits, queue_bytes: usize) -> Bench {
             ),
             history: StateStore::in_memory().unwrap(),
             watchdog: Box::new(|| None),
+            exports: Box::new(|| (serde_json::json!([]), serde_json::json!([]))),
             reload_status: Box::new(|| ReloadStatus { succeeded: true, at: Timestamp::EPOCH, error: String::new() }),
             stored: Box::new(|_| Box::pin(async { true })),
             self_metrics: Box::new(|| "# TYPE sidewatch_x_total counter\nsidewatch_x_total 1\n".into()),
@@ -427,5 +428,6 @@ fn test_parts(plan: Arc<FieldPlan>) -> crate::engine::Parts {
         sources: Vec::new(),
         base_labels: Labels::from_pairs([("job", "shop"), ("instance", "i1")]),
         limits: Limits::default(),
+        taps: Arc::new([]),
     }
 }

@@ -38,6 +38,7 @@ pub fn build(config: &Config, found: &mut Diagnostics) -> Option<Parts> {
         .collect();
     let routing = Routing::compile(&config.notify, named, &routes, found);
     let sources = sources(config, found);
+    let taps = super::export::taps(config, &mut plan, found);
     Some(Parts {
         plan: Arc::new(plan.build(PLAN_VERSION.fetch_add(1, Ordering::Relaxed))),
         mappings,
@@ -47,6 +48,7 @@ pub fn build(config: &Config, found: &mut Diagnostics) -> Option<Parts> {
         sources: sources?,
         base_labels: Labels::from_pairs([("job", &config.service.name), ("instance", &config.service.instance)]),
         limits: config.limits.clone(),
+        taps: taps.into(),
     })
 }
 

@@ -1,6 +1,7 @@
 //! The JSON Schema (2020-12) of sidewatch.yaml, for editors. Each mapping that the reader knows is a definition with the
 //! reader's name for it; a test holds the keys of both against each other.
 
+mod export;
 mod scrape;
 mod tls;
 
@@ -109,6 +110,8 @@ fn top() -> Vec<(&'static str, Value)> {
             ),
         ),
         ("watchdog", reference("watchdog")),
+        ("publish", named(&reference("publisher"), "Alerts, health and life cycle as CloudEvents.")),
+        ("export", named(&reference("export"), "Samples, spans and events that others keep.")),
         ("state", either(&[plain, reference("state")], "Where state survives a restart.")),
         ("external_labels", texts("Labels that every alert carries.")),
         ("external_url", text("Where people reach this sidewatch.")),
@@ -162,6 +165,7 @@ fn definitions() -> Map<String, Value> {
         .chain(sources())
         .chain(scrape::definitions())
         .chain(tls::definitions())
+        .chain(export::definitions())
         .chain(metrics())
         .chain(health())
         .chain(alerts())
@@ -550,7 +554,8 @@ mod tests {
     fn schema_and_reader_know_the_same_keys() {
         let silence = "watchdog: {url: 'http://x/'}\nnotify: {flapping: {changes: 4}, silences: [{matchers: a=b, starts: 2026-01-01, ends: 2026-01-02, time_interval: {weekdays: monday, times: [{start_time: '01:00', end_time: '02:00'}]}, comment: c}]}\n";
         let extra = "notify: {exec_allowed: /bin/true, x: {exec: {command: /bin/true}}, p: {pagerduty: {routing_key: k}}, a: {alertmanager: {url: 'http://am:9093'}}}\nsources: {a: {unix: {path: x}}, b: {stdin: {}}, c: {scrape: {url: 'http://h/m', basic_auth: {username: u, password: p}, tls_config: {}, metric_relabel_configs: [{action: labeldrop, regex: x}]}}, d: {scrape: {targets: h:1, authorization: {credentials: c}}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}, B: {event: {rate_change: a, within: 1m}}, C: {event: {first_seen: data.a}}, D: {event: {gap: data.a}}, E: {slo: {good: {series: a_total}, total: b_total, target: 99%}}}\n";
-        for text in [include_str!("../../deploy/sidewatch.yaml"), extra, silence] {
+        let out = "publish: {a: {http: {url: 'http://h'}, queue: {bytes: 1}}, b: {nats: {url: 'nats://h', subject: s, tls: {}}}, c: {redis: {url: 'redis://h', stream: s}}, d: {kafka: {brokers: h, topic: t}}}\nexport: {a: {remote_write: {url: 'http://h', write_relabel_configs: [{action: labeldrop, regex: x}]}}, b: {otlp: {url: 'http://h'}}, c: {log: {file: f, rotate: {size: 1}}}}\n";
+        for text in [include_str!("../../deploy/sidewatch.yaml"), extra, silence, out] {
             let (config, found) = load_text("t.yaml", text, &Default::default(), &Overrides::default());
             assert!(config.is_some() && !found.has_errors(), "{found}");
         }

@@ -3,6 +3,7 @@
 mod alerts;
 mod conditions;
 mod events;
+mod export;
 mod health;
 mod metrics;
 mod notify;
@@ -93,6 +94,8 @@ pub(super) fn config(
     let bundled_rules = map.boolean("bundled_rules").map_or(defaults.bundled_rules, |wanted| wanted.value);
     let notify = notify::read(&mut map);
     let watchdog = watchdog::read(&mut map);
+    let publish = export::publish(&mut map);
+    let export = export::export(&mut map);
     let state = map.get("state").and_then(|node| state(node, defaults.checkpoint_interval_ms, map.found()));
     let external_labels = external_labels(&mut map);
     let external_url = map.string("external_url");
@@ -117,6 +120,8 @@ pub(super) fn config(
         bundled_rules,
         notify,
         watchdog,
+        publish,
+        export,
         state,
         external_labels,
         external_url: external_url.map(|url| url.value).unwrap_or_default(),

@@ -4,12 +4,17 @@
 //! meaning compile it into types of their own (mapping, rules, health, notify, source).
 
 mod conditions;
+mod export;
 mod scrape;
 mod silence;
 mod tls;
 
 pub use conditions::{
     Comparison, Direction, EventCondition, EventConditionKind, Floor, RateChange, SloConfig, SloSeries,
+};
+pub use export::{
+    ExportConfig, ExportKind, KafkaTarget, LogConfig, NatsTarget, OtlpConfig, PublishConfig, PublishTo, PublishedKind,
+    QueueConfig, RedisTarget, RemoteWriteConfig,
 };
 pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
 pub use silence::{IntervalConfig, SilenceConfig, SilenceTimes};
@@ -51,6 +56,10 @@ pub struct Config {
     pub notify: NotifyConfig,
     /// `watchdog:`.
     pub watchdog: Option<WatchdogConfig>,
+    /// `publish:`.
+    pub publish: Vec<Named<PublishConfig>>,
+    /// `export:`.
+    pub export: Vec<Named<ExportConfig>>,
     /// `state:`; `None` keeps everything in memory.
     pub state: Option<StateConfig>,
     /// `external_labels:`.

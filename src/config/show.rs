@@ -1,6 +1,7 @@
 //! The effective configuration as YAML that `load` reads back.
 
 mod conditions;
+mod export;
 mod scrape;
 mod silences;
 mod tls;
@@ -68,6 +69,12 @@ pub fn show(config: &Config) -> String {
         inner.raw("every", duration(watchdog.every_ms));
         inner.raw("method", if watchdog.post { "POST" } else { "GET" });
         map.add("watchdog", Map(inner.0));
+    }
+    if !config.publish.is_empty() {
+        map.add("publish", named(&config.publish, export::publisher));
+    }
+    if !config.export.is_empty() {
+        map.add("export", named(&config.export, export::export));
     }
     if let Some(state) = &config.state {
         let mut inner = Fields::default();

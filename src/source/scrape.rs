@@ -17,6 +17,9 @@ mod target;
 mod tests;
 mod text;
 
+pub(crate) use fetch::{client as http_client, is_local, root_cause};
+pub use relabel::Relabelling;
+
 pub use batch::{FamilyMetadata, NativeHistogram, ScrapeBatch};
 
 use super::{Ingest, RETRY, SourceContext, SourceState};

@@ -19,6 +19,8 @@ const RANKS: &[&[&str]] = &[
     &["promql"],
     &["health", "rules"],
     &["engine"],
+    // Above the engine, whose events and series it takes; below api and app, which show and drive it.
+    &["export"],
     &["api"],
     &["app"],
     &["cli", "main"],

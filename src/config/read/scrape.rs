@@ -194,7 +194,7 @@ fn label_name(name: &Spanned<String>, found: &mut Diagnostics) -> bool {
 }
 
 /// One entry of `relabel_configs` or `metric_relabel_configs`; what belongs together is checked as Prometheus does.
-fn relabel_config(node: &Node, found: &mut Diagnostics) -> Option<RelabelConfig> {
+pub(super) fn relabel_config(node: &Node, found: &mut Diagnostics) -> Option<RelabelConfig> {
     let mut map = MapReader::new(node, "relabel step", found)?;
     let span = map.span().clone();
     let action = map.one_of("action", &RelabelAction::ALL).map_or(RelabelAction::Replace, |it| it.value);
@@ -258,7 +258,7 @@ fn secret(map: &mut MapReader<'_, '_>, inline: &'static str, file: &'static str)
     }
 }
 
-fn request(map: &mut MapReader<'_, '_>) -> ScrapeHttp {
+pub(super) fn request(map: &mut MapReader<'_, '_>) -> ScrapeHttp {
     let mut options = ScrapeHttp::default();
     let mut ways: Vec<Span> = Vec::new();
     if let Some(node) = map.get("basic_auth") {

@@ -1,6 +1,6 @@
 //! `sources:`.
 
-mod tls;
+pub(super) mod tls;
 
 use crate::config::reader::{self, MapReader};
 use crate::config::schema::{FormatConfig, Named, SourceConfig, Transport};
@@ -39,6 +39,9 @@ const PLANNED: &[(&str, &[&str])] = &[
     ("hosts", &["hosts"]),
 ];
 
+/// The built-in source of sidewatch's own life cycle.
+const OWN: &str = "sidewatch";
+
 /// Every key that names a transport.
 fn transports() -> Vec<&'static str> {
     TRANSPORTS.iter().copied().chain(KINDS.iter().map(|kind| kind.name)).collect()
@@ -51,6 +54,10 @@ pub(super) fn read(map: &mut MapReader<'_, '_>) -> Option<Vec<Named<SourceConfig
     let sources = map.named("sources", |name, node, found| {
         if name.value.trim().is_empty() {
             found.error(&name.span, "a source needs a name; it becomes the label source");
+            return None;
+        }
+        if name.value == OWN {
+            found.error(&name.span, "the source sidewatch is built in: its own starts, reloads and changes; take another name");
             return None;
         }
         let source = source(node, found)?;

@@ -33,7 +33,7 @@ pub(super) fn scrape(config: &ScrapeConfig) -> Yaml {
     Map(map.0)
 }
 
-fn relabel(step: &RelabelConfig) -> Yaml {
+pub(super) fn relabel(step: &RelabelConfig) -> Yaml {
     let mut map = Fields::default();
     let action = RelabelAction::ALL.iter().find(|(_, known)| *known == step.action).map_or("", |(name, _)| *name);
     map.raw("action", action);
@@ -59,7 +59,7 @@ fn secret(inline: &str, file: &str, source: &SecretSource) -> (String, Yaml) {
     }
 }
 
-fn http(http: &ScrapeHttp, map: &mut Fields) {
+pub(super) fn http(http: &ScrapeHttp, map: &mut Fields) {
     if let Some((username, password)) = &http.basic {
         let mut inner = vec![("username".to_owned(), text(username))];
         inner.extend(password.iter().map(|password| secret("password", "password_file", password)));

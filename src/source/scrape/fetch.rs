@@ -195,13 +195,13 @@ async fn read_secret(source: &SecretSource) -> Result<Secret, NoAnswer> {
 }
 
 /// Whether a target is this machine by name or address.
-fn is_local(url: &Url) -> bool {
+pub(crate) fn is_local(url: &Url) -> bool {
     let host = url.host_str().unwrap_or("").trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|it| it.is_loopback())
 }
 
 /// The innermost error: the one that says what really happened.
-fn root_cause(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
     let mut cause: &(dyn Error + 'static) = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;
@@ -209,7 +209,7 @@ fn root_cause(error: &(dyn Error + 'static)) -> String {
     cause.to_string()
 }
 
-fn client(http: &ScrapeHttp, local: bool, base_dir: &Path) -> Result<Client, String> {
+pub(crate) fn client(http: &ScrapeHttp, local: bool, base_dir: &Path) -> Result<Client, String> {
     // An error means that a provider is installed already, which is all that is wanted.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()

@@ -47,6 +47,27 @@ pub(super) struct Step {
     regex: Regex,
 }
 
+/// Compiled steps for label sets that are made elsewhere: `write_relabel_configs`.
+#[derive(Clone, Debug)]
+pub struct Relabelling(Vec<Step>);
+
+impl Relabelling {
+    /// Compiles checked steps.
+    pub fn new(configs: &[RelabelConfig]) -> Self {
+        Self(compile(configs))
+    }
+
+    /// The labels after all steps; `None` when one of them drops the set.
+    pub fn apply(&self, labels: &Labels) -> Option<Labels> {
+        if self.0.is_empty() {
+            return Some(labels.clone());
+        }
+        let pairs = labels.iter().map(|label| (label.name.to_string(), label.value.to_string())).collect();
+        let mut builder = LabelBuilder { pairs };
+        apply(&self.0, &mut builder).then(|| builder.finish())
+    }
+}
+
 /// Compiles checked steps; one whose regex the configuration has refused is left out.
 pub(super) fn compile(configs: &[RelabelConfig]) -> Vec<Step> {
     let step = |config: &RelabelConfig| {

@@ -2,7 +2,7 @@
 
 use crate::api::CoreHandle;
 use crate::config::Diagnostics;
-use crate::config::schema::{Config, ExportKind};
+use crate::config::schema::{Config, ExportKind, PublishTo, SecretSource};
 use crate::engine::{Core, TapSpec};
 use crate::export::{Collect, Collected};
 use crate::mapping::select::{FieldSource, Select};
@@ -54,4 +54,28 @@ pub(super) fn collect(core: CoreHandle<Core>, stored: Stored) -> Collect {
             collected
         })
     })
+}
+
+/// Publishers that send to a place that this sidewatch reads from. No circle comes of it (only patterns that begin with
+/// `sidewatch` take such events, and none is published again), but each event would be counted as received.
+pub(super) fn lint(config: &Config, found: &mut Diagnostics) {
+    for entry in &config.publish {
+        let (target, name) = (&entry.value.to, &entry.name);
+        let own = match target {
+            PublishTo::Http { url: SecretSource::Inline(url), .. } => {
+                let address = url.value.expose();
+                let port = config.listen.ingest.value.rsplit(':').next().unwrap_or_default();
+                let here = ["127.0.0.1", "localhost", "[::1]"];
+                here.iter().any(|host| address.starts_with(&format!("http://{host}:{port}/events")))
+            }
+            _ => false,
+        };
+        if own {
+            found.warning_hint(
+                &name.span,
+                format!("the publisher {:?} publishes to this sidewatch itself", name.value),
+                "these events are part of its stream anyway, under the source sidewatch",
+            );
+        }
+    }
 }

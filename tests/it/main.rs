@@ -19,6 +19,7 @@ mod differential;
 mod embed;
 mod event_rules;
 mod events;
+mod export;
 mod examples;
 mod fuzz;
 mod golden_path;

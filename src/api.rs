@@ -146,6 +146,27 @@ pub struct WatchdogStatus {
     pub every_ms: i64,
 }
 
+/// How an entry of `export:` stands.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub struct ExportStatus {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: &'static str,
+    /// `sending`, `waiting` for its receiver, or `failed`.
+    pub state: &'static str,
+    /// Requests that wait.
+    pub pending: usize,
+    /// Their bytes.
+    pub pending_bytes: u64,
+    /// Samples or lines that went out.
+    pub sent: u64,
+    /// Samples or lines that were given up.
+    pub dropped: u64,
+    /// Why the last attempt failed; empty when it did not.
+    pub last_error: String,
+}
+
 /// The parts of the state that the core does not own, as `app` gives them.
 pub struct Surroundings {
     /// The outbox and its receivers.
@@ -158,8 +179,8 @@ pub struct Surroundings {
     pub history: StateStore,
     /// The dead man's switch; `None` when none is configured.
     pub watchdog: Box<dyn Fn() -> Option<WatchdogStatus> + Send + Sync>,
-    /// How `publish:` and `export:` go.
-    pub exports: Box<dyn Fn() -> (serde_json::Value, serde_json::Value) + Send + Sync>,
+    /// The entries of `export:` and `publish:`.
+    pub exports: Box<dyn Fn() -> Vec<ExportStatus> + Send + Sync>,
     /// The Prometheus text of sidewatch's own metrics.
     pub self_metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// Waits until a checkpoint holds so many commands ([`Core::commands`]), and says whether it was written. Without a

@@ -9,6 +9,7 @@
 
 mod alerts;
 mod checkpoint;
+mod event_log;
 pub mod life_cycle;
 mod parts;
 mod recent;
@@ -17,6 +18,7 @@ mod scrape;
 mod tap;
 
 pub use checkpoint::{RestoreError, Restored};
+pub use event_log::{EventLog, LogLine};
 pub use parts::{Parts, SourcePart};
 pub use life_cycle::{Moment, Speaker, Told};
 pub use recent::{RecentEvent, SecondTotals, Totals};
@@ -33,6 +35,7 @@ use crate::source::SourceState;
 use crate::source::decode::Framing;
 use crate::source::remote_write::WriteRequest;
 use crate::source::scrape::ScrapeBatch;
+use event_log::EventLogs;
 use life_cycle::LifeCycle;
 use recent::Recent;
 use scrape::{SCRAPE, Scrapes};
@@ -187,6 +190,7 @@ pub struct Engine {
     /// `None` for drivers that have no life of their own: rule tests, simulation.
     life_cycle: Option<LifeCycle>,
     taps: Taps,
+    logs: EventLogs,
 }
 
 impl Engine {
@@ -213,6 +217,11 @@ impl Engine {
             scrapes: Scrapes::new(),
             life_cycle: None,
             taps: Taps::new(parts.taps.clone()),
+            logs: {
+                let mut logs = EventLogs::default();
+                logs.configure(parts.event_logs.clone());
+                logs
+            },
         }
     }
 
@@ -246,9 +255,10 @@ impl Engine {
     fn events(&mut self, now: Timestamp, mut batch: EventBatch, effects: &mut Effects) {
         self.mappings.drop_events(&mut batch, &mut self.store, now);
         let batch = &batch;
-        self.taps.observe(now, batch);
+        self.taps.observe(batch);
         self.mappings.apply(batch, &mut self.store, now);
         self.recent.observe(now, batch, &*batch.source != life_cycle::SOURCE);
+        self.logs.observe(now, batch);
         self.rules.observe(now, batch, &self.store, effects);
         self.checks.observe(now, batch);
         if let Some(source) = self.sources.get_mut(&batch.source) {
@@ -386,6 +396,7 @@ impl Engine {
         self.rules.reconfigure(parts.rule_set.clone(), now, &mut effects);
         self.plan = parts.plan.clone();
         self.taps = Taps::new(parts.taps.clone());
+        self.logs.configure(parts.event_logs.clone());
         let old = std::mem::replace(&mut self.sources, parts.source_statuses(now));
         for (name, status) in old {
             match self.sources.get_mut(&name) {
@@ -526,6 +537,11 @@ impl Engine {
         if let (Some(life), Some(before)) = (&mut self.life_cycle, before) {
             life.inside = before;
         }
+    }
+
+    /// The lines of event logs since the last call, and how many of each log found no room.
+    pub fn take_log_lines(&mut self) -> (Vec<LogLine>, BTreeMap<Arc<str>, u64>) {
+        self.logs.take()
     }
 
     /// What changed since the last call, for log and history.

@@ -25,6 +25,7 @@
 //! |---|---|
 //! | [`cli`] | one file a command; exit codes 0, 1 (runtime), 2 (configuration or usage) |
 //! | [`app`] | where all rooms meet: build, run, reload, drain |
+//! | [`export`] | what leaves besides messages: remote write, lines for events |
 //! | [`api`] | HTTP: push, probes, metrics, the Prometheus API, dashboard, events, the page |
 //! | [`export`] | what goes out besides notifications: publishers, remote write, OTLP, logs; one file a sink |
 //! | [`engine`] | the core and its checkpoint |

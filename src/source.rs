@@ -8,20 +8,26 @@ mod acks;
 pub mod decode;
 pub mod demo;
 mod file;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod lines;
 mod memory;
 mod message;
+mod nats;
+mod redis;
 pub mod remote_write;
 pub mod scrape;
 mod sink;
 mod socket;
+mod sse;
 mod standing;
 pub(crate) mod wire;
 
 pub use memory::MemorySource;
 pub use sink::{Full, Ingest, IngestQueue, IngestSink, QueueLimits, queue};
 
-use crate::config::schema::Transport;
+use crate::config::Span;
+use crate::config::schema::{KafkaConfig, Scope, Transport};
 use crate::model::FieldPlan;
 use crate::telemetry::{clock, self_metrics};
 use decode::{Decoder, Framing};
@@ -91,6 +97,10 @@ pub fn kind(transport: &Transport) -> &'static str {
         Transport::Unix { .. } => "unix",
         Transport::Tcp { .. } => "tcp",
         Transport::Scrape(_) => "scrape",
+        Transport::Nats(_) => "nats",
+        Transport::Redis(_) => "redis",
+        Transport::Kafka(_) => "kafka",
+        Transport::Sse(_) => "sse",
         Transport::Memory => "memory",
         Transport::Demo => "demo",
         Transport::None => "none",
@@ -108,11 +118,38 @@ pub fn guarantee(transport: &Transport) -> String {
         }
         Transport::File { .. } => "at least once, counted once: the position stands in the checkpoint",
         Transport::Scrape(_) => "metrics, not events: each scrape is taken whole or not at all",
+        Transport::Nats(config) => nats::guarantee(config),
+        Transport::Redis(config) => return redis::guarantee(config),
+        Transport::Kafka(config) => return kafka_guarantee(config),
+        Transport::Sse(_) => {
+            "at most once, unless the server gives ids: then what came behind the last one is asked for again; every lost \
+             connection is counted"
+        }
         Transport::Memory => "pushed by the embedding program; what is refused is told to it",
         Transport::Demo => "made up as it goes",
         Transport::None => "nothing",
     }
     .to_owned()
+}
+
+fn kafka_guarantee(config: &KafkaConfig) -> String {
+    let whose = match config.scope {
+        Some(Scope::PerInstance) => "this sidecar sees every event",
+        _ => "sidecars of the group share the events",
+    };
+    format!(
+        "at least once, counted once: offsets stand in the checkpoint and are committed after it; group {}, {whose}",
+        config.group_id()
+    )
+}
+
+/// What is wrong with a transport's options beyond what their keys tell; only what can be known without connecting.
+pub fn objection(transport: &Transport) -> Option<(Span, String)> {
+    match transport {
+        #[cfg(feature = "kafka")]
+        Transport::Kafka(config) => kafka::objection(config),
+        _ => None,
+    }
 }
 
 /// What a source's task works with.
@@ -143,6 +180,15 @@ impl SourceContext {
             Transport::Tcp { listen } => socket::run_tcp(&self, &listen.value, &cancel).await,
             Transport::Stdin => self.run_stdin(&cancel).await,
             Transport::Scrape(config) => scrape::run(&self, &config, &cancel).await,
+            Transport::Nats(config) => nats::run(&self, &config, &cancel).await,
+            Transport::Redis(config) => redis::run(&self, &config, &cancel).await,
+            Transport::Sse(config) => sse::run(&self, &config, &cancel).await,
+            #[cfg(feature = "kafka")]
+            Transport::Kafka(config) => kafka::run(&self, &config, &cancel).await,
+            #[cfg(not(feature = "kafka"))]
+            Transport::Kafka(_) => {
+                self.report(SourceState::Lost { reason: "this build of sidewatch has no Kafka".into() }).await;
+            }
             Transport::Demo => demo::run(&self, &cancel).await,
             // Pushed to from outside: the listener and the embedding program are what connects.
             Transport::Http | Transport::Memory | Transport::None => self.report(SourceState::Connected).await,

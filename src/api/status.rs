@@ -27,8 +27,7 @@ struct Status {
     rules: Value,
     notifications: Value,
     watchdog: Value,
-    publish: Value,
-    export: Value,
+    exports: Vec<super::ExportStatus>,
 }
 
 /// `GET /api/status`.
@@ -51,7 +50,7 @@ pub async fn status(State(backend): State<Shared>) -> Result<Response, ApiError>
             "every": crate::model::format_duration_ms(dog.every_ms),
         })
     });
-    let (publish, export) = (backend.surroundings.exports)();
+    let exports = (backend.surroundings.exports)();
     let addresses = backend.addresses;
     let status = backend.core.call(move |core, now| {
         let engine = &core.engine;
@@ -102,8 +101,7 @@ pub async fn status(State(backend): State<Shared>) -> Result<Response, ApiError>
             }),
             notifications,
             watchdog,
-            publish,
-            export,
+            exports,
         }
     });
     Ok(json_answer(StatusCode::OK, &status.await?))

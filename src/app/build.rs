@@ -1,8 +1,8 @@
 //! From a configuration to checked parts: everything that can fail, before anything is bound or swapped.
 
-use crate::config::schema::{Config, SourceConfig, Transport};
+use crate::config::schema::{Config, ExportKind, SourceConfig, Transport};
 use crate::config::{Diagnostics, Named, Span, Spanned};
-use crate::engine::{Parts, SourcePart};
+use crate::engine::{EventLog, Parts, SourcePart};
 use crate::health::Checks;
 use crate::mapping::{AUTOMATIC, Mappings};
 use crate::model::{FieldPlanBuilder, Labels};
@@ -10,7 +10,7 @@ use crate::notify::{Routing, ShortRoute};
 use crate::rules::{RuleFile, RuleInput, RuleSet};
 use crate::series::{MetricKind, MetricType};
 use crate::source::decode::{DecodeLimits, Decoder};
-use crate::source::kind;
+use crate::source::{kind, objection};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,7 +38,15 @@ pub fn build(config: &Config, found: &mut Diagnostics) -> Option<Parts> {
         .collect();
     let routing = Routing::compile(&config.notify, named, &routes, found);
     let sources = sources(config, found);
-    let taps = super::export::taps(config, &mut plan, found);
+    let taps = super::publishing::taps(config);
+    let event_logs: Vec<EventLog> = config
+        .export
+        .iter()
+        .filter_map(|export| match &export.value.kind {
+            ExportKind::Log(log) => EventLog::compile(&export.name.value, log, &mut plan, found),
+            ExportKind::RemoteWrite(_) | ExportKind::Otlp(_) => None,
+        })
+        .collect();
     Some(Parts {
         plan: Arc::new(plan.build(PLAN_VERSION.fetch_add(1, Ordering::Relaxed))),
         mappings,
@@ -46,6 +54,7 @@ pub fn build(config: &Config, found: &mut Diagnostics) -> Option<Parts> {
         rule_set,
         routing: Arc::new(routing?),
         sources: sources?,
+        event_logs: event_logs.into(),
         base_labels: Labels::from_pairs([("job", &config.service.name), ("instance", &config.service.instance)]),
         limits: config.limits.clone(),
         taps: taps.into(),
@@ -83,6 +92,10 @@ fn sources(config: &Config, found: &mut Diagnostics) -> Option<Vec<SourcePart>> 
         .iter()
         .filter_map(|Named { name, value }| {
             let decoder = Decoder::compile(&value.format, limits, found)?;
+            if let Some((span, message)) = objection(&value.transport) {
+                found.error(&span, message);
+                return None;
+            }
             Some(SourcePart {
                 name: name.value.as_str().into(),
                 kind: kind(&value.transport),

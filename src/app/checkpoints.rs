@@ -3,7 +3,7 @@
 use super::history::{self, Line};
 use crate::api::CALL_TIMEOUT;
 use crate::engine::Told;
-use crate::export::Exports;
+use crate::export::Publishing;
 use crate::model::Timestamp;
 use crate::notify::{Deliveries, Record};
 use crate::state::{HistoryEntry, StateError, StateStore};
@@ -65,7 +65,7 @@ pub(super) async fn is_stored(mut stored: watch::Receiver<Stored>, commands: u64
 /// The task: writes until the core task is gone.
 pub(super) async fn run(
     state: StateStore,
-    exports: Exports,
+    publishing: Publishing,
     mut writes: mpsc::Receiver<Write>,
     written: mpsc::Sender<Written>,
 ) {
@@ -73,14 +73,14 @@ pub(super) async fn run(
     while let Some(write) = writes.recv().await {
         let Write { blob, full, at, number, commands, lines, records: (records, made), told } = write;
         // Before the checkpoint: a kill in between tells twice, never not at all.
-        exports.keep(&told).await;
+        publishing.keep(&told).await;
         let began = clock::instant();
         let lines: Vec<HistoryEntry> = lines.into_iter().map(Line::entry).collect();
         let mut history = lines.clone();
         history.extend(history::entries(made));
         let outcome = state.checkpoint(full, blob, at, history).await;
         self_metrics::checkpoint_seconds().record(began.elapsed().as_secs_f64());
-        exports.wake();
+        publishing.wake();
         let stored = outcome.is_ok();
         match outcome {
             Ok(_) => {

@@ -2,10 +2,11 @@
 
 use super::checkpoints::{Stored, Write, Written};
 use super::evaluate::Finished;
+use super::exports::Logs;
 use super::history::{self, Line, Lines};
 use crate::api::CoreJob;
 use crate::engine::{Change, Core, EvalJob, Input, Told};
-use crate::export::Exports;
+use crate::export::Publishing;
 use crate::model::Timestamp;
 use crate::notify::{Deliveries, Notification, Outbox, Record};
 use crate::promql::Options;
@@ -74,13 +75,15 @@ pub(super) struct CoreTask {
     pub lines: Lines,
     /// Where lines go when there are no checkpoints.
     pub history: Option<mpsc::Sender<Vec<Line>>>,
+    /// Where lines for events go.
+    pub logs: Logs,
     /// Messages that wait for the checkpoint that holds them.
     pub held: Vec<Notification>,
     /// Messages whose checkpoint is being written.
     pub releasing: Vec<Notification>,
     /// What was told and waits for a checkpoint.
     pub told: Vec<Told>,
-    pub exports: Exports,
+    pub publishing: Publishing,
     /// Without checkpoints what was told goes out by itself.
     pub telling: mpsc::Sender<Vec<Told>>,
 }
@@ -170,6 +173,7 @@ impl CoreTask {
                 checkpointing.dirty = true;
             }
             self.core.engine.observe(clock::now(), inputs);
+            self.logs.send(self.core.engine.take_log_lines());
             if self.checkpointing.is_none() {
                 // Without a state folder nothing survives anyway: taken is as good as stored.
                 self.queue.set_checkpointed(self.queue.received());
@@ -282,13 +286,13 @@ impl CoreTask {
     fn hand_over(&mut self) {
         let (tapped, dropped) = self.core.engine.take_tapped();
         if !tapped.is_empty() || !dropped.is_empty() {
-            self.exports.tapped(tapped, dropped);
+            self.publishing.tapped(tapped, dropped);
         }
         let told = self.core.engine.take_told();
         for told in &told {
             self_metrics::lifecycle_events(&told.event_type).increment(1);
         }
-        if self.exports.publishes() {
+        if self.publishing.publishes() {
             self.told.extend(told);
         }
         if self.checkpointing.is_none()

@@ -1,5 +1,9 @@
 //! What `check` says beyond errors: rules against metrics, routes against rules; and how much memory all may take.
 
+mod kafka;
+mod nats;
+mod redis;
+
 use super::build::{alertmanager_file, metric_type, rule_files};
 use crate::config::Diagnostics;
 use crate::config::schema::{Config, MetricKind, Transport};
@@ -17,6 +21,8 @@ const EVERYWHERE: [&str; 4] = [crate::model::METRIC_NAME, "job", "instance", "si
 
 /// Looks for what is valid and still cannot work; everything it finds is a warning.
 pub fn lint(config: &Config, parts: &Parts, found: &mut Diagnostics) {
+    nats::lint(config, found);
+    kafka::lint(config, found);
     // The files were read and judged when the parts were built: what is wrong with them is said already.
     let mut said = Diagnostics::new();
     let files: Vec<_> = rule_files(config, &mut said)
@@ -26,8 +32,9 @@ pub fn lint(config: &Config, parts: &Parts, found: &mut Diagnostics) {
     crate::rules::lint::lint(&files, &config.alerts, &known(config, parts), found);
     let alertmanager = alertmanager_file(config, &mut said);
     let named = alertmanager.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
-    super::export::lint(config, found);
+    super::publishing::lint(config, found);
     notify::lint(&parts.routing, &config.notify, named, &rule_labels(config, parts), found);
+    redis::lint(config, found);
 }
 
 /// Every metric that the configuration makes.

@@ -1,11 +1,12 @@
 //! Reading the configuration again: build everything, then swap. A bad one changes nothing.
 
 use super::build::build;
+use super::exports::Exports;
 use super::run::{ReadAgain, decoders, findings, push};
 use super::sources::Sources;
 use super::{core_task, probes};
 use crate::api::{CoreHandle, ReloadStatus, Reloaded, Shared};
-use crate::config::schema::{Config, WatchdogConfig};
+use crate::config::schema::{Config, ExportKind, WatchdogConfig};
 use crate::config::{Diagnostics, Named};
 use crate::engine::{Core, Moment, Parts};
 use crate::notify::Deliveries;
@@ -26,6 +27,7 @@ pub(super) struct Reloader {
     pub decoders: core_task::Decoders,
     pub deliveries: Deliveries,
     pub sources: Mutex<Sources>,
+    pub exports: Mutex<Exports>,
     pub watchdog: watch::Sender<Option<WatchdogConfig>>,
     /// Held for a swap.
     pub probes: StdMutex<CancellationToken>,
@@ -174,6 +176,7 @@ impl Reloader {
         sources.configure(&parts.sources, config.limits.event_bytes, &positions).await;
         let fresh = probes::start(probe_specs, &self.client, &self.core, &self.supervisor);
         std::mem::replace(&mut *self.probes.lock().unwrap_or_else(PoisonError::into_inner), fresh).cancel();
+        self.exports.lock().await.configure(&config).await;
         self.watchdog.send_if_modified(|known| {
             let differs = *known != config.watchdog;
             known.clone_from(&config.watchdog);
@@ -183,6 +186,12 @@ impl Reloader {
         *self.rules() = rules;
         Ok(reloaded)
     }
+}
+
+/// The entries that only a restart changes.
+fn otlp(config: &Config) -> Vec<(&str, &ExportKind)> {
+    let entries = config.export.iter().map(|entry| (entry.name.value.as_str(), &entry.value.kind));
+    entries.filter(|(_, kind)| matches!(kind, ExportKind::Otlp(_))).collect()
 }
 
 /// What two configurations differ in, in plain words.
@@ -197,6 +206,7 @@ fn differences(old: &Config, new: &Config, rules_differ: bool) -> Reloaded {
     named("metric", &old.metrics, &new.metrics, &mut changed);
     named("health check", &old.health, &new.health, &mut changed);
     named("alert", &old.alerts, &new.alerts, &mut changed);
+    named("export", &old.export, &new.export, &mut changed);
     named("receiver", &old.notify.receivers, &new.notify.receivers, &mut changed);
     let mut whole = |what: &str, differs: bool| {
         if differs {
@@ -214,7 +224,7 @@ fn differences(old: &Config, new: &Config, rules_differ: bool) -> Reloaded {
         ("listen", old.listen != new.listen),
         ("state", old.state != new.state),
         ("publish", old.publish != new.publish),
-        ("export", old.export != new.export),
+        ("export (otlp)", otlp(old) != otlp(new)),
         ("external_url", old.external_url != new.external_url),
         ("limits.queue_batches", old.limits.queue_batches != new.limits.queue_batches),
         ("limits.queue_bytes", old.limits.queue_bytes != new.limits.queue_bytes),

@@ -3,6 +3,7 @@
 use super::build::build;
 use super::checkpoints::{self, OUTBOX};
 use super::core_task::{Checkpointing, CoreTask, Decoders, HISTORY_PORTIONS, write_history};
+use super::exports::Exports;
 use super::history::Lines;
 use super::reload::{Reloader, texts};
 use super::sources::Sources;
@@ -10,7 +11,7 @@ use super::{evaluate, probes, upkeep, watchdog};
 use crate::api::{self, Addresses, Backend, CoreHandle, Identity, Push, PushSource, Readiness, Surroundings, core_channel};
 use crate::config::{Config, Diagnostics};
 use crate::engine::{Core, Moment, Parts, Speaker, Told};
-use crate::export::{Exports, Ground};
+use crate::export::{Ground, Publishing};
 use crate::model::Timestamp;
 use crate::notify::{Courier, Deliveries, Outbox, Terminal};
 use crate::source::{MemorySource, QueueLimits, queue};
@@ -147,19 +148,19 @@ pub async fn run(
     let (command_stored, stored) = watch::channel(checkpoints::Stored::default());
     let is_durable = state.is_some();
     let known = stored.clone();
-    let stored_call: super::export::Stored = Arc::new(move |commands| {
+    let stored_call: super::publishing::Stored = Arc::new(move |commands| {
         let stored = known.clone();
         Box::pin(async move { !is_durable || checkpoints::is_stored(stored, commands).await })
     });
-    let exports = Exports::start(Ground {
+    let publishing = Publishing::start(Ground {
         config: &config,
         state: state.clone(),
         supervisor: &supervisor,
-        collect: super::export::collect(handle.clone(), stored_call),
+        collect: super::publishing::collect(handle.clone(), stored_call.clone()),
     })
     .await;
     let (telling, mut to_tell) = mpsc::channel::<Vec<Told>>(HISTORY_PORTIONS);
-    let keeper = exports.clone();
+    let keeper = publishing.clone();
     supervisor.spawn(Stage::Notifier, "what is told", |cancel| async move {
         loop {
             let told = tokio::select! {
@@ -181,7 +182,7 @@ pub async fn run(
         Some(state) => {
             let (writes, to_write) = mpsc::channel(1);
             let (acknowledge, written) = mpsc::channel(1);
-            let task = checkpoints::run(state.clone(), exports.clone(), to_write, acknowledge);
+            let task = checkpoints::run(state.clone(), publishing.clone(), to_write, acknowledge);
             supervisor.spawn(Stage::Api, "checkpoints", |_| task);
             let interval_ms = config.state.as_ref().map_or(1_000, |state| state.checkpoint_interval_ms);
             let checkpointing = Checkpointing {
@@ -200,6 +201,9 @@ pub async fn run(
             (Some(checkpointing), None)
         }
     };
+    let mut exports = Exports::new(supervisor.clone(), handle.clone(), state.clone(), config.base_dir.clone(), stored_call);
+    let (logs, export_statuses) = (exports.logs.clone(), exports.statuses.clone());
+    exports.configure(&config).await;
     let positions = parts
         .sources
         .iter()
@@ -217,10 +221,11 @@ pub async fn run(
         checkpointing,
         lines: Lines::default(),
         history,
+        logs,
         held: Vec::new(),
         releasing: Vec::new(),
         told: Vec::new(),
-        exports: exports.clone(),
+        publishing: publishing.clone(),
         telling,
     };
     supervisor.spawn(Stage::Core, "core", |cancel| task.run(cancel));
@@ -251,6 +256,7 @@ pub async fn run(
         decoders,
         deliveries: deliveries.clone(),
         sources: Mutex::new(running),
+        exports: Mutex::new(exports),
         watchdog: dog,
         probes: std::sync::Mutex::new(probes::start(probe_specs, &client, &handle, &supervisor)),
         client,
@@ -284,7 +290,7 @@ pub async fn run(
             deliveries: deliveries.clone(),
             history: journal,
             watchdog: Box::new(move || dog_status.get()),
-            exports: Box::new(move || exports.status()),
+            exports: Box::new(move || export_statuses.all().into_iter().chain(publishing.status()).collect()),
             self_metrics: Box::new(|| own.render()),
             stored: Box::new(move |commands| {
                 let stored = stored.clone();

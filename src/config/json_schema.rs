@@ -2,7 +2,12 @@
 //! reader's name for it; a test holds the keys of both against each other.
 
 mod export;
+mod kafka;
+mod nats;
+mod publish;
+mod redis;
 mod scrape;
+mod sse;
 mod tls;
 
 use serde_json::{Map, Value, json};
@@ -109,9 +114,9 @@ fn top() -> Vec<(&'static str, Value)> {
                 "Receivers; the first is the default.",
             ),
         ),
+        ("export", named(&reference("export"), "What leaves besides messages.")),
         ("watchdog", reference("watchdog")),
         ("publish", named(&reference("publisher"), "Alerts, health and life cycle as CloudEvents.")),
-        ("export", named(&reference("export"), "Samples, spans and events that others keep.")),
         ("state", either(&[plain, reference("state")], "Where state survives a restart.")),
         ("external_labels", texts("Labels that every alert carries.")),
         ("external_url", text("Where people reach this sidewatch.")),
@@ -163,9 +168,14 @@ fn definitions() -> Map<String, Value> {
     let all = definitions
         .into_iter()
         .chain(sources())
+        .chain(redis::definitions())
         .chain(scrape::definitions())
+        .chain(nats::definitions())
+        .chain(kafka::definitions())
+        .chain(sse::definitions())
         .chain(tls::definitions())
         .chain(export::definitions())
+        .chain(publish::definitions())
         .chain(metrics())
         .chain(health())
         .chain(alerts())
@@ -247,6 +257,10 @@ fn sources() -> Vec<Value> {
                 ("unix", either(&[text(""), reference("unix source")], "A unix stream socket.")),
                 ("tcp", either(&[text(""), reference("tcp source")], "A TCP listener.")),
                 ("scrape", either(&[text(""), reference("scrape source")], "Metrics fetched over HTTP.")),
+                ("nats", either(&[text(""), reference("nats source")], "Subjects or a stream of NATS.")),
+                ("redis", either(&[text(""), reference("redis source")], "Streams or channels of Redis or Valkey.")),
+                ("kafka", either(&[text(""), reference("kafka source")], "Topics of Kafka.")),
+                ("sse", either(&[text(""), reference("sse source")], "Server-sent events over HTTP.")),
                 ("memory", none.clone()),
                 ("demo", none.clone()),
                 ("none", none),
@@ -554,8 +568,15 @@ mod tests {
     fn schema_and_reader_know_the_same_keys() {
         let silence = "watchdog: {url: 'http://x/'}\nnotify: {flapping: {changes: 4}, silences: [{matchers: a=b, starts: 2026-01-01, ends: 2026-01-02, time_interval: {weekdays: monday, times: [{start_time: '01:00', end_time: '02:00'}]}, comment: c}]}\n";
         let extra = "notify: {exec_allowed: /bin/true, x: {exec: {command: /bin/true}}, p: {pagerduty: {routing_key: k}}, a: {alertmanager: {url: 'http://am:9093'}}}\nsources: {a: {unix: {path: x}}, b: {stdin: {}}, c: {scrape: {url: 'http://h/m', basic_auth: {username: u, password: p}, tls_config: {}, metric_relabel_configs: [{action: labeldrop, regex: x}]}}, d: {scrape: {targets: h:1, authorization: {credentials: c}}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}, B: {event: {rate_change: a, within: 1m}}, C: {event: {first_seen: data.a}}, D: {event: {gap: data.a}}, E: {slo: {good: {series: a_total}, total: b_total, target: 99%}}}\n";
-        let out = "publish: {a: {http: {url: 'http://h'}, queue: {bytes: 1}}, b: {nats: {url: 'nats://h', subject: s, tls: {}}}, c: {redis: {url: 'redis://h', stream: s}}, d: {kafka: {brokers: h, topic: t}}}\nexport: {a: {remote_write: {url: 'http://h', write_relabel_configs: [{action: labeldrop, regex: x}]}}, b: {otlp: {url: 'http://h'}}, c: {log: {file: f, rotate: {size: 1}}}}\n";
-        for text in [include_str!("../../deploy/sidewatch.yaml"), extra, silence, out] {
+        let export = "export: {a: {remote_write: {url: 'http://h/api/v1/write', queue: {age: 1h}}}, b: {log: {match: a, rotate: {keep: 1}}}, o: {otlp: {url: 'http://h'}}}\n";
+        let own = [
+            "sources: {k: {kafka: {brokers: h, topics: t}}, s: {sse: {url: 'https://h/', tls: {}}}}\n",
+            "sources: {e: {redis: {sentinel: {master: m, urls: 'redis://h'}, streams: s, tls: {}}}}\n",
+            "sources: {n: {nats: {url: h, subjects: a, tls: {}}}}\n",
+            "publish: {a: {http: {url: 'http://h'}, queue: {bytes: 1}}, b: {nats: {url: 'nats://h', subject: s, tls: {}}}, c: {redis: {url: 'redis://h', stream: s}}, d: {kafka: {brokers: h, topic: t}}}\n",
+        ];
+        let texts = [include_str!("../../deploy/sidewatch.yaml"), extra, silence, export];
+        for text in texts.into_iter().chain(own) {
             let (config, found) = load_text("t.yaml", text, &Default::default(), &Overrides::default());
             assert!(config.is_some() && !found.has_errors(), "{found}");
         }

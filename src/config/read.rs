@@ -7,6 +7,7 @@ mod export;
 mod health;
 mod metrics;
 mod notify;
+mod publish;
 mod scrape;
 mod silences;
 mod slo;
@@ -86,16 +87,19 @@ pub(super) fn config(
     let defaults = Defaults::of(profile);
     let service = service(&mut map, default_instance);
     let listen = listen(&mut map, defaults.listen);
-    let sources = sources::read(&mut map);
+    let mut sources = sources::read(&mut map);
+    for source in sources.iter_mut().flatten() {
+        sources::identify(&mut source.value.transport, &service);
+    }
     let metrics = metrics::read(&mut map);
     let health = health::read(&mut map);
     let alerts = alerts::read(&mut map);
     let rules = map.strings("rules");
     let bundled_rules = map.boolean("bundled_rules").map_or(defaults.bundled_rules, |wanted| wanted.value);
     let notify = notify::read(&mut map);
+    let export = export::read(&mut map);
     let watchdog = watchdog::read(&mut map);
-    let publish = export::publish(&mut map);
-    let export = export::export(&mut map);
+    let publish = publish::publish(&mut map);
     let state = map.get("state").and_then(|node| state(node, defaults.checkpoint_interval_ms, map.found()));
     let external_labels = external_labels(&mut map);
     let external_url = map.string("external_url");
@@ -109,7 +113,7 @@ pub(super) fn config(
     }
     let limits = map.get("limits").and_then(|node| limits(node, defaults.limits.clone(), map.found()));
     map.finish();
-    let config = Config {
+    let mut config = Config {
         service,
         listen,
         sources,
@@ -131,6 +135,7 @@ pub(super) fn config(
         base_dir,
         files,
     };
+    sources::name_consumers(&mut config);
     receivers_exist(&config, tree, found);
     conditions::sources_exist(&config, tree, found);
     Some(config)

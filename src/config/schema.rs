@@ -5,19 +5,30 @@
 
 mod conditions;
 mod export;
+mod kafka;
+mod nats;
+mod publish;
+mod redis;
+mod scope;
 mod scrape;
 mod silence;
+mod sse;
 mod tls;
 
 pub use conditions::{
     Comparison, Direction, EventCondition, EventConditionKind, Floor, RateChange, SloConfig, SloSeries,
 };
-pub use export::{
-    ExportConfig, ExportKind, KafkaTarget, LogConfig, NatsTarget, OtlpConfig, PublishConfig, PublishTo, PublishedKind,
-    QueueConfig, RedisTarget, RemoteWriteConfig,
+pub use export::{EventLogConfig, ExportConfig, ExportKind, RemoteWriteConfig};
+pub use kafka::{KafkaConfig, KafkaMechanism};
+pub use nats::{NatsConfig, NatsCredentials, NatsScope, NatsStream, NatsUrl};
+pub use publish::{
+    KafkaTarget, NatsTarget, OtlpConfig, PublishConfig, PublishTo, PublishedKind, QueueConfig, RedisTarget,
 };
+pub use redis::{RedisAddress, RedisConfig, RedisInput, RedisScope, RedisServers, RedisStreams};
+pub use scope::Scope;
 pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
 pub use silence::{IntervalConfig, SilenceConfig, SilenceTimes};
+pub use sse::SseConfig;
 pub use tls::TlsConfig;
 
 use super::{Span, Spanned};
@@ -210,6 +221,14 @@ pub enum Transport {
     },
     /// `scrape: URL` or `scrape: {...}`: metrics that are fetched, not events.
     Scrape(Box<ScrapeConfig>),
+    /// `nats: URL` or `nats: {...}`: subjects, or a stream of JetStream.
+    Nats(Box<NatsConfig>),
+    /// `redis: URL` or `redis: {...}`: streams with a consumer group, or channels.
+    Redis(Box<RedisConfig>),
+    /// `kafka: {...}`: topics of Kafka, as a member of a consumer group.
+    Kafka(Box<KafkaConfig>),
+    /// `sse: URL` or `sse: {...}`: server-sent events.
+    Sse(Box<SseConfig>),
     /// `memory: {}`: programs that embed the library push batches themselves.
     Memory,
     /// `demo: {}`: a shop's event stream with faults, made up as it goes.

@@ -2,8 +2,13 @@
 
 mod conditions;
 mod export;
+mod kafka;
+mod nats;
+mod publish;
+mod redis;
 mod scrape;
 mod silences;
+mod sse;
 mod tls;
 
 use super::expand::escape;
@@ -63,6 +68,7 @@ pub fn show(config: &Config) -> String {
         notify.push(("silences".into(), Seq(config.notify.silences.iter().map(silences::entry).collect())));
     }
     map.add("notify", Map(notify));
+    map.map("export", config.export.iter().map(|one| (one.name.value.clone(), export::export(&one.value))).collect());
     if let Some(watchdog) = &config.watchdog {
         let mut inner = Fields::default();
         secret(&mut inner, "url", &watchdog.url);
@@ -71,10 +77,7 @@ pub fn show(config: &Config) -> String {
         map.add("watchdog", Map(inner.0));
     }
     if !config.publish.is_empty() {
-        map.add("publish", named(&config.publish, export::publisher));
-    }
-    if !config.export.is_empty() {
-        map.add("export", named(&config.export, export::export));
+        map.add("publish", named(&config.publish, publish::publisher));
     }
     if let Some(state) = &config.state {
         let mut inner = Fields::default();
@@ -199,6 +202,10 @@ fn source(source: &SourceConfig) -> Yaml {
         Transport::Unix { path } => ("unix", fields([("path", text(&path.value))])),
         Transport::Tcp { listen } => ("tcp", fields([("listen", text(&listen.value))])),
         Transport::Scrape(config) => ("scrape", scrape::scrape(config)),
+        Transport::Nats(config) => ("nats", nats::nats(config)),
+        Transport::Redis(config) => ("redis", redis::redis(config)),
+        Transport::Kafka(config) => ("kafka", kafka::kafka(config)),
+        Transport::Sse(config) => ("sse", sse::sse(config)),
         Transport::Memory => ("memory", Map(Vec::new())),
         Transport::Demo => ("demo", Map(Vec::new())),
         Transport::None => ("none", Map(Vec::new())),

@@ -229,7 +229,8 @@ const EXPECTED: &str = r#"1:11: error: service: unknown key "nam"
   hint: write "127.0.0.1:9180", or "0.0.0.0:9180" to listen on every interface
 2:33: error: ingest: "127.0.0.1:99999" is not HOST:PORT
   hint: addresses look like "127.0.0.1:9180" or "[::]:9180"
-4:9: error: nats sources are not in this build; it has http, stdin, file, unix, tcp, scrape, memory, demo and none
+4:15: error: nats source: subjects or stream is missing
+  hint: write subjects: ["order.>"], or stream: NAME with durable: NAME for JetStream
 5:15: error: file source: the key "path" is missing
 5:16: error: file source: unknown key "pth"
   hint: did you mean "path"?

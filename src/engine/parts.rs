@@ -1,6 +1,6 @@
 //! Everything that a configuration compiles to, before any of it is live.
 
-use super::{SourceStatus, TapSpec};
+use super::{EventLog, SourceStatus, TapSpec};
 use crate::config::schema::{Limits, SourceConfig};
 use crate::health::Checks;
 use crate::mapping::Mappings;
@@ -41,6 +41,8 @@ pub struct Parts {
     pub routing: Arc<Routing>,
     /// The sources.
     pub sources: Vec<SourcePart>,
+    /// The logs of events.
+    pub event_logs: Arc<[EventLog]>,
     /// `job` and `instance`.
     pub base_labels: Labels,
     /// The bounds.

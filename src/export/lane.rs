@@ -3,9 +3,9 @@
 use super::Outcome;
 use super::queue::{Dropped, Piece, Queue};
 use super::start::Target;
+use crate::api::ExportStatus;
 use crate::telemetry::self_metrics::SinkMetrics;
 use crate::telemetry::{OnChange, clock};
-use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
@@ -68,9 +68,6 @@ impl Lane {
     fn note(&self, queue: &Queue, dropped: Dropped) {
         let waiting = queue.waiting();
         self.metrics.pending.set(waiting.0 as f64);
-        if self.kind == "remote_write" {
-            crate::telemetry::self_metrics::remote_write_pending_bytes(&self.name).set(waiting.1 as f64);
-        }
         *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = waiting;
         for (reason, count) in dropped {
             self.drop_counted(reason, count);
@@ -84,14 +81,19 @@ impl Lane {
     }
 
     /// As `/api/status` shows it.
-    pub fn status(&self) -> Value {
+    pub fn status(&self) -> ExportStatus {
         let error = self.error.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (pending, bytes) = *self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        json!({
-            "name": *self.name, "kind": self.kind, "state": if error.is_some() { "failing" } else { "ok" },
-            "pending": pending, "pending_bytes": bytes, "sent": self.sent.load(Ordering::Relaxed),
-            "dropped": self.dropped.load(Ordering::Relaxed), "last_error": error.unwrap_or_default(),
-        })
+        ExportStatus {
+            name: self.name.to_string(),
+            kind: self.kind,
+            state: if error.is_some() { "waiting" } else { "sending" },
+            pending: pending as usize,
+            pending_bytes: bytes,
+            sent: self.sent.load(Ordering::Relaxed),
+            dropped: self.dropped.load(Ordering::Relaxed),
+            last_error: error.unwrap_or_default(),
+        }
     }
 
     fn stands(&self, error: Option<&str>) {

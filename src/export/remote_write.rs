@@ -1,199 +1,283 @@
-//! The sender of Prometheus remote write 1.0 ("Remote-Write Specification", version 1.0): snappy-packed protobuf.
+//! The sender of Prometheus remote write 1.0: at each interval the newest sample of every series, with `job`, `instance`
+//! and `external_labels`, to Prometheus, Mimir or Thanos. Requests wait in a durable queue while the receiver is away and
+//! go out in their order ("Remote-Write Specification 1.0": retries, ordering, staleness markers).
 
-use super::collect::Point;
-use super::http::HttpTarget;
-use super::queue::Piece;
-use super::Outcome;
-use crate::model::{Labels, Timestamp};
-use crate::series::{FloatHistogram, Metadata, MetricType, ResetHint, Span};
-use crate::source::scrape::Relabelling;
-use crate::source::wire::Writer;
+mod collect;
+mod encode;
+mod queue;
 
-/// Families of one request of metadata.
-const FAMILIES: usize = 500;
+use super::ExportContext;
+use crate::config::schema::RemoteWriteConfig;
+use crate::model::{Label, Labels};
+use crate::source::scrape::{Relabeling, http_client, is_local, with_options};
+use crate::telemetry::{OnChange, clock, self_metrics};
+use collect::Collector;
+use encode::Batch;
+use queue::Queue;
+use reqwest::{StatusCode, Url};
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Mutex, Notify};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 
-/// The requests of one round: series relabelled, external labels added where they are absent.
-pub(super) fn requests(
-    points: Vec<(Labels, Point)>,
-    relabelling: &Relabelling,
-    external: &Labels,
-    samples_per_send: usize,
-    at: Timestamp,
-) -> (Vec<Piece>, i64) {
-    let mut highest = i64::MIN;
-    let ready = points.into_iter().filter_map(|(labels, point)| {
-        let labels = relabelling.apply(&external.merged(&labels))?;
-        (!labels.metric_name().is_empty()).then_some((labels, point))
-    });
-    let ready: Vec<(Labels, Point)> = ready.collect();
-    let pieces = ready.chunks(samples_per_send.max(1)).map(|chunk| {
-        let mut request = Writer::default();
-        for (labels, point) in chunk {
-            highest = highest.max(point.t_ms());
-            request.message(1, |series| write_series(series, labels, point));
-        }
-        Piece { blob: packed(&request.out), items: chunk.len() as u64, at }
-    });
-    (pieces.collect(), highest)
+/// The first wait after a failure; each further one is twice as long.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+/// The longest wait, also of a `Retry-After`.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// What may take at the end: the last samples are sent if the receiver is there.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What became of a request.
+enum Outcome {
+    Taken,
+    /// Never to be sent again.
+    Refused {
+        reason: &'static str,
+        text: String,
+    },
+    /// To be sent again.
+    Later {
+        text: String,
+        wait: Option<Duration>,
+    },
 }
 
-/// What metrics are, as requests without samples.
-pub(super) fn metadata(families: &[Metadata], at: Timestamp) -> Vec<Piece> {
-    let chunks = families.chunks(FAMILIES).map(|chunk| {
-        let mut request = Writer::default();
-        for family in chunk {
-            request.message(3, |message| {
-                message.uint(1, kind(family.kind));
-                message.text(2, &family.name);
-                message.text(4, &family.help);
-                message.text(5, &family.unit);
+/// Runs one sender until it is cancelled.
+pub async fn run(context: ExportContext, config: RemoteWriteConfig, cancel: CancellationToken) {
+    let sender = match Sender::new(&context, &config).await {
+        Ok(sender) => sender,
+        Err(error) => {
+            tracing::error!(export = %context.name, %error, "remote write cannot begin");
+            context.statuses.update(&context.name, |status| {
+                (status.kind, status.state, status.last_error) = ("remote_write", "failed", error.clone());
             });
+            return;
         }
-        Piece { blob: packed(&request.out), items: 0, at }
-    });
-    chunks.collect()
-}
-
-fn packed(message: &[u8]) -> Vec<u8> {
-    // It fails only beyond 4 GiB, which no request reaches.
-    snap::raw::Encoder::new().compress_vec(message).unwrap_or_default()
-}
-
-/// `MetricMetadata.MetricType`.
-fn kind(kind: MetricType) -> u64 {
-    match kind.as_str() {
-        "counter" => 1,
-        "gauge" => 2,
-        "histogram" => 3,
-        "gaugehistogram" => 4,
-        "summary" => 5,
-        "info" => 6,
-        "stateset" => 7,
-        _ => 0,
-    }
-}
-
-fn write_series(series: &mut Writer, labels: &Labels, point: &Point) {
-    for label in labels.iter() {
-        series.message(1, |pair| {
-            pair.text(1, &label.name);
-            pair.text(2, &label.value);
-        });
-    }
-    match point {
-        Point::Float(point) => series.message(2, |sample| {
-            sample.double(1, point.value);
-            sample.uint(2, point.t_ms.cast_unsigned());
-        }),
-        Point::Histogram(point) => series.message(4, |sample| {
-            write_histogram(sample, &point.histogram);
-            sample.uint(15, point.t_ms.cast_unsigned());
-            doubles(sample, 16, &point.histogram.custom_values);
-        }),
-    }
-}
-
-/// `Histogram` with float counts; without the time, which the caller adds in its place.
-fn write_histogram(out: &mut Writer, histogram: &FloatHistogram) {
-    out.double(2, histogram.count);
-    out.double(3, histogram.sum);
-    out.sint(4, i64::from(histogram.schema));
-    out.double(5, histogram.zero_threshold);
-    out.double(7, histogram.zero_count);
-    spans(out, 8, &histogram.negative_spans);
-    doubles(out, 10, &histogram.negative_buckets);
-    spans(out, 11, &histogram.positive_spans);
-    doubles(out, 13, &histogram.positive_buckets);
-    let hint = match histogram.reset_hint {
-        ResetHint::Unknown => 0,
-        ResetHint::Reset => 1,
-        ResetHint::NotReset => 2,
-        ResetHint::Gauge => 3,
     };
-    out.uint(14, hint);
+    sender.report().await;
+    let gathering = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(config.interval_ms.unsigned_abs()));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        ticks.tick().await;
+        loop {
+            ticks.tick().await;
+            sender.gather().await;
+        }
+    };
+    tokio::select! {
+        () = cancel.cancelled() => {}
+        () = gathering => {}
+        () = sender.ship() => {}
+    }
+    let farewell = async {
+        sender.gather().await;
+        while sender.send_first().await == Some(Duration::ZERO) {}
+    };
+    // What is not sent by then waits in the state folder for the next start.
+    let _ = tokio::time::timeout(FAREWELL, farewell).await;
 }
 
-fn spans(out: &mut Writer, field: u32, spans: &[Span]) {
-    for span in spans {
-        out.message(field, |message| {
-            message.sint(1, i64::from(span.offset));
-            message.uint(2, u64::from(span.length));
-        });
-    }
+struct Sender<'a> {
+    context: &'a ExportContext,
+    config: &'a RemoteWriteConfig,
+    client: reqwest::Client,
+    url: Url,
+    relabeling: Relabeling,
+    external: Vec<Label>,
+    /// Held for a collection.
+    collector: Mutex<Collector>,
+    /// Held for an operation on it, never while the receiver is asked.
+    queue: Mutex<Queue>,
+    filled: Notify,
+    said: OnChange<bool>,
+    // Held for a copy or a store.
+    figures: std::sync::Mutex<Figures>,
 }
 
-fn doubles(out: &mut Writer, field: u32, values: &[f64]) {
-    if !values.is_empty() {
-        out.message(field, |packed| values.iter().for_each(|value| packed.out.extend_from_slice(&value.to_le_bytes())));
-    }
+/// What the API tells.
+#[derive(Clone, Debug, Default)]
+struct Figures {
+    failures: u32,
+    last_error: String,
+    sent_samples: u64,
+    dropped_samples: u64,
 }
 
-/// Sends one request.
-pub(super) async fn send(target: &mut HttpTarget, body: &[u8]) -> Outcome {
-    let headers = [
-        ("Content-Encoding".to_owned(), "snappy".to_owned()),
-        ("X-Prometheus-Remote-Write-Version".to_owned(), "0.1.0".to_owned()),
-    ];
-    match target.post("", "application/x-protobuf", &headers, body.to_vec()).await {
-        // "Retries & Backoff": 5xx must be, 429 may be tried again, all other 4xx must not.
-        Ok(answer) => answer.outcome(|status| status.is_server_error() || status.as_u16() == 429),
-        Err(error) => Outcome::retry(error),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::series::{FloatPoint, HistogramPoint};
-    use crate::source::remote_write::{Version, read};
-    use proptest::prelude::*;
-    use std::sync::Arc;
-
-    fn sent(points: Vec<(Labels, Point)>, external: &[(&str, &str)]) -> crate::source::remote_write::WriteRequest {
-        let external = Labels::from_pairs(external.iter().copied());
-        let (pieces, _) = requests(points, &Relabelling::new(&[]), &external, 1_000, Timestamp::EPOCH);
-        read(&pieces[0].blob, Version::V1, 1 << 30).unwrap()
+impl<'a> Sender<'a> {
+    async fn new(context: &'a ExportContext, config: &'a RemoteWriteConfig) -> Result<Self, String> {
+        let url = Url::parse(&config.url.value).map_err(|error| error.to_string())?;
+        let label =
+            |(name, value): &(String, String)| Label { name: name.as_str().into(), value: value.as_str().into() };
+        Ok(Self {
+            context,
+            config,
+            client: http_client(&config.http, is_local(&url), &context.base_dir)?,
+            url,
+            relabeling: Relabeling::new(&config.relabel),
+            external: context.external_labels.iter().map(label).collect(),
+            collector: Mutex::new(Collector::new(clock::now().millis() - config.interval_ms, config.native_histograms)),
+            queue: Mutex::new(Queue::open(context, config.queue_bytes, config.queue_age_ms).await),
+            filled: Notify::new(),
+            said: OnChange::new(false),
+            figures: std::sync::Mutex::default(),
+        })
     }
 
-    #[test]
-    fn external_labels_never_win_and_histograms_come_back() {
-        let labels = Labels::from_pairs([("__name__", "h"), ("cluster", "own")]);
-        let histogram = FloatHistogram {
-            schema: 3,
-            count: 6.0,
-            sum: 12.5,
-            zero_count: 1.0,
-            zero_threshold: 1e-9,
-            positive_spans: vec![Span { offset: -2, length: 2 }, Span { offset: 3, length: 1 }],
-            positive_buckets: vec![2.0, 2.0, 1.0],
-            ..FloatHistogram::default()
+    fn figures(&self) -> MutexGuard<'_, Figures> {
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the series and puts them in line.
+    async fn gather(&self) {
+        let now_ms = clock::now().millis();
+        let found = match self.collector.lock().await.collect(&self.context.core, now_ms).await {
+            Ok(found) => found,
+            Err(gone) => {
+                tracing::debug!(export = %self.context.name, %gone, "nothing could be read");
+                return;
+            }
         };
-        let point = Point::Histogram(HistogramPoint { t_ms: 7, histogram: Arc::new(histogram.clone()), start_ms: 0 });
-        let request = sent(vec![(labels, point)], &[("cluster", "other"), ("zone", "a")]);
-        let series = &request.series[0];
-        assert_eq!(series.labels.to_string(), r#"h{cluster="own", zone="a"}"#);
-        let (t_ms, native, _) = &series.histograms[0];
-        assert_eq!((*t_ms, native.schema, native.count, native.sum), (7, 3, 6.0, 12.5));
-        assert_eq!(native.positive, [2.0, 2.0, 1.0]);
-        assert_eq!(native.positive_spans, [(-2, 2), (3, 1)]);
+        // A disk that fails stops no samples; a counter must not fall after a kill.
+        if let Ok(commands) = self.context.core.call(|core, _| core.want_stored()).await {
+            let _ = (self.context.stored)(commands).await;
+        }
+        let finish = |labels: &Labels| {
+            let mut all: Vec<Label> = self.external.clone();
+            // The series' own labels come later and win.
+            all.extend(labels.iter().cloned());
+            self.relabeling.apply(&Labels::new(all))
+        };
+        for batch in encode::batches(&found, finish) {
+            let dropped = self.queue.lock().await.push(batch, now_ms).await;
+            self.count_dropped("queue", dropped);
+        }
+        self.filled.notify_one();
+        self.report().await;
     }
 
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
-        #[test]
-        fn floats_come_back(samples in prop::collection::vec(("[a-z]{1,8}", "[ -~]{0,20}", any::<f64>(), 0_i64..1 << 50), 1..50)) {
-            let point = |(name, value, number, t_ms): &(String, String, f64, i64)| {
-                let labels = Labels::from_pairs([("__name__", name.as_str()), ("x", value.as_str())]);
-                (labels, Point::Float(FloatPoint { t_ms: *t_ms, value: *number, start_ms: 0 }))
-            };
-            let points: Vec<(Labels, Point)> = samples.iter().map(point).collect();
-            let request = sent(points.clone(), &[]);
-            prop_assert_eq!(request.series.len(), points.len());
-            for (series, (labels, point)) in request.series.iter().zip(&points) {
-                let Point::Float(point) = point else { unreachable!() };
-                prop_assert_eq!(&series.labels, labels);
-                prop_assert_eq!((series.floats[0].0, series.floats[0].1.to_bits()), (point.t_ms, point.value.to_bits()));
+    fn count_dropped(&self, reason: &'static str, samples: u64) {
+        if samples > 0 {
+            self.figures().dropped_samples += samples;
+            self_metrics::remote_write_dropped(&self.context.name, reason).increment(samples);
+        }
+    }
+
+    /// Sends what waits, as it comes.
+    async fn ship(&self) {
+        loop {
+            match self.send_first().await {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => self.filled.notified().await,
+            }
+            self.report().await;
+        }
+    }
+
+    /// Sends the oldest request. How long to wait before the next; `None` when nothing waits.
+    async fn send_first(&self) -> Option<Duration> {
+        let (number, batch) = {
+            let mut queue = self.queue.lock().await;
+            let aged = queue.drop_aged(clock::now().millis()).await;
+            self.count_dropped("age", aged);
+            queue.first().await?
+        };
+        match self.post(&batch).await {
+            Outcome::Taken => {
+                self.queue.lock().await.remove(number).await;
+                {
+                    let mut figures = self.figures();
+                    figures.failures = 0;
+                    figures.sent_samples += batch.samples;
+                    figures.last_error.clear();
+                }
+                self_metrics::remote_write_sent(&self.context.name).increment(batch.samples);
+                self_metrics::remote_write_highest(&self.context.name).set(batch.highest_ms as f64 / 1e3);
+                if self.said.set(false) {
+                    tracing::info!(export = %self.context.name, "the receiver takes samples again");
+                }
+                Some(Duration::ZERO)
+            }
+            Outcome::Refused { reason, text } => {
+                self.queue.lock().await.remove(number).await;
+                self.count_dropped(reason, batch.samples);
+                let mut figures = self.figures();
+                if figures.last_error != text {
+                    tracing::error!(export = %self.context.name, samples = batch.samples, error = text, "the receiver refuses samples for good");
+                }
+                (figures.failures, figures.last_error) = (0, text);
+                Some(Duration::ZERO)
+            }
+            Outcome::Later { text, wait } => {
+                self_metrics::remote_write_failed(&self.context.name).increment(1);
+                if self.said.set(true) {
+                    tracing::warn!(export = %self.context.name, error = text, "the receiver cannot be reached; samples wait");
+                }
+                let mut figures = self.figures();
+                let doubled = FIRST_WAIT.saturating_mul(1 << figures.failures.min(10)).min(LONGEST_WAIT);
+                (figures.failures, figures.last_error) = (figures.failures.saturating_add(1), text);
+                Some(wait.map_or(doubled, |wait| wait.clamp(FIRST_WAIT, LONGEST_WAIT)))
             }
         }
     }
+
+    async fn post(&self, batch: &Batch) -> Outcome {
+        let later = |text: String| Outcome::Later { text, wait: None };
+        let request = self
+            .client
+            .post(self.url.clone())
+            .timeout(Duration::from_millis(self.config.timeout_ms.unsigned_abs()))
+            .header("content-type", "application/x-protobuf")
+            .header("content-encoding", "snappy")
+            .header("x-prometheus-remote-write-version", "0.1.0")
+            .body(batch.packed.clone());
+        let request = match with_options(request, &self.config.http).await {
+            Ok(request) => request,
+            Err(error) => return later(error),
+        };
+        let answer = match request.send().await {
+            Ok(answer) => answer,
+            Err(error) => return later(root_cause(&error.without_url())),
+        };
+        let status = answer.status();
+        if status.is_success() {
+            return Outcome::Taken;
+        }
+        let wait = answer
+            .headers()
+            .get("retry-after")
+            .and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok())
+            .map(Duration::from_secs);
+        let text = answer.text().await.unwrap_or_default();
+        let first: String = text.lines().next().unwrap_or_default().chars().take(200).collect();
+        let text = format!("{status} {first}").trim_end().to_owned();
+        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+            Outcome::Later { text, wait }
+        } else {
+            Outcome::Refused { reason: "refused", text }
+        }
+    }
+
+    async fn report(&self) {
+        let (requests, bytes) = self.queue.lock().await.waiting();
+        let figures = self.figures().clone();
+        self_metrics::remote_write_pending(&self.context.name).set(bytes as f64);
+        self.context.statuses.update(&self.context.name, |status| {
+            status.kind = "remote_write";
+            status.state = if figures.failures > 0 { "waiting" } else { "sending" };
+            status.pending = requests;
+            status.pending_bytes = bytes;
+            status.sent = figures.sent_samples;
+            status.dropped = figures.dropped_samples;
+            status.last_error = figures.last_error;
+        });
+    }
+}
+
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
 }

@@ -5,30 +5,28 @@ use super::http::HttpTarget;
 #[cfg(feature = "kafka")]
 use super::kafka::KafkaPublisher;
 use super::lane::Lane;
-use super::log::{Log, PORTIONS};
 use super::nats::NatsPublisher;
 use super::otlp::Resource;
 use super::publish::{Published, Wanted, percent_encoded};
 use super::queue::{Piece, Queue};
 use super::redis::RedisPublisher;
-use super::{Outcome, otlp, remote_write};
-use crate::config::schema::{Config, ExportKind, OtlpConfig, PublishConfig, PublishTo, RemoteWriteConfig};
+use super::{Outcome, otlp};
+use crate::api::ExportStatus;
+use crate::config::schema::{Config, ExportKind, OtlpConfig, PublishConfig, PublishTo};
 use crate::engine::{Tapped, TapsDropped, Told};
 use crate::model::Labels;
-use crate::source::scrape::Relabelling;
 use crate::state::StateStore;
 use crate::supervise::{Stage, Supervisor};
 use crate::telemetry::clock;
-use crate::telemetry::self_metrics::{self, SinkMetrics};
-use serde_json::{Value, json};
+use crate::telemetry::self_metrics::SinkMetrics;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// How often what metrics are is told to receivers of remote write.
-const METADATA_MS: i64 = 60_000;
+/// Portions of events that may wait to become spans.
+const PORTIONS: usize = 64;
 
 /// What sends.
 pub(super) enum Target {
@@ -37,7 +35,6 @@ pub(super) enum Target {
     Redis(RedisPublisher),
     #[cfg(feature = "kafka")]
     Kafka(KafkaPublisher),
-    RemoteWrite(HttpTarget),
     Otlp { http: HttpTarget, path: &'static str, gzip: bool },
 }
 
@@ -59,10 +56,8 @@ impl Target {
     }
 
     pub async fn send(&mut self, blob: &[u8]) -> Outcome {
-        match self {
-            Self::RemoteWrite(http) => return remote_write::send(http, blob).await,
-            Self::Otlp { http, path, gzip } => return otlp::send(http, path, blob, *gzip).await,
-            _ => {}
+        if let Self::Otlp { http, path, gzip } = self {
+            return otlp::send(http, path, blob, *gzip).await;
         }
         let Ok(event) = postcard::from_bytes::<Published>(blob) else {
             return Outcome::Refused { error: "it was written by another version of sidewatch".into() };
@@ -73,7 +68,7 @@ impl Target {
             Self::Redis(redis) => redis.send(&event).await,
             #[cfg(feature = "kafka")]
             Self::Kafka(kafka) => kafka.send(&event).await,
-            Self::RemoteWrite(_) | Self::Otlp { .. } => Outcome::Taken,
+            Self::Otlp { .. } => Outcome::Taken,
         }
     }
 }
@@ -108,7 +103,7 @@ pub struct Ground<'a> {
 
 /// Everything that goes out. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Exports {
+pub struct Publishing {
     shared: Arc<Shared>,
 }
 
@@ -117,11 +112,10 @@ struct Shared {
     publishers: Vec<(Wanted, Arc<Lane>)>,
     /// Of samples and spans.
     lanes: Vec<Arc<Lane>>,
-    logs: BTreeMap<Arc<str>, (Arc<Log>, mpsc::Sender<Vec<Tapped>>)>,
     spans: BTreeMap<Arc<str>, (Arc<Lane>, mpsc::Sender<Vec<Tapped>>)>,
 }
 
-impl Exports {
+impl Publishing {
     /// Opens the queues and starts the tasks.
     pub async fn start(ground: Ground<'_>) -> Self {
         let config = ground.config;
@@ -132,16 +126,8 @@ impl Exports {
         }
         for entry in &config.export {
             let name: Arc<str> = entry.name.value.as_str().into();
-            match &entry.value.kind {
-                ExportKind::RemoteWrite(options) => shared.lanes.push(start_remote_write(&ground, &name, options).await),
-                ExportKind::Otlp(options) => start_otlp(&ground, &name, options, &mut shared).await,
-                ExportKind::Log(options) => {
-                    let log = Log::new(name.clone(), options, &config.base_dir);
-                    let (portions, to_write) = mpsc::channel(PORTIONS);
-                    let task = log.clone();
-                    ground.supervisor.spawn(Stage::Notifier, format!("log {name}"), |cancel| task.run(to_write, cancel));
-                    shared.logs.insert(name, (log, portions));
-                }
+            if let ExportKind::Otlp(options) = &entry.value.kind {
+                start_otlp(&ground, &name, options, &mut shared).await;
             }
         }
         Self { shared: Arc::new(shared) }
@@ -172,7 +158,7 @@ impl Exports {
         self.shared.publishers.iter().for_each(|(_, lane)| lane.wake());
     }
 
-    /// Hands over what logs and traces want. Never waits: what does not fit is dropped and counted.
+    /// Hands over what traces want. Never waits: what does not fit is dropped and counted.
     pub fn tapped(&self, events: Vec<Tapped>, dropped: TapsDropped) {
         for ((sink, reason), count) in dropped {
             self.drop(&sink, reason, count);
@@ -182,10 +168,7 @@ impl Exports {
             by_sink.entry(event.sink.clone()).or_default().push(event);
         }
         for (sink, events) in by_sink {
-            let log = self.shared.logs.get(&sink).map(|(_, portions)| portions);
-            let Some(portions) = log.or_else(|| self.shared.spans.get(&sink).map(|(_, portions)| portions)) else {
-                continue;
-            };
+            let Some((_, portions)) = self.shared.spans.get(&sink) else { continue };
             let count = events.len() as u64;
             if portions.try_send(events).is_err() {
                 self.drop(&sink, "sink_too_slow", count);
@@ -194,19 +177,15 @@ impl Exports {
     }
 
     fn drop(&self, sink: &Arc<str>, reason: &'static str, count: u64) {
-        if let Some((log, _)) = self.shared.logs.get(sink) {
-            log.drop_counted(reason, count);
-        } else if let Some((lane, _)) = self.shared.spans.get(sink) {
+        if let Some((lane, _)) = self.shared.spans.get(sink) {
             lane.drop_counted(reason, count);
         }
     }
 
-    /// `publish` and `export` of `/api/status`.
-    pub fn status(&self) -> (Value, Value) {
-        let publish: Vec<Value> = self.shared.publishers.iter().map(|(_, lane)| lane.status()).collect();
-        let lanes = self.shared.lanes.iter().map(|lane| lane.status());
-        let logs = self.shared.logs.values().map(|(log, _)| log.status());
-        (json!(publish), json!(lanes.chain(logs).collect::<Vec<_>>()))
+    /// How they stand, for the API.
+    pub fn status(&self) -> Vec<ExportStatus> {
+        let publishers = self.shared.publishers.iter().map(|(_, lane)| lane);
+        publishers.chain(&self.shared.lanes).map(|lane| lane.status()).collect()
     }
 }
 
@@ -216,11 +195,11 @@ async fn forget_others(ground: &Ground<'_>) {
     let publish = ground.config.publish.iter().map(|entry| format!("publish/{}/", entry.name.value));
     let export = ground.config.export.iter().flat_map(|entry| {
         let name = &entry.name.value;
-        [format!("export/{name}/"), format!("export-traces/{name}/"), format!("export-mark/{name}/")]
+        [format!("otlp-metrics/{name}/"), format!("otlp-traces/{name}/"), format!("otlp-mark/{name}/")]
     });
     let known: Vec<String> = publish.chain(export).collect();
     let mut gone = Vec::new();
-    for prefix in ["publish/", "export/", "export-traces/", "export-mark/"] {
+    for prefix in ["publish/", "otlp-metrics/", "otlp-traces/", "otlp-mark/"] {
         let names = state.names(prefix).await.unwrap_or_default();
         gone.extend(names.into_iter().filter(|name| !known.iter().any(|known| name.starts_with(known.as_str()))));
     }
@@ -245,58 +224,12 @@ fn external(config: &Config) -> Labels {
 
 /// Until when everything was handed to the queue.
 async fn mark(ground: &Ground<'_>, name: &str) -> (String, i64) {
-    let key = format!("export-mark/{name}/");
+    let key = format!("otlp-mark/{name}/");
     let stored = match &ground.state {
         Some(state) => state.get(&key).await.ok().flatten(),
         None => None,
     };
     (key, stored.and_then(|blob| postcard::from_bytes(&blob).ok()).unwrap_or(0))
-}
-
-async fn start_remote_write(ground: &Ground<'_>, name: &Arc<str>, config: &RemoteWriteConfig) -> Arc<Lane> {
-    let base_dir = ground.config.base_dir.clone();
-    let queue = Queue::open(format!("export/{name}/"), ground.state.clone(), config.queue).await;
-    let lane = Lane::new(name.clone(), "remote_write", queue, SinkMetrics::remote_write(name));
-    let target = Target::RemoteWrite(HttpTarget::new(&config.url, &config.http, config.timeout_ms, base_dir));
-    let (sender, collector) = (lane.clone(), lane.clone());
-    ground.supervisor.spawn(Stage::Notifier, format!("remote write {name}"), |cancel| sender.run(target, cancel));
-    let (key, floor_ms) = mark(ground, name).await;
-    let (config, collect, external) = (config.clone(), ground.collect.clone(), external(ground.config));
-    let relabelling = Relabelling::new(&config.relabel);
-    let highest_gauge = self_metrics::remote_write_highest(name);
-    ground.supervisor.spawn(Stage::Sources, format!("samples for {name}"), |cancel| async move {
-        let mut rounds = Rounds::since(floor_ms);
-        let mut told_ms = i64::MIN;
-        let shared = Arc::new(relabelling);
-        while turn(config.interval_ms, &cancel).await {
-            let Some(collected) = collect(rounds.from_ms()).await else { continue };
-            let now = clock::now();
-            let families = (now.millis().saturating_sub(told_ms) >= METADATA_MS).then(|| collected.metadata.clone());
-            let (relabelling, external, native) = (shared.clone(), external.clone(), config.native_histograms);
-            let (samples, mut taken) = (config.samples_per_send, std::mem::take(&mut rounds));
-            let until_ms = collected.selection.to_ms;
-            let made = tokio::task::spawn_blocking(move || {
-                let points = taken.take(&collected, native);
-                let (mut pieces, highest) = remote_write::requests(points, &relabelling, &external, samples, now);
-                if let Some(families) = families {
-                    pieces.extend(remote_write::metadata(&families, now));
-                }
-                (taken, pieces, highest)
-            });
-            let Ok((back, pieces, highest)) = made.await else { return };
-            rounds = back;
-            if pieces.iter().any(|piece| piece.items == 0) {
-                told_ms = now.millis();
-            }
-            let mark = postcard::to_stdvec(&until_ms).ok().map(|blob| (key.clone(), blob));
-            collector.push(pieces, mark).await;
-            collector.wake();
-            if highest > i64::MIN {
-                highest_gauge.set(highest as f64 / 1e3);
-            }
-        }
-    });
-    lane
 }
 
 /// Waits for the next round; `false` at the end.
@@ -320,7 +253,7 @@ async fn start_otlp(ground: &Ground<'_>, name: &Arc<str>, config: &OtlpConfig, s
     let resource =
         Resource { service: service.name.clone(), instance: service.instance.clone(), external: external(ground.config) };
     if config.metrics {
-        let queue = Queue::open(format!("export/{name}/"), ground.state.clone(), config.queue).await;
+        let queue = Queue::open(format!("otlp-metrics/{name}/"), ground.state.clone(), config.queue).await;
         let lane = Lane::new(name.clone(), "otlp metrics", queue, SinkMetrics::otlp(name, "metrics"));
         let (sender, collector, target) = (lane.clone(), lane.clone(), target("/v1/metrics"));
         ground.supervisor.spawn(Stage::Notifier, format!("otlp metrics {name}"), |cancel| sender.run(target, cancel));
@@ -347,7 +280,7 @@ async fn start_otlp(ground: &Ground<'_>, name: &Arc<str>, config: &OtlpConfig, s
         shared.lanes.push(lane);
     }
     if config.traces {
-        let queue = Queue::open(format!("export-traces/{name}/"), ground.state.clone(), config.queue).await;
+        let queue = Queue::open(format!("otlp-traces/{name}/"), ground.state.clone(), config.queue).await;
         let lane = Lane::new(name.clone(), "otlp traces", queue, SinkMetrics::otlp(name, "traces"));
         let (sender, keeper, target) = (lane.clone(), lane.clone(), target("/v1/traces"));
         ground.supervisor.spawn(Stage::Notifier, format!("otlp traces {name}"), |cancel| sender.run(target, cancel));

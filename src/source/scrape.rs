@@ -17,10 +17,11 @@ mod target;
 mod tests;
 mod text;
 
-pub(crate) use fetch::{client as http_client, is_local, root_cause};
-pub use relabel::Relabelling;
+pub(crate) use fetch::root_cause;
 
 pub use batch::{FamilyMetadata, NativeHistogram, ScrapeBatch};
+pub use fetch::{client as http_client, is_local, with_options};
+pub use relabel::Relabeling;
 
 use super::{Ingest, RETRY, SourceContext, SourceState};
 use crate::config::schema::ScrapeConfig;

@@ -13,6 +13,9 @@ use tracing_subscriber::fmt::time::FormatTime;
 /// The variable that sets the level: `debug`, or `info,sidewatch::source=debug`.
 pub const LEVEL_VARIABLE: &str = "SIDEWATCH_LOG";
 
+/// Libraries that log each attempt to connect.
+const QUIET: [&str; 1] = ["async_nats"];
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum LogFormat {
@@ -94,8 +97,11 @@ pub fn panic_message(payload: &(dyn Any + Send)) -> String {
 /// The flag wins over the environment; an empty text counts as absent.
 fn filter(flag: Option<&str>, variable: Option<&str>) -> Result<EnvFilter, LogError> {
     let text = [flag, variable].into_iter().flatten().find(|text| !text.trim().is_empty()).unwrap_or("info");
+    // Client libraries tell in lines of their own what sources say once, and better; whoever names them hears them.
+    let quiet: String =
+        QUIET.iter().filter(|library| !text.contains(**library)).map(|library| format!("{library}=off,")).collect();
     EnvFilter::builder()
-        .parse(text)
+        .parse(format!("{quiet}{text}"))
         .map_err(|error| LogError::Level { text: text.to_owned(), message: error.to_string() })
 }
 

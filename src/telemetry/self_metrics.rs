@@ -36,12 +36,14 @@ names! {
     QUEUE_FULL = "sidewatch_queue_full_total", Counter, Count, "Batches that a sender was told to send again later, because the queue was full.";
     SOURCE_UP = "sidewatch_source_up", Gauge, Count, "1 while the source is connected (or catching up), 0 while it is starting, lost or ended.";
     SOURCE_BEHIND = "sidewatch_source_behind", Gauge, Count, "How far the source is behind: bytes for files, messages for brokers.";
+    SOURCE_PARTITION_LAG = "sidewatch_source_partition_lag", Gauge, Count, "Messages of a partition that are still to be read, by topic and partition.";
     SOURCE_RECEIVED_BYTES = "sidewatch_source_received_bytes_total", Counter, Bytes, "Bytes received from the source.";
     SOURCE_MESSAGES = "sidewatch_source_messages_total", Counter, Count, "Messages received from the source, redelivered ones included.";
     SOURCE_REDELIVERED = "sidewatch_source_redelivered_total", Counter, Count, "Messages that the broker said it had delivered before.";
     SOURCE_DUPLICATES = "sidewatch_source_duplicates_total", Counter, Count, "Messages that were counted before, and are not counted again.";
     SOURCE_ACKNOWLEDGED = "sidewatch_source_acknowledged_total", Counter, Count, "Messages that the broker was told are done with.";
     SOURCE_GAPS = "sidewatch_source_gaps_total", Counter, Count, "Times that messages may have been missed, by reason.";
+    SOURCE_RESUMED = "sidewatch_source_resumed_total", Counter, Count, "Times that a source asked its server for what came behind the last event it had.";
     SOURCE_CONNECTED = "sidewatch_source_connected_total", Counter, Count, "Times that the source connected, the first one included.";
     SOURCE_CONNECTIONS = "sidewatch_source_connections", Gauge, Count, "Open connections of a listening source.";
     SOURCE_CONNECTIONS_REFUSED = "sidewatch_source_connections_refused_total", Counter, Count, "Connections that were closed at once, by reason.";
@@ -70,6 +72,12 @@ names! {
     ALERT_TIME_TO_DETECT = "sidewatch_alert_time_to_detect_seconds", Histogram, Seconds, "Time from the moment the condition began to hold (of the event, for conditions on events) to the alert's firing, by rule.";
     ALERT_TIME_TO_NOTIFY = "sidewatch_alert_time_to_notify_seconds", Histogram, Seconds, "Time from an alert's firing to the delivery of the message that tells of it, by rule; the slowest alert of a message counts.";
     ALERT_TIME_TO_RESOLVE = "sidewatch_alert_time_to_resolve_seconds", Histogram, Seconds, "Time from an alert's firing to its end, by rule.";
+    EVENT_LOG_DROPPED = "sidewatch_event_log_dropped_total", Counter, Count, "Lines for events that were not written, by reason: no room to wait, or the file failed.";
+    REMOTE_WRITE_PENDING = "sidewatch_remote_write_pending_bytes", Gauge, Bytes, "Bytes of requests that wait for a remote-write receiver.";
+    REMOTE_WRITE_SENT = "sidewatch_remote_write_sent_samples_total", Counter, Count, "Samples that a remote-write receiver has taken.";
+    REMOTE_WRITE_FAILED = "sidewatch_remote_write_failed_requests_total", Counter, Count, "Attempts to send a remote-write request that failed and are repeated.";
+    REMOTE_WRITE_DROPPED = "sidewatch_remote_write_dropped_samples_total", Counter, Count, "Samples that were given up, by reason: refused by the receiver, too old, or no room in the queue.";
+    REMOTE_WRITE_HIGHEST = "sidewatch_remote_write_highest_sent_timestamp_seconds", Gauge, Seconds, "The time of the newest sample that a remote-write receiver has taken.";
     WATCHDOG_PINGS = "sidewatch_watchdog_pings_total", Counter, Count, "Pings of the watchdog, by result: sent, failed, or withheld because rules were not evaluated in time.";
     DEAD_LETTERS = "sidewatch_notification_dead_letters_total", Counter, Count, "Messages given up: refused for good, not delivered for a day, or crowded out.";
     NOTIFICATIONS_PENDING = "sidewatch_notifications_pending", Gauge, Count, "Messages that wait for a receiver or are being sent.";
@@ -81,18 +89,10 @@ names! {
     PUBLISH_FAILED = "sidewatch_publish_failed_total", Counter, Count, "Attempts to publish that failed.";
     PUBLISH_DROPPED = "sidewatch_publish_dropped_total", Counter, Count, "Events that were not published, by reason.";
     PUBLISH_PENDING = "sidewatch_publish_pending", Gauge, Count, "Events that wait to be published.";
-    REMOTE_WRITE_PENDING = "sidewatch_remote_write_pending_samples", Gauge, Count, "Samples that wait to be sent.";
-    REMOTE_WRITE_PENDING_BYTES = "sidewatch_remote_write_pending_bytes", Gauge, Bytes, "Packed bytes that wait to be sent.";
-    REMOTE_WRITE_SENT = "sidewatch_remote_write_sent_samples_total", Counter, Count, "Samples that the receiver has accepted.";
-    REMOTE_WRITE_FAILED = "sidewatch_remote_write_failed_total", Counter, Count, "Requests that failed and are tried again.";
-    REMOTE_WRITE_DROPPED = "sidewatch_remote_write_dropped_samples_total", Counter, Count, "Samples that were not sent, by reason.";
-    REMOTE_WRITE_HIGHEST = "sidewatch_remote_write_highest_sent_timestamp_seconds", Gauge, Seconds, "Time of the newest sample that the receiver has accepted.";
     OTLP_SENT = "sidewatch_otlp_sent_total", Counter, Count, "Data points and spans that the receiver has accepted, by signal.";
     OTLP_FAILED = "sidewatch_otlp_failed_total", Counter, Count, "Requests that failed and are tried again, by signal.";
     OTLP_DROPPED = "sidewatch_otlp_dropped_total", Counter, Count, "Data points and spans that were not sent, by signal and reason.";
     OTLP_PENDING = "sidewatch_otlp_pending", Gauge, Count, "Data points and spans that wait, by signal.";
-    LOG_LINES = "sidewatch_log_lines_total", Counter, Count, "Lines that a log sink has written.";
-    LOG_DROPPED = "sidewatch_log_dropped_total", Counter, Count, "Events that a log sink did not write, by reason.";
     CORE_BATCH_SECONDS = "sidewatch_core_batch_seconds", Histogram, Seconds, "Time that the core takes for one batch.";
 }
 
@@ -131,6 +131,14 @@ pub fn source_behind(source: &Arc<str>) -> Gauge {
     metrics::gauge!(SOURCE_BEHIND, "source" => Arc::clone(source))
 }
 
+/// Gauge: messages of a partition that are still to be read.
+pub fn source_partition_lag(source: &Arc<str>, topic: &Arc<str>, partition: i32) -> Gauge {
+    metrics::gauge!(
+        SOURCE_PARTITION_LAG, "source" => Arc::clone(source), "topic" => Arc::clone(topic),
+        "partition" => partition.to_string()
+    )
+}
+
 /// Counter of bytes received.
 pub fn source_received_bytes(source: &Arc<str>) -> Counter {
     metrics::counter!(SOURCE_RECEIVED_BYTES, "source" => Arc::clone(source))
@@ -159,6 +167,11 @@ pub fn source_acknowledged(source: &Arc<str>) -> Counter {
 /// Counter of gaps: `disconnected` for transports that keep nothing, `overrun` where the broker dropped what was kept.
 pub fn source_gaps(source: &Arc<str>, reason: &'static str) -> Counter {
     metrics::counter!(SOURCE_GAPS, "source" => Arc::clone(source), "reason" => reason)
+}
+
+/// Counter of connections that went on behind the last event of the one before.
+pub fn source_resumed(source: &Arc<str>) -> Counter {
+    metrics::counter!(SOURCE_RESUMED, "source" => Arc::clone(source))
 }
 
 /// Counter of connections made.
@@ -293,6 +306,36 @@ pub fn alert_time_to_resolve(rule: &str) -> Histogram {
     metrics::histogram!(ALERT_TIME_TO_RESOLVE, "rule" => rule.to_owned())
 }
 
+/// Counter of lines for events that were not written.
+pub fn event_log_dropped(export: &Arc<str>, reason: &'static str) -> Counter {
+    metrics::counter!(EVENT_LOG_DROPPED, "export" => Arc::clone(export), "reason" => reason)
+}
+
+/// Gauge of bytes that wait for a remote-write receiver.
+pub fn remote_write_pending(export: &Arc<str>) -> Gauge {
+    metrics::gauge!(REMOTE_WRITE_PENDING, "export" => Arc::clone(export))
+}
+
+/// Counter of samples taken by a remote-write receiver.
+pub fn remote_write_sent(export: &Arc<str>) -> Counter {
+    metrics::counter!(REMOTE_WRITE_SENT, "export" => Arc::clone(export))
+}
+
+/// Counter of failed attempts.
+pub fn remote_write_failed(export: &Arc<str>) -> Counter {
+    metrics::counter!(REMOTE_WRITE_FAILED, "export" => Arc::clone(export))
+}
+
+/// Counter of samples given up.
+pub fn remote_write_dropped(export: &Arc<str>, reason: &'static str) -> Counter {
+    metrics::counter!(REMOTE_WRITE_DROPPED, "export" => Arc::clone(export), "reason" => reason)
+}
+
+/// Gauge of the newest time sent.
+pub fn remote_write_highest(export: &Arc<str>) -> Gauge {
+    metrics::gauge!(REMOTE_WRITE_HIGHEST, "export" => Arc::clone(export))
+}
+
 /// Counter of pings of the watchdog; `result` is `sent`, `failed` or `withheld`.
 pub fn watchdog_pings(result: &'static str) -> Counter {
     metrics::counter!(WATCHDOG_PINGS, "result" => result)
@@ -357,16 +400,6 @@ impl SinkMetrics {
         }
     }
 
-    /// Of a sender of remote write.
-    pub fn remote_write(name: &Arc<str>) -> Self {
-        Self {
-            sent: metrics::counter!(REMOTE_WRITE_SENT, "export" => Arc::clone(name)),
-            failed: metrics::counter!(REMOTE_WRITE_FAILED, "export" => Arc::clone(name)),
-            pending: metrics::gauge!(REMOTE_WRITE_PENDING, "export" => Arc::clone(name)),
-            dropped: (REMOTE_WRITE_DROPPED, Arc::clone(name), None),
-        }
-    }
-
     /// Of one signal of an OTLP sender.
     pub fn otlp(name: &Arc<str>, signal: &'static str) -> Self {
         Self {
@@ -386,26 +419,6 @@ impl SinkMetrics {
             None => metrics::counter!(*metric, "export" => Arc::clone(name), "reason" => reason),
         }
     }
-}
-
-/// Gauge of packed bytes that a remote-write sender holds.
-pub fn remote_write_pending_bytes(name: &Arc<str>) -> Gauge {
-    metrics::gauge!(REMOTE_WRITE_PENDING_BYTES, "export" => Arc::clone(name))
-}
-
-/// Gauge of the time of the newest accepted sample, in seconds.
-pub fn remote_write_highest(name: &Arc<str>) -> Gauge {
-    metrics::gauge!(REMOTE_WRITE_HIGHEST, "export" => Arc::clone(name))
-}
-
-/// Counter of lines of a log sink.
-pub fn log_lines(name: &Arc<str>) -> Counter {
-    metrics::counter!(LOG_LINES, "export" => Arc::clone(name))
-}
-
-/// Counter of events that a log sink did not write.
-pub fn log_dropped(name: &Arc<str>, reason: &'static str) -> Counter {
-    metrics::counter!(LOG_DROPPED, "export" => Arc::clone(name), "reason" => reason)
 }
 
 /// Histogram of the core's time for a batch, in seconds.

@@ -34,7 +34,7 @@ pub fn events() -> String {
 }
 
 /// A counter with two labels, a histogram, a gauge.
-const METRICS: &str = "\
+pub const METRICS: &str = "\
 metrics:
   orders_total: {counter: {match: 'order.*', labels: {status: data.status, region: data.region}}}
   order_duration_seconds: {histogram: {match: 'order.*', value: data.duration_ms, unit: ms, labels: {region: data.region}}}

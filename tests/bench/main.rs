@@ -18,17 +18,44 @@ mod exposition;
 #[allow(dead_code, reason = "a bench needs a part of it")]
 mod harness;
 mod http;
+mod nats;
 mod queries;
+mod redis;
 mod rules;
 mod scrape;
+#[path = "../it/redis/server.rs"]
+#[allow(dead_code, reason = "a bench needs a part of it")]
+mod server;
 #[path = "../it/differential/write.rs"]
 mod write;
 
+/// Benches that start processes, by the name that `cargo bench -- NAME` asks for.
+const PROCESSES: &[(&str, fn())] = &[
+    ("alerting", alerting::run), //
+    ("queries", queries::run),
+    ("nats", nats::run),
+    ("redis", redis::run),
+    ("http", http::run),
+];
+
 fn main() {
-    if !http::is_peer() {
-        divan::main();
-        alerting::run();
-        queries::run();
+    // Bare consumers and servers are this program again, told by the environment what to be.
+    if nats::is_peer() {
+        return nats::peer();
     }
-    http::run();
+    if redis::is_peer() {
+        return redis::run();
+    }
+    if http::is_peer() {
+        return http::run();
+    }
+    let names: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    if !names.iter().any(|name| PROCESSES.iter().any(|(known, _)| known == name)) {
+        divan::main();
+    }
+    for (name, run) in PROCESSES {
+        if names.is_empty() || names.iter().any(|wanted| wanted == name) {
+            run();
+        }
+    }
 }

@@ -36,7 +36,7 @@ pub fn eventually<T>(what: &str, seconds: u64, mut probe: impl FnMut() -> Option
 
 /// A running sidewatch; ended with the test.
 pub struct Sidewatch {
-    child: Child,
+    pub child: Child,
     pub observe: u16,
     pub ingest: u16,
 
@@ -110,6 +110,11 @@ impl Sidewatch {
 
     pub fn stdin(&mut self) -> std::process::ChildStdin {
         self.child.stdin.take().unwrap()
+    }
+
+    /// The number of the process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// kill -9.

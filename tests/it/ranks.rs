@@ -22,6 +22,7 @@ const RANKS: &[&[&str]] = &[
     // Above the engine, whose events and series it takes; below api and app, which show and drive it.
     &["export"],
     &["api"],
+    &["export"],
     &["app"],
     &["cli", "main"],
 ];

@@ -1,116 +1,64 @@
-//! The keys of `publish:` and `export:`.
+//! `export:`.
 
-use super::{bytes, either, flag, integer, object, one_of, one_or_list, reference, selection, text, texts, time};
+use super::{bytes, either, flag, integer, number, object, one_of, one_or_list, reference, text, texts, time};
 use serde_json::{Value, json};
 
-/// What every request over HTTP may say.
-fn request() -> Vec<(&'static str, Value)> {
-    vec![
-        ("basic_auth", reference("basic_auth")),
-        ("authorization", reference("authorization")),
-        ("headers", texts("More headers of the request.")),
-        ("tls_config", reference("scrape tls_config")),
-        ("proxy_url", text("A proxy.")),
-        ("follow_redirects", flag("Whether redirects are followed (true).")),
-    ]
-}
-
-fn over_http(title: &str, keys: Vec<(&'static str, Value)>) -> Value {
-    let mut all = vec![("url", text("The address.")), ("url_file", text("A file that holds the address."))];
-    all.extend(keys);
-    all.extend(request());
-    object(title, &all)
-}
-
 pub(super) fn definitions() -> Vec<Value> {
-    let queue = || ("queue", reference("export queue"));
-    let mode = || ("mode", one_of(&["structured", "binary"], "How CloudEvents are written (structured)."));
-    let user = || [("username", text("The user.")), ("password", text("The password.")), ("password_file", text("A file that holds it."))];
-    let mut nats = vec![
-        ("url", text("nats://HOST:4222.")),
-        ("subject", text("Where to; {type} stands for the event's type.")),
-        ("jetstream", flag("Whether a stream must acknowledge (false).")),
-        ("token", text("A token.")),
-        ("token_file", text("A file that holds it.")),
-        ("credentials_file", text("A .creds file.")),
-        ("tls", reference("source tls")),
-    ];
-    nats.extend(user());
-    let mut redis = vec![
-        ("url", text("redis://HOST:6379 or rediss://.")),
-        ("stream", text("XADD to this.")),
-        ("channel", text("PUBLISH to this.")),
-        ("maxlen", integer("Entries of the stream that are kept, roughly (10000).")),
-    ];
-    redis.extend(user());
-    let mut kafka = vec![
-        ("brokers", one_or_list(&text(""), "HOST:PORT.")),
-        ("topic", text("Where to.")),
-        mode(),
-    ];
-    kafka.extend(user());
-    let mut log = selection();
-    log.extend([
-        ("file", text("The file; standard output without it.")),
-        ("format", one_of(&["json", "logfmt"], "How lines are written (json).")),
-        ("sample", json!({"type": ["string", "number"], "description": "The share of events, 1% or 0.01."})),
-        ("per_type", integer("Lines of one type a second, at most.")),
-        ("fields", one_or_list(&text(""), "Paths that are written.")),
-        ("rotate", reference("rotation")),
-    ]);
     vec![
-        object(
-            "publisher",
-            &[
-                ("http", reference("http publisher")),
-                ("nats", reference("nats publisher")),
-                ("redis", reference("redis publisher")),
-                ("kafka", reference("kafka publisher")),
-                ("events", one_or_list(&one_of(&["alerts", "health", "lifecycle"], ""), "What is published (all).")),
-                ("match", selection()[0].1.clone()),
-                queue(),
-            ],
-        ),
-        object("export queue", &[("bytes", bytes("Bytes that may wait.")), ("age", time("How old what waits may become."))]),
-        over_http("http publisher", vec![mode(), ("timeout", time("How long an answer may take (10s)."))]),
-        object("nats publisher", &nats),
-        object("redis publisher", &redis),
-        object("kafka publisher", &kafka),
         object(
             "export",
             &[
-                ("remote_write", reference("remote write")),
+                ("remote_write", either(&[text(""), reference("remote_write")], "An address or a mapping.")),
+                ("log", reference("event log")),
                 ("otlp", reference("otlp export")),
-                ("log", either(&[one_of(&["stdout"], ""), reference("log export")], "Events as lines.")),
             ],
         ),
-        over_http(
-            "remote write",
-            vec![
-                ("interval", time("How often (15s).")),
+        object(
+            "remote_write",
+            &[
+                ("url", text("Where to: http://HOST:9090/api/v1/write.")),
+                ("interval", time("How often the series are read and sent (15s).")),
                 ("timeout", time("How long an answer may take (30s).")),
-                ("samples_per_send", integer("Samples of one request (2000).")),
-                ("native_histograms", flag("Whether histograms go out in the native form (false: classic buckets).")),
+                ("native_histograms", flag("Whether histograms go out as native ones; as classic buckets otherwise.")),
                 (
                     "write_relabel_configs",
                     json!({"type": "array", "items": reference("relabel step"), "description": "Relabelling of each series."}),
                 ),
-                queue(),
+                ("queue", reference("remote_write queue")),
+                ("basic_auth", reference("basic_auth")),
+                ("authorization", reference("authorization")),
+                ("headers", texts("More headers of the request.")),
+                ("tls_config", reference("scrape tls_config")),
+                ("proxy_url", text("A proxy.")),
+                ("follow_redirects", flag("Whether redirects are followed (true).")),
             ],
         ),
-        over_http(
-            "otlp export",
-            vec![
-                ("metrics", flag("Whether metrics are sent (true).")),
-                ("traces", flag("Whether events with a trace context and a duration are sent as spans (false).")),
-                ("sample", json!({"type": ["string", "number"], "description": "The share of traces, 1% or 0.01."})),
-                ("interval", time("How often metrics are sent (15s).")),
-                ("timeout", time("How long an answer may take (10s).")),
-                ("gzip", flag("Whether requests are packed (true).")),
-                queue(),
+        object(
+            "remote_write queue",
+            &[
+                ("bytes", bytes("What may wait for the receiver (64MiB).")),
+                ("age", time("What is older is given up (2h).")),
             ],
         ),
-        object("log export", &log),
-        object("rotation", &[("size", bytes("Bytes of a file (100MiB).")), ("keep", integer("Older files that are kept (5)."))]),
+        object(
+            "event log",
+            &[
+                ("match", one_or_list(&either(&[text(""), reference("pattern")], ""), "Event types.")),
+                ("where", json!({"type": "object", "description": "Paths with comparisons; all, any, not."})),
+                ("to", text("A file; standard output without it.")),
+                ("sample", either(&[text(""), number("")], "The share of events that is written, for example 1%.")),
+                ("per_second", integer("Lines of one type in a second.")),
+                ("fields", one_or_list(&text(""), "Paths written beside the attributes.")),
+                ("format", one_of(&["json", "logfmt"], "How lines are written (json).")),
+                ("rotate", reference("event log rotate")),
+            ],
+        ),
+        object(
+            "event log rotate",
+            &[
+                ("bytes", bytes("A longer file is begun anew (64MiB).")),
+                ("keep", integer("Older files that are kept (3).")),
+            ],
+        ),
     ]
 }

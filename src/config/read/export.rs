@@ -1,291 +1,146 @@
-//! `publish:` and `export:`.
+//! `export:`.
 
-use super::notify::{secret, url};
 use super::scrape::{relabel_config, request};
-use crate::config::Diagnostics;
+use super::{events, is_http_url};
 use crate::config::reader::{self, MapReader};
-use crate::config::schema::{
-    ExportConfig, ExportKind, KafkaTarget, LogConfig, Named, NatsTarget, OtlpConfig, PublishConfig, PublishTo,
-    PublishedKind, QueueConfig, RedisTarget, RemoteWriteConfig,
-};
+use crate::config::schema::{EventLogConfig, ExportConfig, ExportKind, Named, RemoteWriteConfig, ScrapeHttp};
 use crate::config::yaml::{Kind, Node};
+use crate::config::{Diagnostics, Spanned};
 
-const TARGETS: [&str; 4] = ["http", "nats", "redis", "kafka"];
-const EXPORTS: [&str; 3] = ["remote_write", "otlp", "log"];
-const MODES: [(&str, bool); 2] = [("structured", false), ("binary", true)];
+const INTERVAL_MS: i64 = 15_000;
+const TIMEOUT_MS: i64 = 30_000;
+const QUEUE_BYTES: u64 = 64 << 20;
+const QUEUE_AGE_MS: i64 = 7_200_000;
+const ROTATE_BYTES: u64 = 64 << 20;
+const ROTATE_KEEP: usize = 3;
 
-/// What waits of CloudEvents.
-const PUBLISH_QUEUE: QueueConfig = QueueConfig { bytes: 16 << 20, age_ms: 86_400_000 };
-/// What waits of samples: some hours of some thousand series.
-const SAMPLES_QUEUE: QueueConfig = QueueConfig { bytes: 256 << 20, age_ms: 7_200_000 };
-
-/// Reads `publish:`.
-pub(super) fn publish(map: &mut MapReader<'_, '_>) -> Vec<Named<PublishConfig>> {
-    map.named("publish", |_, node, found| publisher(node, found))
-        .into_iter()
-        .map(|(name, value)| Named { name, value })
-        .collect()
-}
-
-/// Reads `export:`.
-pub(super) fn export(map: &mut MapReader<'_, '_>) -> Vec<Named<ExportConfig>> {
-    map.named("export", |_, node, found| {
-        let mut map = MapReader::new(node, "export", found)?;
-        let kind = map.exactly_one(&EXPORTS);
-        map.finish();
-        let kind = match kind? {
-            ("remote_write", node) => remote_write(node, found).map(Box::new).map(ExportKind::RemoteWrite),
-            ("otlp", node) => otlp(node, found).map(Box::new).map(ExportKind::Otlp),
-            (_, node) => log(node, found).map(Box::new).map(ExportKind::Log),
-        }?;
-        Some(ExportConfig { kind, span: node.span.clone() })
-    })
-    .into_iter()
-    .map(|(name, value)| Named { name, value })
-    .collect()
-}
-
-fn publisher(node: &Node, found: &mut Diagnostics) -> Option<PublishConfig> {
-    let mut map = MapReader::new(node, "publisher", found)?;
-    let target = map.exactly_one(&TARGETS);
-    let mut events: Vec<PublishedKind> =
-        map.each_or_one("events", |node, found| Some(reader::one_of(node, "events", &PublishedKind::ALL, found)?.value));
-    if events.is_empty() {
-        events = PublishedKind::ALL.map(|(_, kind)| kind).to_vec();
-    }
-    let matches = map.each_or_one("match", super::events::pattern);
-    let queue = queue(&mut map, PUBLISH_QUEUE);
-    map.finish();
-    let to = match target? {
-        ("http", node) => http(node, found),
-        ("nats", node) => nats(node, found).map(Box::new).map(PublishTo::Nats),
-        ("redis", node) => redis(node, found).map(Box::new).map(PublishTo::Redis),
-        (_, node) => kafka(node, found).map(Box::new).map(PublishTo::Kafka),
-    }?;
-    Some(PublishConfig { to, events, matches, queue, span: node.span.clone() })
-}
-
-fn queue(map: &mut MapReader<'_, '_>, default: QueueConfig) -> QueueConfig {
-    let Some(node) = map.get("queue") else { return default };
-    let Some(mut inner) = MapReader::new(node, "export queue", map.found()) else { return default };
-    let bytes = inner.bytes("bytes").map_or(default.bytes, |bytes| bytes.value.max(1));
-    let age_ms = inner.duration_ms("age").map_or(default.age_ms, |age| age.value.max(1));
-    inner.finish();
-    QueueConfig { bytes, age_ms }
-}
-
-fn time(map: &mut MapReader<'_, '_>, key: &'static str, default_ms: i64, least_ms: i64) -> i64 {
-    let Some(time) = map.duration_ms(key) else { return default_ms };
-    if time.value < least_ms {
-        map.found().error(&time.span, format!("{key}: it must be at least {least_ms}ms"));
-    }
-    time.value
-}
-
-fn http(node: &Node, found: &mut Diagnostics) -> Option<PublishTo> {
-    let mut map = MapReader::new(node, "http publisher", found)?;
-    let url = url(&mut map);
-    let mode = map.one_of("mode", &MODES);
-    let timeout_ms = time(&mut map, "timeout", 10_000, 10);
-    let http = request(&mut map);
-    map.finish();
-    Some(PublishTo::Http { url: url?, binary: mode.is_some_and(|mode| mode.value), timeout_ms, http })
-}
-
-/// `username:` with `password:`.
-fn user(map: &mut MapReader<'_, '_>) -> Option<(String, crate::config::schema::SecretSource)> {
-    let username = map.string("username");
-    let password = secret(map, "password", "password_file");
-    match (username, password) {
-        (Some(username), Some(password)) => Some((username.value, password)),
-        (Some(username), None) => {
-            map.found().error(&username.span, "username: password or password_file is missing");
-            None
+/// Reads `export:`; empty when the key is absent.
+pub(super) fn read(map: &mut MapReader<'_, '_>) -> Vec<Named<ExportConfig>> {
+    let exports = map.named("export", |name, node, found| {
+        if name.value.trim().is_empty() {
+            found.error(&name.span, "an export needs a name");
+            return None;
         }
-        _ => None,
-    }
+        export(node, found)
+    });
+    exports.into_iter().map(|(name, value)| Named { name, value }).collect()
 }
 
-fn nats(node: &Node, found: &mut Diagnostics) -> Option<NatsTarget> {
-    let mut map = MapReader::new(node, "nats publisher", found)?;
-    let url = map.required_string("url");
-    let subject = map.required_string("subject");
-    if let Some(subject) = subject.as_ref().filter(|it| it.value.contains(['*', '>', ' '])) {
-        let message = format!("subject: {:?} holds a wildcard or a space; one cannot publish to it", subject.value);
-        map.found().error_hint(&subject.span, message, "{type} stands for the event's type");
-    }
-    let jetstream = map.boolean("jetstream").is_some_and(|wanted| wanted.value);
-    let user = user(&mut map);
-    let token = secret(&mut map, "token", "token_file");
-    let credentials_file = map.string("credentials_file");
-    let tls = super::sources::tls::tls(&mut map);
+fn export(node: &Node, found: &mut Diagnostics) -> Option<ExportConfig> {
+    let mut map = MapReader::new(node, "export", found)?;
+    let kind = map.exactly_one(&["remote_write", "otlp", "log"]);
     map.finish();
-    Some(NatsTarget { url: url?, subject: subject?, jetstream, user, token, credentials_file, tls })
-}
-
-fn redis(node: &Node, found: &mut Diagnostics) -> Option<RedisTarget> {
-    let mut map = MapReader::new(node, "redis publisher", found)?;
-    let url = map.required_string("url");
-    if let Some(url) = url.as_ref().filter(|url| !url.value.starts_with("redis://") && !url.value.starts_with("rediss://")) {
-        map.found().error(&url.span, "url: it begins with redis:// or rediss://");
-    }
-    let name = map.exactly_one(&["stream", "channel"]);
-    let named = name.and_then(|(key, node)| Some((key == "stream", reader::string(node, key, map.found())?)));
-    let maxlen = map.integer("maxlen", 1..=1_000_000_000).map_or(10_000, |it| it.value as usize);
-    let username = map.string("username").map(|name| name.value);
-    let password = secret(&mut map, "password", "password_file");
-    map.finish();
-    let (stream, name) = named?;
-    Some(RedisTarget { url: url?, stream, name, maxlen, username, password })
-}
-
-fn kafka(node: &Node, found: &mut Diagnostics) -> Option<KafkaTarget> {
-    if cfg!(not(feature = "kafka")) {
-        found.error(&node.span, "kafka is not in this build: it was built without the feature kafka");
-        return None;
-    }
-    let mut map = MapReader::new(node, "kafka publisher", found)?;
-    map.required("brokers");
-    let brokers = map.strings("brokers");
-    let topic = map.required_string("topic");
-    let mode = map.one_of("mode", &MODES);
-    let user = user(&mut map);
-    map.finish();
-    Some(KafkaTarget { brokers, topic: topic?, binary: mode.is_some_and(|mode| mode.value), user })
+    let (kind, inner) = kind?;
+    let kind = match kind {
+        "remote_write" => ExportKind::RemoteWrite(Box::new(remote_write(inner, found)?)),
+        "otlp" => ExportKind::Otlp(Box::new(super::publish::otlp(inner, found)?)),
+        _ => ExportKind::Log(Box::new(log(inner, found)?)),
+    };
+    Some(ExportConfig { kind, span: node.span.clone() })
 }
 
 fn remote_write(node: &Node, found: &mut Diagnostics) -> Option<RemoteWriteConfig> {
-    let mut map = MapReader::new(node, "remote write", found)?;
-    for (key, ours) in [("remote_timeout", "timeout"), ("queue_config", "queue"), ("send_native_histograms", "native_histograms")] {
-        map.refuse(key, &format!("{key} of Prometheus is called {ours} here"));
+    let mut config = RemoteWriteConfig {
+        url: Spanned::bare(String::new()),
+        interval_ms: INTERVAL_MS,
+        timeout_ms: TIMEOUT_MS,
+        native_histograms: false,
+        relabel: Vec::new(),
+        queue_bytes: QUEUE_BYTES,
+        queue_age_ms: QUEUE_AGE_MS,
+        http: ScrapeHttp::default(),
+    };
+    // `remote_write: URL` says the one thing that matters.
+    if matches!(node.kind, Kind::Scalar { .. }) && !node.is_null() {
+        config.url = reader::string(node, "remote_write", found)?;
+        return checked(config, found);
     }
-    let url = url(&mut map);
-    let interval_ms = time(&mut map, "interval", 15_000, 100);
-    let timeout_ms = time(&mut map, "timeout", 30_000, 10);
-    let samples = map.integer("samples_per_send", 1..=100_000).map_or(2_000, |it| it.value as usize);
-    let native_histograms = map.boolean("native_histograms").is_some_and(|it| it.value);
-    let relabel = map.each("write_relabel_configs", relabel_config);
-    let queue = queue(&mut map, SAMPLES_QUEUE);
-    let http = request(&mut map);
+    let mut map = MapReader::new(node, "remote_write", found)?;
+    map.refuse("remote_timeout", "remote_timeout of Prometheus is called timeout here");
+    map.refuse("send_native_histograms", "send_native_histograms of Prometheus is called native_histograms here");
+    map.refuse("queue_config", "the queue is bounded by queue: {bytes, age}; it needs no tuning");
+    let url = map.required_string("url");
+    for (key, place, least) in [("interval", &mut config.interval_ms, 1_000), ("timeout", &mut config.timeout_ms, 100)]
+    {
+        if let Some(time) = map.duration_ms(key) {
+            *place = time.value;
+            if time.value < least {
+                let least = crate::model::format_duration_ms(least);
+                map.found().error(&time.span, format!("{key}: it must be at least {least}"));
+            }
+        }
+    }
+    config.native_histograms = map.boolean("native_histograms").is_some_and(|wanted| wanted.value);
+    config.relabel = map.each("write_relabel_configs", relabel_config);
+    if let Some(node) = map.get("queue")
+        && let Some(mut queue) = MapReader::new(node, "remote_write queue", map.found())
+    {
+        if let Some(bytes) = queue.bytes("bytes") {
+            config.queue_bytes = bytes.value.max(1);
+        }
+        if let Some(age) = queue.duration_ms("age") {
+            config.queue_age_ms = age.value.max(1_000);
+        }
+        queue.finish();
+    }
+    config.http = request(&mut map);
     map.finish();
-    Some(RemoteWriteConfig {
-        url: url?,
-        interval_ms,
-        timeout_ms,
-        samples_per_send: samples,
-        native_histograms,
-        relabel,
-        queue,
-        http,
+    config.url = url?;
+    checked(config, found)
+}
+
+fn checked(config: RemoteWriteConfig, found: &mut Diagnostics) -> Option<RemoteWriteConfig> {
+    if !is_http_url(&config.url.value) || reqwest::Url::parse(&config.url.value).is_err() {
+        let message =
+            format!("remote_write: {:?} is no address that begins with http:// or https://", config.url.value);
+        found.error_hint(&config.url.span, message, "for Prometheus: http://HOST:9090/api/v1/write");
+        return None;
+    }
+    Some(config)
+}
+
+fn log(node: &Node, found: &mut Diagnostics) -> Option<EventLogConfig> {
+    let mut map = MapReader::new(node, "event log", found)?;
+    let selector = events::selector(&mut map);
+    let file = map.string("to").filter(|to| to.value != "stdout");
+    let sample = map.get("sample").and_then(|node| share(node, map.found()));
+    let per_second = map.integer("per_second", 0..=1_000_000);
+    let fields = map.each_or_one("fields", |node, found| reader::path(node, "fields", found));
+    let logfmt = map.one_of("format", &[("json", false), ("logfmt", true)]);
+    let (mut rotate_bytes, mut rotate_keep) = (ROTATE_BYTES, ROTATE_KEEP);
+    if let Some(node) = map.get("rotate")
+        && let Some(mut rotate) = MapReader::new(node, "event log rotate", map.found())
+    {
+        if let Some(bytes) = rotate.bytes("bytes") {
+            rotate_bytes = bytes.value.max(1);
+        }
+        if let Some(keep) = rotate.integer("keep", 0..=100) {
+            rotate_keep = keep.value as usize;
+        }
+        rotate.finish();
+    }
+    map.finish();
+    Some(EventLogConfig {
+        selector,
+        file,
+        sample: sample.unwrap_or(1.0),
+        per_second: per_second.map_or(0, |limit| limit.value.unsigned_abs()),
+        fields,
+        logfmt: logfmt.is_some_and(|format| format.value),
+        rotate_bytes,
+        rotate_keep,
     })
 }
 
-fn otlp(node: &Node, found: &mut Diagnostics) -> Option<OtlpConfig> {
-    let mut map = MapReader::new(node, "otlp export", found)?;
-    let url = url(&mut map);
-    let metrics = map.boolean("metrics").is_none_or(|it| it.value);
-    let traces = map.boolean("traces").is_some_and(|it| it.value);
-    if !metrics && !traces {
-        let span = map.span().clone();
-        map.found().error(&span, "otlp export: metrics or traces must be true");
-    }
-    let sample = share(&mut map);
-    let interval_ms = time(&mut map, "interval", 15_000, 100);
-    let timeout_ms = time(&mut map, "timeout", 10_000, 10);
-    let gzip = map.boolean("gzip").is_none_or(|it| it.value);
-    let queue = queue(&mut map, SAMPLES_QUEUE);
-    let http = request(&mut map);
-    map.finish();
-    Some(OtlpConfig { url: url?, metrics, traces, sample, interval_ms, timeout_ms, gzip, queue, http })
-}
-
-/// `sample:`, `1%` or `0.01`.
-fn share(map: &mut MapReader<'_, '_>) -> f64 {
-    let Some(text) = map.string("sample") else { return 1.0 };
-    let parsed = match text.value.strip_suffix('%') {
-        Some(percent) => percent.trim().parse::<f64>().map(|value| value / 100.0),
-        None => text.value.parse(),
+/// `1%` or `0.01`.
+fn share(node: &Node, found: &mut Diagnostics) -> Option<f64> {
+    let text = node.as_str().unwrap_or_default().trim();
+    let value = match text.strip_suffix('%') {
+        Some(percent) => percent.trim().parse::<f64>().ok().map(|percent| percent / 100.0),
+        None => text.parse().ok(),
     };
-    match parsed {
-        Ok(share) if (0.0..=1.0).contains(&share) => share,
-        _ => {
-            map.found().error(&text.span, format!("sample: {:?} is no share such as 1% or 0.01", text.value));
-            1.0
-        }
-    }
-}
-
-fn log(node: &Node, found: &mut Diagnostics) -> Option<LogConfig> {
-    if matches!(node.kind, Kind::Scalar { .. }) && node.as_str() == Some("stdout") {
-        let empty = Node { kind: Kind::Map(Vec::new()), span: node.span.clone() };
-        return log(&empty, found);
-    }
-    let mut map = MapReader::new(node, "log export", found)?;
-    let file = map.string("file");
-    let format = map.one_of("format", &[("json", false), ("logfmt", true)]);
-    let selector = super::events::selector(&mut map);
-    let sample = share(&mut map);
-    let per_type = map.integer("per_type", 1..=1_000_000).map(|limit| limit.value as usize);
-    let fields = super::events::paths(&mut map, "fields");
-    let (mut rotate_bytes, mut rotate_keep) = (100 << 20, 5);
-    if let Some(node) = map.get("rotate")
-        && let Some(mut inner) = MapReader::new(node, "rotation", map.found())
-    {
-        rotate_bytes = inner.bytes("size").map_or(rotate_bytes, |size| size.value.max(1));
-        rotate_keep = inner.integer("keep", 0..=1_000).map_or(rotate_keep, |keep| keep.value as usize);
-        inner.finish();
-        if file.is_none() {
-            map.found().error(&node.span, "rotate: only a file is rotated; give file: PATH");
-        }
-    }
-    map.finish();
-    let logfmt = format.is_some_and(|format| format.value);
-    Some(LogConfig { file, logfmt, selector, sample, per_type, fields, rotate_bytes, rotate_keep })
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::config::{Overrides, load_text, show};
-
-    fn load(text: &str) -> (Option<crate::config::Config>, String) {
-        let (config, found) = load_text("t.yaml", text, &Default::default(), &Overrides::default());
-        (config, found.to_string())
-    }
-
-    #[test]
-    fn what_is_shown_reads_back() {
-        let text = "publish:\n  a: {http: {url: 'http://h/x', mode: binary, headers: {x-a: b}}, events: alerts, match: 'sidewatch.alert.*'}\n  \
-            b: {nats: {url: 'nats://h', subject: 'ops.{type}', jetstream: true, username: u, password_file: p, tls: {}}, queue: {bytes: 1MiB, age: 1h}}\n  \
-            c: {redis: {url: 'redis://h', stream: s, maxlen: 5, password_file: p}}\n  d: {redis: {url: 'redis://h', channel: s}, events: [health, lifecycle]}\n  \
-            e: {kafka: {brokers: 'h:1', topic: t}}\n\
-            export:\n  m: {remote_write: {url_file: u, interval: 5s, native_histograms: true, write_relabel_configs: [{action: labeldrop, regex: x}], basic_auth: {username: u, password_file: p}}}\n  \
-            o: {otlp: {url_file: u, traces: true, sample: 10%, gzip: false}}\n  \
-            l: {log: {file: x.log, format: logfmt, match: 'a.*', where: {data.x: {gt: 1}}, sample: 0.5, per_type: 3, fields: [type, data.x], rotate: {size: 1KiB, keep: 2}}}\n  s: {log: stdout}\n";
-        let (config, found) = load(text);
-        assert_eq!(found, "");
-        let shown = show(&config.unwrap());
-        let (again, found) = load(&shown.replace("\"<secret>\"", "http://h/x"));
-        assert_eq!(found, "", "{shown}");
-        assert_eq!(show(&again.unwrap()), shown);
-        for part in ["mode: binary", "stream: s", "channel: s", "age: 1h", "per_type: 3", "interval: 5s"] {
-            assert!(shown.contains(part), "{part} is missing in {shown}");
-        }
-    }
-
-    #[test]
-    fn mistakes_are_told_with_their_place() {
-        for (text, message) in [
-            ("publish: {a: {htp: {}}}", "exactly one of http, nats, redis or kafka is needed"),
-            ("publish: {a: {http: {url: 'http://h'}, events: [alarms]}}", "did you mean \"alerts\"?"),
-            ("publish: {a: {nats: {url: 'nats://h', subject: 'x.>'}}}", "one cannot publish to it"),
-            ("publish: {a: {redis: {url: 'redis://h'}}}", "exactly one of stream or channel is needed"),
-            ("export: {a: {remote_write: {url: 'http://h', remote_timeout: 1s}}}", "is called timeout here"),
-            ("export: {a: {otlp: {url: 'http://h', metrics: false}}}", "metrics or traces must be true"),
-            ("export: {a: {log: {sample: 200%}}}", "is no share such as 1% or 0.01"),
-            ("export: {a: {log: {rotate: {size: 1MiB}}}}", "only a file is rotated"),
-        ] {
-            let (_, found) = load(text);
-            assert!(found.contains("error") && found.contains(message), "{text}: {found}");
-        }
+    match value.filter(|share| (0.0..=1.0).contains(share)) {
+        Some(share) => Some(share),
+        None => reader::wrong(node, "sample", "a share from 0% to 100%, for example 1%", found),
     }
 }

@@ -1,9 +1,15 @@
 //! `sources:`.
 
+mod kafka;
+mod nats;
+mod redis;
+mod sse;
 pub(super) mod tls;
 
+pub(super) use kafka::identify;
+
 use crate::config::reader::{self, MapReader};
-use crate::config::schema::{FormatConfig, Named, SourceConfig, Transport};
+use crate::config::schema::{Config, FormatConfig, Named, SourceConfig, Transport};
 use crate::config::yaml::{self as node, Node};
 use crate::config::{Diagnostics, Spanned};
 use crate::model::Attribute;
@@ -23,13 +29,16 @@ struct Kind {
     of_url: fn(&Spanned<String>, &mut Diagnostics) -> Option<Transport>,
 }
 
-const KINDS: &[Kind] = &[];
+const KINDS: &[Kind] = &[
+    //
+    Kind { name: "nats", schemes: &["nats", "tls"], read: nats::read, of_url: nats::of_url },
+    Kind { name: "redis", schemes: redis::SCHEMES, read: redis::read, of_url: redis::of_url },
+    Kind { name: "kafka", schemes: &["kafka"], read: kafka::read, of_url: kafka::of_url },
+    Kind { name: "sse", schemes: &["sse"], read: sse::read, of_url: sse::of_url },
+];
 
 /// Transports that are designed but not in this build, with the schemes of their addresses.
 const PLANNED: &[(&str, &[&str])] = &[
-    ("nats", &["nats", "tls"]),
-    ("redis", &["redis", "rediss"]),
-    ("kafka", &["kafka"]),
     ("amqp", &["amqp", "amqps"]),
     ("mqtt", &["mqtt", "mqtts"]),
     ("websocket", &["ws", "wss"]),
@@ -71,6 +80,15 @@ pub(super) fn read(map: &mut MapReader<'_, '_>) -> Option<Vec<Named<SourceConfig
         Some(source)
     });
     Some(sources.into_iter().map(|(name, value)| Named { name, value }).collect())
+}
+
+/// Consumers are called as the instance is, which is known only when everything is read.
+pub(super) fn name_consumers(config: &mut Config) {
+    for source in config.sources.iter_mut().flatten() {
+        if let Transport::Redis(redis) = &mut source.value.transport {
+            redis.instance.clone_from(&config.service.instance);
+        }
+    }
 }
 
 fn source(node: &Node, found: &mut Diagnostics) -> Option<SourceConfig> {

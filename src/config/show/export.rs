@@ -1,113 +1,45 @@
-//! `publish:` and `export:` as YAML.
+//! `export:` as YAML.
 
-use super::scrape::{http, relabel};
-use super::Yaml::{Map, Seq};
-use super::{Fields, Yaml, duration, fields, pattern, paths, secret, select, text, texts, tls, without_password};
-use crate::config::schema::{ExportConfig, ExportKind, PublishConfig, PublishTo, QueueConfig, SecretSource};
-
-fn queue(queue: QueueConfig) -> Yaml {
-    fields([("bytes", Yaml::Raw(queue.bytes.to_string())), ("age", Yaml::Raw(duration(queue.age_ms)))])
-}
-
-fn user(map: &mut Fields, user: Option<&(String, SecretSource)>) {
-    if let Some((username, password)) = user {
-        map.text("username", Some(username));
-        secret(map, "password", password);
-    }
-}
-
-fn mode(binary: bool) -> &'static str {
-    if binary { "binary" } else { "structured" }
-}
-
-pub(super) fn publisher(config: &PublishConfig) -> Yaml {
-    let mut to = Fields::default();
-    let kind = match &config.to {
-        PublishTo::Http { url, binary, timeout_ms, http: options } => {
-            secret(&mut to, "url", url);
-            to.raw("mode", mode(*binary));
-            to.raw("timeout", duration(*timeout_ms));
-            http(options, &mut to);
-            "http"
-        }
-        PublishTo::Nats(nats) => {
-            to.add("url", text(&without_password(&nats.url.value)));
-            to.text("subject", Some(&nats.subject.value));
-            to.raw("jetstream", nats.jetstream);
-            user(&mut to, nats.user.as_ref());
-            if let Some(token) = &nats.token {
-                secret(&mut to, "token", token);
-            }
-            to.text("credentials_file", nats.credentials_file.as_ref().map(|file| &file.value));
-            if let Some(config) = &nats.tls {
-                to.add("tls", tls::tls(config));
-            }
-            "nats"
-        }
-        PublishTo::Redis(redis) => {
-            to.add("url", text(&without_password(&redis.url.value)));
-            to.text(if redis.stream { "stream" } else { "channel" }, Some(&redis.name.value));
-            to.raw("maxlen", redis.maxlen);
-            to.text("username", redis.username.as_ref());
-            if let Some(password) = &redis.password {
-                secret(&mut to, "password", password);
-            }
-            "redis"
-        }
-        PublishTo::Kafka(kafka) => {
-            to.add("brokers", texts(&kafka.brokers));
-            to.text("topic", Some(&kafka.topic.value));
-            to.raw("mode", mode(kafka.binary));
-            user(&mut to, kafka.user.as_ref());
-            "kafka"
-        }
-    };
-    let mut map = Fields::default();
-    map.add(kind, Map(to.0));
-    map.add("events", Seq(config.events.iter().map(|kind| text(kind.name())).collect()));
-    map.list("match", config.matches.iter().map(pattern).collect());
-    map.add("queue", queue(config.queue));
-    Map(map.0)
-}
+use super::Yaml::Map;
+use super::{Fields, Yaml, duration, select, text};
+use crate::config::schema::{EventLogConfig, ExportConfig, ExportKind, RemoteWriteConfig};
 
 pub(super) fn export(config: &ExportConfig) -> Yaml {
     let mut map = Fields::default();
     match &config.kind {
-        ExportKind::RemoteWrite(config) => {
-            secret(&mut map, "url", &config.url);
-            map.raw("interval", duration(config.interval_ms));
-            map.raw("timeout", duration(config.timeout_ms));
-            map.raw("samples_per_send", config.samples_per_send);
-            map.raw("native_histograms", config.native_histograms);
-            map.list("write_relabel_configs", config.relabel.iter().map(relabel).collect());
-            map.add("queue", queue(config.queue));
-            http(&config.http, &mut map);
-        }
-        ExportKind::Otlp(config) => {
-            secret(&mut map, "url", &config.url);
-            map.raw("metrics", config.metrics);
-            map.raw("traces", config.traces);
-            map.raw("sample", config.sample);
-            map.raw("interval", duration(config.interval_ms));
-            map.raw("timeout", duration(config.timeout_ms));
-            map.raw("gzip", config.gzip);
-            map.add("queue", queue(config.queue));
-            http(&config.http, &mut map);
-        }
-        ExportKind::Log(config) => {
-            map.text("file", config.file.as_ref().map(|file| &file.value));
-            map.raw("format", if config.logfmt { "logfmt" } else { "json" });
-            select(&mut map, &config.selector);
-            map.raw("sample", config.sample);
-            if let Some(limit) = config.per_type {
-                map.raw("per_type", limit);
-            }
-            map.list("fields", paths(&config.fields));
-            if config.file.is_some() {
-                let size = Yaml::Raw(config.rotate_bytes.to_string());
-                map.add("rotate", fields([("size", size), ("keep", Yaml::Raw(config.rotate_keep.to_string()))]));
-            }
-        }
+        ExportKind::RemoteWrite(config) => map.add("remote_write", remote_write(config)),
+        ExportKind::Log(config) => map.add("log", log(config)),
+        ExportKind::Otlp(config) => map.add("otlp", super::publish::otlp(config)),
     }
-    fields([(config.kind.name(), Map(map.0))])
+    Map(map.0)
+}
+
+fn remote_write(config: &RemoteWriteConfig) -> Yaml {
+    let mut map = Fields::default();
+    map.text("url", Some(&config.url.value));
+    map.raw("interval", duration(config.interval_ms));
+    map.raw("timeout", duration(config.timeout_ms));
+    map.raw("native_histograms", config.native_histograms);
+    map.list("write_relabel_configs", config.relabel.iter().map(super::scrape::relabel).collect());
+    let mut queue = Fields::default();
+    queue.raw("bytes", config.queue_bytes);
+    queue.raw("age", duration(config.queue_age_ms));
+    map.map("queue", queue.0);
+    super::scrape::http(&config.http, &mut map);
+    Map(map.0)
+}
+
+fn log(config: &EventLogConfig) -> Yaml {
+    let mut map = Fields::default();
+    select(&mut map, &config.selector);
+    map.text("to", config.file.as_ref().map(|file| &file.value));
+    map.raw("sample", config.sample);
+    map.raw("per_second", config.per_second);
+    map.list("fields", config.fields.iter().map(|path| text(&path.value.to_string())).collect());
+    map.raw("format", if config.logfmt { "logfmt" } else { "json" });
+    let mut rotate = Fields::default();
+    rotate.raw("bytes", config.rotate_bytes);
+    rotate.raw("keep", config.rotate_keep);
+    map.map("rotate", rotate.0);
+    Map(map.0)
 }

@@ -231,7 +231,7 @@ fn the_reason_is_named_and_who_silences_is_known() {
     let suppression = notifier.suppression(&fired.labels, now);
     let ids: Vec<&str> = suppression.silences.iter().map(|silence| &*silence.id).collect();
     assert_eq!((ids, suppression.is_suppressed()), (vec![uuid("a").as_str()], true));
-    assert_eq!(suppression.receivers, ["terminal".into()]);
+    assert_eq!(suppression.receivers, [Arc::<str>::from("terminal")]);
     assert!(!notifier.suppression(&fired.labels, now.plus_millis(HOUR_MS)).is_suppressed());
     assert_eq!(notifier.alert_groups(now)[0].alerts, [fired]);
 }

@@ -95,20 +95,7 @@ impl Fetcher {
             .header(ACCEPT, ACCEPTED)
             .header(ACCEPT_ENCODING, if self.gzip { "gzip" } else { "identity" })
             .header("x-prometheus-scrape-timeout-seconds", self.timeout.as_secs_f64().to_string());
-        for (name, value) in &self.http.headers {
-            request = request.header(name.value.as_str(), value.value.as_str());
-        }
-        if let Some((username, password)) = &self.http.basic {
-            let password = match password {
-                Some(source) => Some(read_secret(source).await?),
-                None => None,
-            };
-            request = request.basic_auth(username, password.as_ref().map(Secret::expose));
-        }
-        if let Some((scheme, credentials)) = &self.http.authorization {
-            let secret = read_secret(credentials).await?;
-            request = request.header(AUTHORIZATION, format!("{scheme} {}", secret.expose()));
-        }
+        request = with_options(request, &self.http).await.map_err(|error| failed("credentials", error))?;
         let mut answer = request.send().await.map_err(|error| self.explain(&error))?;
         let status = answer.status();
         if !status.is_success() {
@@ -184,18 +171,43 @@ pub(super) fn format_named(given: &str) -> Result<Format, String> {
     }
 }
 
-async fn read_secret(source: &SecretSource) -> Result<Secret, NoAnswer> {
+/// A request with the configured headers and credentials.
+///
+/// # Errors
+/// A sentence: a file cannot be read.
+pub async fn with_options(
+    mut request: reqwest::RequestBuilder,
+    http: &ScrapeHttp,
+) -> Result<reqwest::RequestBuilder, String> {
+    for (name, value) in &http.headers {
+        request = request.header(name.value.as_str(), value.value.as_str());
+    }
+    if let Some((username, password)) = &http.basic {
+        let password = match password {
+            Some(source) => Some(read_secret(source).await?),
+            None => None,
+        };
+        request = request.basic_auth(username, password.as_ref().map(Secret::expose));
+    }
+    if let Some((scheme, credentials)) = &http.authorization {
+        let secret = read_secret(credentials).await?;
+        request = request.header(AUTHORIZATION, format!("{scheme} {}", secret.expose()));
+    }
+    Ok(request)
+}
+
+async fn read_secret(source: &SecretSource) -> Result<Secret, String> {
     match source {
         SecretSource::Inline(text) => Ok(text.value.clone()),
         SecretSource::File(path) => match tokio::fs::read_to_string(&path.value).await {
             Ok(text) => Ok(Secret::new(text.trim())),
-            Err(error) => Err(failed("credentials", format!("cannot read {}: {error}", path.value))),
+            Err(error) => Err(format!("cannot read {}: {error}", path.value)),
         },
     }
 }
 
 /// Whether a target is this machine by name or address.
-pub(crate) fn is_local(url: &Url) -> bool {
+pub fn is_local(url: &Url) -> bool {
     let host = url.host_str().unwrap_or("").trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|it| it.is_loopback())
 }
@@ -209,7 +221,11 @@ pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
     cause.to_string()
 }
 
-pub(crate) fn client(http: &ScrapeHttp, local: bool, base_dir: &Path) -> Result<Client, String> {
+/// A client with the configured TLS and proxy; `local` for targets on this machine.
+///
+/// # Errors
+/// A sentence: certificates cannot be read, a proxy is none.
+pub fn client(http: &ScrapeHttp, local: bool, base_dir: &Path) -> Result<Client, String> {
     // An error means that a provider is installed already, which is all that is wanted.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()

@@ -42,30 +42,9 @@ impl LabelBuilder {
 
 /// One compiled step.
 #[derive(Clone, Debug)]
-pub(super) struct Step {
+pub struct Step {
     config: RelabelConfig,
     regex: Regex,
-}
-
-/// Compiled steps for label sets that are made elsewhere: `write_relabel_configs`.
-#[derive(Clone, Debug)]
-pub struct Relabelling(Vec<Step>);
-
-impl Relabelling {
-    /// Compiles checked steps.
-    pub fn new(configs: &[RelabelConfig]) -> Self {
-        Self(compile(configs))
-    }
-
-    /// The labels after all steps; `None` when one of them drops the set.
-    pub fn apply(&self, labels: &Labels) -> Option<Labels> {
-        if self.0.is_empty() {
-            return Some(labels.clone());
-        }
-        let pairs = labels.iter().map(|label| (label.name.to_string(), label.value.to_string())).collect();
-        let mut builder = LabelBuilder { pairs };
-        apply(&self.0, &mut builder).then(|| builder.finish())
-    }
 }
 
 /// Compiles checked steps; one whose regex the configuration has refused is left out.
@@ -75,6 +54,27 @@ pub(super) fn compile(configs: &[RelabelConfig]) -> Vec<Step> {
         Some(Step { config: config.clone(), regex })
     };
     configs.iter().filter_map(step).collect()
+}
+
+/// `relabel_configs` of whoever sends label sets on.
+#[derive(Clone, Debug)]
+pub struct Relabeling(Vec<Step>);
+
+impl Relabeling {
+    /// Compiles checked steps.
+    pub fn new(configs: &[RelabelConfig]) -> Self {
+        Self(compile(configs))
+    }
+
+    /// The label set afterwards; `None` when a step drops it.
+    pub fn apply(&self, labels: &Labels) -> Option<Labels> {
+        if self.0.is_empty() {
+            return Some(labels.clone());
+        }
+        let pairs = labels.iter().map(|label| (label.name.to_string(), label.value.to_string())).collect();
+        let mut builder = LabelBuilder { pairs };
+        apply(&self.0, &mut builder).then(|| builder.finish())
+    }
 }
 
 /// Applies all steps; `false` when one of them drops the set.

@@ -1,0 +1,23 @@
+//! What `check` says of `kafka` sources: who sees which events when there are several sidecars.
+
+use crate::config::Diagnostics;
+use crate::config::schema::{Config, Transport};
+
+pub(super) fn lint(config: &Config, found: &mut Diagnostics) {
+    for source in config.sources.iter().flatten() {
+        let Transport::Kafka(kafka) = &source.value.transport else { continue };
+        if kafka.scope.is_none() {
+            let group = kafka.group_id();
+            let span = kafka.group.as_ref().map_or(&source.name.span, |group| &group.span);
+            found.warning_hint(
+                span,
+                format!(
+                    "source {}: every sidecar in the group {group} sees a slice of the events, and one in a group of its \
+                     own sees all of them",
+                    source.name.value
+                ),
+                "write scope: shared (each event to one sidecar) or scope: per_instance (each to all)",
+            );
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! `redis:` of a source: streams with a consumer group, or channels.
+
+use super::{SecretSource, TlsConfig};
+use crate::config::Spanned;
+
+/// A `redis` source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RedisConfig {
+    /// Where the servers are.
+    pub servers: RedisServers,
+    /// What is listened to.
+    pub input: RedisInput,
+    /// `username:` (ACL, Redis 6); the user `default` when `None`.
+    pub username: Option<String>,
+    /// `password:` or `password_file:`.
+    pub password: Option<SecretSource>,
+    /// `database:` (0).
+    pub database: i64,
+    /// `tls:`, or `rediss://`; `None` for plain connections.
+    pub tls: Option<TlsConfig>,
+    /// `service.instance`: the consumer's name, and what makes a group unique.
+    pub instance: String,
+}
+
+/// Where the servers are.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RedisServers {
+    /// `url:`: one server.
+    One(RedisAddress),
+    /// `urls:` or `url:` with `cluster: true`: some nodes of a cluster.
+    Cluster(Vec<RedisAddress>),
+    /// `sentinel: {master, urls}`: who watches the servers.
+    Sentinel {
+        /// The name of the set of servers.
+        master: String,
+        /// The sentinels.
+        urls: Vec<RedisAddress>,
+        /// `username:` for the sentinels.
+        username: Option<String>,
+        /// `password:` or `password_file:` for the sentinels.
+        password: Option<SecretSource>,
+    },
+}
+
+/// Where one server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedisAddress {
+    /// `redis://HOST:PORT` or `rediss://HOST:PORT`.
+    Tcp {
+        /// Name or address, IPv6 without its brackets.
+        host: String,
+        /// The port (6379, sentinels 26379).
+        port: u16,
+    },
+    /// `redis+unix:///PATH`.
+    Unix {
+        /// The socket's path.
+        path: String,
+    },
+}
+
+impl std::fmt::Display for RedisAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix { path } => f.write_str(path),
+        }
+    }
+}
+
+/// What is listened to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RedisInput {
+    /// `streams:` with a consumer group.
+    Streams(RedisStreams),
+    /// `channels:` and `patterns:`.
+    Channels {
+        /// `channels:`.
+        channels: Vec<Spanned<String>>,
+        /// `patterns:` of channels.
+        patterns: Vec<Spanned<String>>,
+    },
+}
+
+/// Streams and how they are read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RedisStreams {
+    /// `streams:`.
+    pub names: Vec<Spanned<String>>,
+    /// `group:` (sidewatch).
+    pub group: String,
+    /// `consumer:`; the instance when `None`.
+    pub consumer: Option<String>,
+    /// `scope:`; shared when `None`.
+    pub scope: Option<RedisScope>,
+    /// `start: last`: a new group begins with what comes, not with what is there.
+    pub from_end: bool,
+    /// `claim_idle:` in milliseconds (60 s): entries that another consumer has not acknowledged for so long are taken over;
+    /// 0 never does.
+    pub claim_idle_ms: i64,
+}
+
+/// To whom an event goes where several sidecars listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RedisScope {
+    /// Each event to one of them.
+    Shared,
+    /// Each event to all of them.
+    PerInstance,
+}
+
+impl RedisScope {
+    /// Both with their names.
+    pub const ALL: [(&'static str, Self); 2] = [("shared", Self::Shared), ("per_instance", Self::PerInstance)];
+}
+
+impl RedisConfig {
+    /// The name of this sidecar's consumer.
+    pub fn consumer<'a>(&'a self, streams: &'a RedisStreams) -> &'a str {
+        streams.consumer.as_deref().unwrap_or(&self.instance)
+    }
+
+    /// The group that is read.
+    pub fn group(&self, streams: &RedisStreams) -> String {
+        match streams.scope {
+            Some(RedisScope::PerInstance) => format!("{}-{}", streams.group, self.instance),
+            Some(RedisScope::Shared) | None => streams.group.clone(),
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! A `kafka` source as YAML.
+
+use super::Yaml::{Map, Seq, Text};
+use super::{Fields, Yaml, pairs, text, texts};
+use crate::config::read::HIDDEN;
+use crate::config::schema::{KafkaConfig, KafkaMechanism, SecretSource};
+
+pub(super) fn kafka(config: &KafkaConfig) -> Yaml {
+    let mut map = Fields::default();
+    map.add("brokers", Seq(config.brokers.iter().map(|broker| text(&broker.value)).collect()));
+    map.add("topics", texts(&config.topics));
+    map.text("group", config.group.as_ref().map(|group| &group.value));
+    map.raw("start", if config.from_end { "last" } else { "first" });
+    if let Some(scope) = config.scope {
+        map.raw("scope", scope.word());
+    }
+    map.text("member", config.member.as_ref().map(|member| &member.value));
+    map.text("user", config.user.as_ref().map(|user| &user.value));
+    match &config.password {
+        Some(SecretSource::Inline(_)) => map.add("password", Text(HIDDEN.into())),
+        Some(SecretSource::File(path)) => map.text("password_file", Some(&path.value)),
+        None => {}
+    }
+    if config.user.is_some() && config.mechanism != KafkaMechanism::Plain {
+        map.raw("mechanism", config.mechanism.name());
+    }
+    if let Some(tls) = &config.tls {
+        map.add("tls", super::tls::tls(tls));
+    }
+    map.map("properties", pairs(&config.properties));
+    Map(map.0)
+}

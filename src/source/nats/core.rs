@@ -1,0 +1,203 @@
+//! Core NATS: subjects that are heard while somebody listens. What comes meanwhile is gone, and every gap is counted.
+
+use super::connect::{Connection, WAITING_MESSAGES, chain};
+use super::inbox::{Topics, receive};
+use super::{BATCH_BYTES, BATCH_MESSAGES, End};
+use crate::config::schema::NatsConfig;
+use crate::source::SourceContext;
+use crate::source::message::Messages;
+use crate::source::standing::Standing;
+use crate::telemetry::self_metrics;
+use async_nats::{Message, Subscriber};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How often the client's own counts are looked at.
+const LOOK: Duration = Duration::from_millis(250);
+/// What is kept while the core has no room.
+const KEPT_MESSAGES: usize = 65_536;
+const KEPT_BYTES: usize = 16 << 20;
+
+/// Listens until the connection ends.
+pub(super) async fn listen(
+    context: &SourceContext,
+    config: &NatsConfig,
+    connection: &Connection,
+    standing: &mut Standing<'_>,
+    cancel: &CancellationToken,
+) -> End {
+    let news = &connection.news;
+    let mut subscriptions = match subscribe(config, connection).await {
+        Ok(subscriptions) => subscriptions,
+        Err(End::Refused(reason)) => return End::Refused(news.take_refused().unwrap_or(reason)),
+        Err(end) => return end,
+    };
+    if let Some(refused) = news.take_refused() {
+        return End::Refused(refused);
+    }
+    standing.connected(0).await;
+    let counted = self_metrics::source_messages(&context.name);
+    let received = self_metrics::source_received_bytes(&context.name);
+    let mut drops = Drops::new(context, connection, subscriptions.len());
+    let mut topics = Topics::default();
+    let mut messages = Messages::new(context.event_bytes);
+    let (mut waiting, mut overflow) = (Vec::<Message>::new(), Vec::<Message>::new());
+    let mut look = tokio::time::interval(LOOK);
+    loop {
+        if waiting.is_empty() {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return End::Cancelled,
+                open = receive(&mut subscriptions, &mut waiting, BATCH_MESSAGES, BATCH_BYTES) => {
+                    if !open {
+                        return drops.end();
+                    }
+                }
+                () = news.gone.cancelled() => return drops.end(),
+                () = news.refused_now.notified() => {
+                    // A subscription that is refused leaves the connection open, and silent.
+                    match news.take_refused() {
+                        Some(refused) => return End::Refused(refused),
+                        None => continue,
+                    }
+                }
+                _ = look.tick() => {
+                    drops.look(true);
+                    continue;
+                }
+            }
+        }
+        let (mut count, mut bytes) = (0, 0);
+        while count < BATCH_MESSAGES
+            && bytes < BATCH_BYTES
+            && let Some(message) = waiting.get(count)
+        {
+            count += 1;
+            bytes += message.length;
+            topics.push(message, &mut messages);
+        }
+        waiting.drain(..count);
+        counted.increment(count as u64);
+        received.increment(bytes as u64);
+        drops.taken += count as u64;
+        let deliver = context.deliver_messages(&mut messages, None);
+        tokio::pin!(deliver);
+        let mut held: usize = waiting.iter().map(|message| message.length).sum();
+        loop {
+            // While the core has no room, so much is kept; what comes beyond it is dropped, and counted.
+            let full = waiting.len() >= KEPT_MESSAGES || held >= KEPT_BYTES;
+            let room = (&mut waiting, KEPT_MESSAGES, KEPT_BYTES.saturating_sub(held));
+            let (into, limit, room_bytes) = if full { (&mut overflow, BATCH_MESSAGES, BATCH_BYTES) } else { room };
+            tokio::select! {
+                biased;
+                sent = &mut deliver => match sent {
+                    Some(_) => break,
+                    None => return End::Cancelled,
+                },
+                () = cancel.cancelled() => return End::Cancelled,
+                open = receive(&mut subscriptions, into, limit, room_bytes), if !news.gone.is_cancelled() => {
+                    if !open {
+                        news.gone.cancel();
+                    }
+                }
+            }
+            drops.dropped(overflow.len() as u64);
+            overflow.clear();
+            held = waiting.iter().map(|message| message.length).sum();
+        }
+        drops.look(false);
+    }
+}
+
+async fn subscribe(config: &NatsConfig, connection: &Connection) -> Result<Vec<Subscriber>, End> {
+    let client = &connection.client;
+    let mut subscriptions = Vec::new();
+    let subscribing = async {
+        for subject in &config.subjects {
+            let subject = subject.value.clone();
+            let subscription = match &config.queue_group {
+                Some(group) => client.queue_subscribe(subject, group.value.clone()).await,
+                None => client.subscribe(subject).await,
+            };
+            subscriptions.push(subscription.map_err(|error| End::Refused(chain(&error)))?);
+        }
+        // Behind this the server knows: what is published from now on is heard.
+        client.flush().await.map_err(|error| End::Refused(chain(&error)))
+    };
+    tokio::select! {
+        done = subscribing => done?,
+        () = connection.news.gone.cancelled() => return Err(End::Gone),
+    }
+    Ok(subscriptions)
+}
+
+/// Messages that were dropped because they came faster than they were counted.
+struct Drops<'a> {
+    context: &'a SourceContext,
+    connection: &'a Connection,
+    /// Messages that may wait in the client, all subscriptions together.
+    capacity: u64,
+    /// Messages that were given out by the client, dropped ones included.
+    taken: u64,
+    /// Messages that the client had to drop, as far as they are counted.
+    lost: u64,
+    /// What seemed to be missing at the last look: a message on its way from the client's task to this one is missing for
+    /// a moment, and only then.
+    seen: u64,
+    said: bool,
+}
+
+impl<'a> Drops<'a> {
+    fn new(context: &'a SourceContext, connection: &'a Connection, subscriptions: usize) -> Self {
+        let capacity = (WAITING_MESSAGES * subscriptions) as u64;
+        Self { context, connection, capacity, taken: 0, lost: 0, seen: 0, said: false }
+    }
+
+    /// Messages that were taken from the client and found no room.
+    fn dropped(&mut self, count: u64) {
+        self.taken += count;
+        self.count(count);
+    }
+
+    /// Looks for messages that the client received and never gave out. While some wait there, only those are sure that
+    /// cannot be among the waiting.
+    fn look(&mut self, nothing_waits: bool) {
+        if !self.connection.news.slow.load(Ordering::Relaxed) {
+            return;
+        }
+        let received = self.connection.client.statistics().in_messages.load(Ordering::Relaxed);
+        let missing = received.saturating_sub(self.taken);
+        let sure = match nothing_waits {
+            true => missing.min(self.seen),
+            false => missing.saturating_sub(self.capacity),
+        };
+        if nothing_waits {
+            self.seen = missing;
+        }
+        if sure > self.lost {
+            self.count(sure - self.lost);
+            self.lost = sure;
+        }
+    }
+
+    fn count(&mut self, dropped: u64) {
+        if dropped == 0 {
+            return;
+        }
+        if !std::mem::replace(&mut self.said, true) {
+            tracing::warn!(
+                source = %self.context.name, dropped,
+                "messages come faster than they are counted; what does not fit is dropped"
+            );
+        }
+        self_metrics::source_gaps(&self.context.name, "slow_consumer").increment(dropped);
+    }
+
+    /// The connection is over: what the client still held and dropped is settled.
+    fn end(&mut self) -> End {
+        self.look(true);
+        self.look(true);
+        End::Gone
+    }
+}

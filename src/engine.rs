@@ -19,8 +19,8 @@ mod tap;
 
 pub use checkpoint::{RestoreError, Restored};
 pub use event_log::{EventLog, LogLine};
-pub use parts::{Parts, SourcePart};
 pub use life_cycle::{Moment, Speaker, Told};
+pub use parts::{Parts, SourcePart};
 pub use recent::{RecentEvent, SecondTotals, Totals};
 pub use tap::{TapSpec, Tapped, TapsDropped};
 

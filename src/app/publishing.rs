@@ -4,8 +4,8 @@ use crate::api::CoreHandle;
 use crate::config::Diagnostics;
 use crate::config::schema::{Config, ExportKind, PublishTo, SecretSource};
 use crate::engine::{Core, TapSpec};
-use crate::export::{Collect, Collected};
 pub(super) use crate::export::Stored;
+use crate::export::{Collect, Collected};
 use std::sync::Arc;
 
 /// What traces take out of the stream.

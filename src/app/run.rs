@@ -8,7 +8,9 @@ use super::history::Lines;
 use super::reload::{Reloader, texts};
 use super::sources::Sources;
 use super::{evaluate, probes, upkeep, watchdog};
-use crate::api::{self, Addresses, Backend, CoreHandle, Identity, Push, PushSource, Readiness, Surroundings, core_channel};
+use crate::api::{
+    self, Addresses, Backend, CoreHandle, Identity, Push, PushSource, Readiness, Surroundings, core_channel,
+};
 use crate::config::{Config, Diagnostics};
 use crate::engine::{Core, Moment, Parts, Speaker, Told};
 use crate::export::{Ground, Publishing};
@@ -201,7 +203,8 @@ pub async fn run(
             (Some(checkpointing), None)
         }
     };
-    let mut exports = Exports::new(supervisor.clone(), handle.clone(), state.clone(), config.base_dir.clone(), stored_call);
+    let mut exports =
+        Exports::new(supervisor.clone(), handle.clone(), state.clone(), config.base_dir.clone(), stored_call);
     let (logs, export_statuses) = (exports.logs.clone(), exports.statuses.clone());
     exports.configure(&config).await;
     let positions = parts
@@ -389,7 +392,12 @@ fn end(broken: Option<String>, report: &DrainReport) -> Result<(), RunError> {
     }
 }
 
-async fn restore(state: &StateStore, core: &mut Core, outbox: &mut Outbox, now: Timestamp) -> Result<Option<Timestamp>, RunError> {
+async fn restore(
+    state: &StateStore,
+    core: &mut Core,
+    outbox: &mut Outbox,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, RunError> {
     let began = clock::instant();
     let checkpoints = state.load().await.context("reading the checkpoints")?;
     let count = checkpoints.len();

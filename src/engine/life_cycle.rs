@@ -161,7 +161,15 @@ impl LifeCycle {
         streams
     }
 
-    fn event(&self, kind: PublishedKind, name: &str, subject: &str, at: Timestamp, key: String, mut data: Value) -> Told {
+    fn event(
+        &self,
+        kind: PublishedKind,
+        name: &str,
+        subject: &str,
+        at: Timestamp,
+        key: String,
+        mut data: Value,
+    ) -> Told {
         let event_type = format!("{PREFIX}{name}");
         data["service"] = self.speaker.service.as_str().into();
         data["instance"] = self.speaker.instance.as_str().into();

@@ -57,7 +57,10 @@ impl KafkaPublisher {
             (headers, data)
         } else {
             let media = Some("application/cloudevents+json; charset=UTF-8");
-            (OwnedHeaders::new().insert(Header { key: "content-type", value: media }), event.document.clone().into_bytes())
+            (
+                OwnedHeaders::new().insert(Header { key: "content-type", value: media }),
+                event.document.clone().into_bytes(),
+            )
         };
         let record = FutureRecord::to(&self.config.topic.value).key(&event.subject).payload(&payload).headers(headers);
         match producer.send(record, PATIENCE).await {

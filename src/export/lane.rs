@@ -167,7 +167,8 @@ impl Lane {
             }
             let wait_ms = (FIRST_WAIT_MS << tries.min(10)).min(LONGEST_WAIT_MS);
             // Spread by the number of the piece: many sidecars must not come back at one moment.
-            let wait_ms = wait_ms / 2 + (number.wrapping_mul(7_919).wrapping_add(u64::from(tries) * 104_729)) % (wait_ms / 2 + 1);
+            let wait_ms =
+                wait_ms / 2 + (number.wrapping_mul(7_919).wrapping_add(u64::from(tries) * 104_729)) % (wait_ms / 2 + 1);
             tries += 1;
             let wait_ms = after_ms.map_or(wait_ms, |after| after.unsigned_abs().clamp(wait_ms, 600_000));
             tokio::select! {

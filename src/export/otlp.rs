@@ -64,7 +64,12 @@ fn scope(out: &mut Writer) {
 }
 
 /// The points of one round as requests.
-pub(super) fn metrics(points: &[(Labels, Point)], families: &[Metadata], resource: &Resource, at: Timestamp) -> Vec<Piece> {
+pub(super) fn metrics(
+    points: &[(Labels, Point)],
+    families: &[Metadata],
+    resource: &Resource,
+    at: Timestamp,
+) -> Vec<Piece> {
     let known: HashMap<&str, &Metadata, ahash::RandomState> =
         families.iter().map(|family| (family.name.as_str(), family)).collect();
     let request = |chunk: &[(Labels, Point)]| {

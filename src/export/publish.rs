@@ -86,7 +86,8 @@ impl Wanted {
     }
 
     pub fn takes(&self, told: &Told) -> bool {
-        let matches = || self.patterns.is_empty() || self.patterns.iter().any(|pattern| pattern.is_match(&told.event_type));
+        let matches =
+            || self.patterns.is_empty() || self.patterns.iter().any(|pattern| pattern.is_match(&told.event_type));
         self.kinds.contains(&told.kind) && matches()
     }
 }

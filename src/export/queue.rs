@@ -82,7 +82,8 @@ impl Queue {
 
     /// Appends pieces, and drops the oldest ones beyond the limit. `mark` is written with them, both or neither.
     pub async fn push(&mut self, pieces: Vec<Piece>, mark: Option<(String, Vec<u8>)>) -> Dropped {
-        let mut writes: Vec<(String, Option<Vec<u8>>)> = mark.into_iter().map(|(name, blob)| (name, Some(blob))).collect();
+        let mut writes: Vec<(String, Option<Vec<u8>>)> =
+            mark.into_iter().map(|(name, blob)| (name, Some(blob))).collect();
         let first = self.entries.len();
         for piece in pieces {
             let entry = Entry {
@@ -164,7 +165,8 @@ impl Queue {
         self.bytes -= gone.iter().map(|entry| entry.bytes).sum::<u64>();
         self.items -= gone.iter().map(|entry| entry.items).sum::<u64>();
         if let Some(state) = &self.state {
-            let names = gone.iter().filter(|entry| entry.held.is_none()).map(|entry| (self.name(entry), None)).collect();
+            let names =
+                gone.iter().filter(|entry| entry.held.is_none()).map(|entry| (self.name(entry), None)).collect();
             // What stays on disk after a failure is sent a second time after a restart.
             let _ = state.write(names).await;
         }

@@ -30,12 +30,19 @@ const PORTIONS: usize = 64;
 
 /// What sends.
 pub(super) enum Target {
-    Http { http: HttpTarget, binary: bool },
+    Http {
+        http: HttpTarget,
+        binary: bool,
+    },
     Nats(NatsPublisher),
     Redis(RedisPublisher),
     #[cfg(feature = "kafka")]
     Kafka(KafkaPublisher),
-    Otlp { http: HttpTarget, path: &'static str, gzip: bool },
+    Otlp {
+        http: HttpTarget,
+        path: &'static str,
+        gzip: bool,
+    },
 }
 
 impl Target {
@@ -204,7 +211,10 @@ async fn forget_others(ground: &Ground<'_>) {
         gone.extend(names.into_iter().filter(|name| !known.iter().any(|known| name.starts_with(known.as_str()))));
     }
     if !gone.is_empty() {
-        tracing::info!(pieces = gone.len(), "what waited for publishers and exports that are configured no more is forgotten");
+        tracing::info!(
+            pieces = gone.len(),
+            "what waited for publishers and exports that are configured no more is forgotten"
+        );
         let _ = state.write(gone.into_iter().map(|name| (name, None)).collect()).await;
     }
 }
@@ -250,8 +260,11 @@ async fn start_otlp(ground: &Ground<'_>, name: &Arc<str>, config: &OtlpConfig, s
         gzip: config.gzip,
     };
     let service = &ground.config.service;
-    let resource =
-        Resource { service: service.name.clone(), instance: service.instance.clone(), external: external(ground.config) };
+    let resource = Resource {
+        service: service.name.clone(),
+        instance: service.instance.clone(),
+        external: external(ground.config),
+    };
     if config.metrics {
         let queue = Queue::open(format!("otlp-metrics/{name}/"), ground.state.clone(), config.queue).await;
         let lane = Lane::new(name.clone(), "otlp metrics", queue, SinkMetrics::otlp(name, "metrics"));

@@ -414,8 +414,12 @@ impl SinkMetrics {
     pub fn dropped(&self, reason: &'static str) -> Counter {
         let (metric, name, signal) = &self.dropped;
         match signal {
-            Some(signal) => metrics::counter!(*metric, "export" => Arc::clone(name), "signal" => *signal, "reason" => reason),
-            None if *metric == PUBLISH_DROPPED => metrics::counter!(*metric, "publisher" => Arc::clone(name), "reason" => reason),
+            Some(signal) => {
+                metrics::counter!(*metric, "export" => Arc::clone(name), "signal" => *signal, "reason" => reason)
+            }
+            None if *metric == PUBLISH_DROPPED => {
+                metrics::counter!(*metric, "publisher" => Arc::clone(name), "reason" => reason)
+            }
             None => metrics::counter!(*metric, "export" => Arc::clone(name), "reason" => reason),
         }
     }

@@ -19,8 +19,6 @@ const RANKS: &[&[&str]] = &[
     &["promql"],
     &["health", "rules"],
     &["engine"],
-    // Above the engine, whose events and series it takes; below api and app, which show and drive it.
-    &["export"],
     &["api"],
     &["export"],
     &["app"],

@@ -25,7 +25,13 @@ fn over_http(title: &str, keys: Vec<(&'static str, Value)>) -> Value {
 pub(super) fn definitions() -> Vec<Value> {
     let queue = || ("queue", reference("export queue"));
     let mode = || ("mode", one_of(&["structured", "binary"], "How CloudEvents are written (structured)."));
-    let user = || [("username", text("The user.")), ("password", text("The password.")), ("password_file", text("A file that holds it."))];
+    let user = || {
+        [
+            ("username", text("The user.")),
+            ("password", text("The password.")),
+            ("password_file", text("A file that holds it.")),
+        ]
+    };
     let mut nats = vec![
         ("url", text("nats://HOST:4222.")),
         ("subject", text("Where to; {type} stands for the event's type.")),
@@ -43,11 +49,7 @@ pub(super) fn definitions() -> Vec<Value> {
         ("maxlen", integer("Entries of the stream that are kept, roughly (10000).")),
     ];
     redis.extend(user());
-    let mut kafka = vec![
-        ("brokers", one_or_list(&text(""), "HOST:PORT.")),
-        ("topic", text("Where to.")),
-        mode(),
-    ];
+    let mut kafka = vec![("brokers", one_or_list(&text(""), "HOST:PORT.")), ("topic", text("Where to.")), mode()];
     kafka.extend(user());
     vec![
         object(
@@ -62,7 +64,10 @@ pub(super) fn definitions() -> Vec<Value> {
                 queue(),
             ],
         ),
-        object("export queue", &[("bytes", bytes("Bytes that may wait.")), ("age", time("How old what waits may become."))]),
+        object(
+            "export queue",
+            &[("bytes", bytes("Bytes that may wait.")), ("age", time("How old what waits may become."))],
+        ),
         over_http("http publisher", vec![mode(), ("timeout", time("How long an answer may take (10s)."))]),
         object("nats publisher", &nats),
         object("redis publisher", &redis),

@@ -28,8 +28,8 @@ pub(super) fn publish(map: &mut MapReader<'_, '_>) -> Vec<Named<PublishConfig>> 
 fn publisher(node: &Node, found: &mut Diagnostics) -> Option<PublishConfig> {
     let mut map = MapReader::new(node, "publisher", found)?;
     let target = map.exactly_one(&TARGETS);
-    let mut events: Vec<PublishedKind> =
-        map.each_or_one("events", |node, found| Some(reader::one_of(node, "events", &PublishedKind::ALL, found)?.value));
+    let mut events: Vec<PublishedKind> = map
+        .each_or_one("events", |node, found| Some(reader::one_of(node, "events", &PublishedKind::ALL, found)?.value));
     if events.is_empty() {
         events = PublishedKind::ALL.map(|(_, kind)| kind).to_vec();
     }
@@ -106,7 +106,9 @@ fn nats(node: &Node, found: &mut Diagnostics) -> Option<NatsTarget> {
 fn redis(node: &Node, found: &mut Diagnostics) -> Option<RedisTarget> {
     let mut map = MapReader::new(node, "redis publisher", found)?;
     let url = map.required_string("url");
-    if let Some(url) = url.as_ref().filter(|url| !url.value.starts_with("redis://") && !url.value.starts_with("rediss://")) {
+    if let Some(url) =
+        url.as_ref().filter(|url| !url.value.starts_with("redis://") && !url.value.starts_with("rediss://"))
+    {
         map.found().error(&url.span, "url: it begins with redis:// or rediss://");
     }
     let name = map.exactly_one(&["stream", "channel"]);

@@ -66,7 +66,10 @@ pub(super) fn read(map: &mut MapReader<'_, '_>) -> Option<Vec<Named<SourceConfig
             return None;
         }
         if name.value == OWN {
-            found.error(&name.span, "the source sidewatch is built in: its own starts, reloads and changes; take another name");
+            found.error(
+                &name.span,
+                "the source sidewatch is built in: its own starts, reloads and changes; take another name",
+            );
             return None;
         }
         let source = source(node, found)?;

@@ -1,7 +1,7 @@
 //! `publish:`, and `otlp:` of `export:`, as YAML.
 
-use super::scrape::http;
 use super::Yaml::{Map, Seq};
+use super::scrape::http;
 use super::{Fields, Yaml, duration, fields, pattern, secret, text, texts, tls, without_password};
 use crate::config::schema::{OtlpConfig, PublishConfig, PublishTo, QueueConfig, SecretSource};
 

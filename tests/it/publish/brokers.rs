@@ -91,7 +91,8 @@ fn nats_and_redis_have_each_event_once_after_an_outage() {
         assert_eq!((message.subject.as_str(), &event["type"]), ("ops.sidewatch.started", &"sidewatch.started".into()));
         assert_eq!(message.headers.get("Nats-Msg-Id").unwrap().as_str(), event["id"].as_str().unwrap());
         for _ in 0..4 {
-            let message = tokio::time::timeout(Duration::from_secs(10), futures_util::StreamExt::next(&mut plain)).await;
+            let message =
+                tokio::time::timeout(Duration::from_secs(10), futures_util::StreamExt::next(&mut plain)).await;
             let event: Value = serde_json::from_slice(&message.unwrap().unwrap().payload).unwrap();
             assert_eq!(event["source"], "sidewatch");
         }
@@ -135,7 +136,9 @@ fn kafka_has_both_modes() {
             let headers = message.headers()?;
             let headers: Vec<(String, String)> = headers
                 .iter()
-                .map(|header| (header.key.to_owned(), String::from_utf8_lossy(header.value.unwrap_or_default()).into_owned()))
+                .map(|header| {
+                    (header.key.to_owned(), String::from_utf8_lossy(header.value.unwrap_or_default()).into_owned())
+                })
                 .collect();
             Some((message.payload()?.to_vec(), headers))
         })

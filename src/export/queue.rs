@@ -111,6 +111,7 @@ impl Queue {
             && let Some(entry) = self.entries.pop_front()
         {
             dropped += entry.items;
+            self.count_out(&entry);
             gone.push(entry);
         }
         self.forget(gone).await;
@@ -123,6 +124,9 @@ impl Queue {
         let mut gone = Vec::new();
         while self.entries.front().is_some_and(|entry| entry.at_ms < oldest) {
             gone.extend(self.entries.pop_front());
+        }
+        for entry in &gone {
+            self.count_out(entry);
         }
         let dropped: u64 = gone.iter().map(|entry| entry.items).sum();
         self.forget(gone).await;
@@ -154,16 +158,20 @@ impl Queue {
         let Some(at) = self.entries.iter().position(|entry| entry.number == number) else { return 0 };
         let Some(entry) = self.entries.remove(at) else { return 0 };
         let items = entry.items;
+        self.count_out(&entry);
         self.forget(vec![entry]).await;
         items
+    }
+
+    fn count_out(&mut self, entry: &Entry) {
+        self.bytes -= entry.bytes;
+        self.items -= entry.items;
     }
 
     async fn forget(&mut self, gone: Vec<Entry>) {
         if gone.is_empty() {
             return;
         }
-        self.bytes -= gone.iter().map(|entry| entry.bytes).sum::<u64>();
-        self.items -= gone.iter().map(|entry| entry.items).sum::<u64>();
         if let Some(state) = &self.state {
             let names =
                 gone.iter().filter(|entry| entry.held.is_none()).map(|entry| (self.name(entry), None)).collect();

@@ -4,7 +4,7 @@ use crate::api::CoreHandle;
 use crate::config::Named;
 use crate::config::schema::{Config, ExportConfig, ExportKind};
 use crate::engine::{Core, LogLine};
-use crate::export::{ExportContext, Statuses, event_log, remote_write};
+use crate::export::{ExportContext, Statuses, Stored, event_log, remote_write};
 use crate::state::StateStore;
 use crate::supervise::{Stage, Supervisor, TaskHandle};
 use crate::telemetry::self_metrics;
@@ -56,15 +56,22 @@ pub(super) struct Exports {
     pub core: CoreHandle<Core>,
     pub state: Option<StateStore>,
     pub base_dir: PathBuf,
+    pub stored: Stored,
     pub statuses: Statuses,
     pub logs: Logs,
     running: BTreeMap<Arc<str>, (ExportConfig, Vec<(String, String)>, TaskHandle)>,
 }
 
 impl Exports {
-    pub fn new(supervisor: Supervisor, core: CoreHandle<Core>, state: Option<StateStore>, base_dir: PathBuf) -> Self {
+    pub fn new(
+        supervisor: Supervisor,
+        core: CoreHandle<Core>,
+        state: Option<StateStore>,
+        base_dir: PathBuf,
+        stored: Stored,
+    ) -> Self {
         let (statuses, logs) = (Statuses::default(), Logs::default());
-        Self { supervisor, core, state, base_dir, statuses, logs, running: BTreeMap::new() }
+        Self { supervisor, core, state, base_dir, stored, statuses, logs, running: BTreeMap::new() }
     }
 
     /// Ends the exports that changed or are gone, and starts those that are new.
@@ -101,10 +108,12 @@ impl Exports {
                 state: self.state.clone(),
                 external_labels: labels.clone(),
                 base_dir: self.base_dir.clone(),
+                stored: self.stored.clone(),
                 statuses: self.statuses.clone(),
             };
             let title = format!("export {name}");
             let task = match value.kind.clone() {
+                ExportKind::Otlp(_) => continue,
                 ExportKind::RemoteWrite(config) => {
                     self.supervisor.spawn(Stage::Sources, title, |cancel| remote_write::run(context, *config, cancel))
                 }

@@ -12,7 +12,7 @@ mod otlp;
 mod redis;
 mod sse;
 mod statsd;
-mod tls;
+pub(super) mod tls;
 mod websocket;
 
 pub(super) use kafka::identify;
@@ -52,6 +52,9 @@ const KINDS: &[Kind] = &[
     Kind { name: "mqtt", schemes: &["mqtt", "mqtts"], read: mqtt::read, of_url: mqtt::of_url },
 ];
 
+/// The built-in source of sidewatch's own life cycle.
+const OWN: &str = "sidewatch";
+
 /// Every key that names a transport.
 fn transports() -> Vec<&'static str> {
     TRANSPORTS.iter().copied().chain(KINDS.iter().map(|kind| kind.name)).collect()
@@ -64,6 +67,13 @@ pub(super) fn read(map: &mut MapReader<'_, '_>) -> Option<Vec<Named<SourceConfig
     let sources = map.named("sources", |name, node, found| {
         if name.value.trim().is_empty() {
             found.error(&name.span, "a source needs a name; it becomes the label source");
+            return None;
+        }
+        if name.value == OWN {
+            found.error(
+                &name.span,
+                "the source sidewatch is built in: its own starts, reloads and changes; take another name",
+            );
             return None;
         }
         let source = source(node, found)?;

@@ -42,6 +42,7 @@ names! {
     SOURCE_REDELIVERED = "sidewatch_source_redelivered_total", Counter, Count, "Messages that the broker said it had delivered before.";
     SOURCE_DUPLICATES = "sidewatch_source_duplicates_total", Counter, Count, "Messages that were counted before, and are not counted again.";
     SOURCE_ACKNOWLEDGED = "sidewatch_source_acknowledged_total", Counter, Count, "Messages that the broker was told are done with.";
+    SOURCE_IGNORED = "sidewatch_source_ignored_total", Counter, Count, "Messages that the configuration says to ignore.";
     SOURCE_GAPS = "sidewatch_source_gaps_total", Counter, Count, "Times that messages may have been missed, by reason.";
     SOURCE_RESUMED = "sidewatch_source_resumed_total", Counter, Count, "Times that a source asked its server for what came behind the last event it had.";
     SOURCE_CONNECTED = "sidewatch_source_connected_total", Counter, Count, "Times that the source connected, the first one included.";
@@ -162,6 +163,11 @@ pub fn source_duplicates(source: &Arc<str>) -> Counter {
 /// Counter of acknowledged messages.
 pub fn source_acknowledged(source: &Arc<str>) -> Counter {
     metrics::counter!(SOURCE_ACKNOWLEDGED, "source" => Arc::clone(source))
+}
+
+/// Counter of messages that the configuration says to ignore.
+pub fn source_ignored(source: &Arc<str>) -> Counter {
+    metrics::counter!(SOURCE_IGNORED, "source" => Arc::clone(source))
 }
 
 /// Counter of gaps: `disconnected` for transports that keep nothing, `overrun` where the broker dropped what was kept;

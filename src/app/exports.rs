@@ -19,15 +19,18 @@ const END: Duration = Duration::from_secs(5);
 /// Portions of lines that may wait for a disk.
 const PORTIONS: usize = 256;
 
+/// By the log's name.
+type Doors = BTreeMap<Arc<str>, mpsc::Sender<Vec<String>>>;
+
 /// The way of lines from the core to their logs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Logs {
     // Held for a look or a change.
-    doors: Arc<Mutex<BTreeMap<Arc<str>, mpsc::Sender<Vec<String>>>>>,
+    doors: Arc<Mutex<Doors>>,
 }
 
 impl Logs {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, mpsc::Sender<Vec<String>>>> {
+    fn lock(&self) -> MutexGuard<'_, Doors> {
         self.doors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -50,6 +53,9 @@ impl Logs {
     }
 }
 
+/// What it was started with, and its task.
+type Running = (ExportConfig, Vec<(String, String)>, TaskHandle);
+
 /// What every export's task is given.
 pub(super) struct Exports {
     pub supervisor: Supervisor,
@@ -59,7 +65,7 @@ pub(super) struct Exports {
     pub stored: Stored,
     pub statuses: Statuses,
     pub logs: Logs,
-    running: BTreeMap<Arc<str>, (ExportConfig, Vec<(String, String)>, TaskHandle)>,
+    running: BTreeMap<Arc<str>, Running>,
 }
 
 impl Exports {

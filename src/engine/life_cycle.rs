@@ -136,10 +136,8 @@ impl LifeCycle {
         }
         let mut streams = !self.inside;
         match told.begins {
-            Some(true) if self.inside => {
-                if self.silent.len() < SUBJECTS {
-                    self.silent.insert(told.key.clone());
-                }
+            Some(true) if self.inside && self.silent.len() < SUBJECTS => {
+                self.silent.insert(told.key.clone());
             }
             Some(false) if self.silent.remove(&told.key) => streams = false,
             _ => {}

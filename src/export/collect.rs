@@ -73,7 +73,7 @@ impl Rounds {
     }
 
     /// From when on the next round must look.
-    pub fn from_ms(&self) -> i64 {
+    pub fn begin_ms(&self) -> i64 {
         (self.last_ms - OVERLAP_MS).max(self.floor_ms + 1)
     }
 
@@ -112,7 +112,7 @@ impl Rounds {
             out.push((data.labels.clone(), point));
         }
         self.last_ms = self.last_ms.max(collected.selection.to_ms);
-        let oldest = self.from_ms();
+        let oldest = self.begin_ms();
         self.sent_ms.retain(|_, sent| *sent >= oldest);
         if self.sent_ms.len() > SERIES {
             // Beyond that the overlap is given up: late samples are then missed, none is sent twice.

@@ -114,12 +114,15 @@ pub struct Publishing {
     shared: Arc<Shared>,
 }
 
+/// Where spans of one export go, and its queue.
+type SpanDoor = (Arc<Lane>, mpsc::Sender<Vec<Tapped>>);
+
 #[derive(Debug, Default)]
 struct Shared {
     publishers: Vec<(Wanted, Arc<Lane>)>,
     /// Of samples and spans.
     lanes: Vec<Arc<Lane>>,
-    spans: BTreeMap<Arc<str>, (Arc<Lane>, mpsc::Sender<Vec<Tapped>>)>,
+    spans: BTreeMap<Arc<str>, SpanDoor>,
 }
 
 impl Publishing {
@@ -275,7 +278,7 @@ async fn start_otlp(ground: &Ground<'_>, name: &Arc<str>, config: &OtlpConfig, s
         ground.supervisor.spawn(Stage::Sources, format!("data points for {name}"), |cancel| async move {
             let mut rounds = Rounds::since(floor_ms);
             while turn(interval_ms, &cancel).await {
-                let Some(collected) = collect(rounds.from_ms()).await else { continue };
+                let Some(collected) = collect(rounds.begin_ms()).await else { continue };
                 let (mut taken, resource, now) = (std::mem::take(&mut rounds), resource.clone(), clock::now());
                 let until_ms = collected.selection.to_ms;
                 let made = tokio::task::spawn_blocking(move || {

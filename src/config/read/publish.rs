@@ -69,7 +69,7 @@ fn http(node: &Node, found: &mut Diagnostics) -> Option<PublishTo> {
     let timeout_ms = time(&mut map, "timeout", 10_000, 10);
     let http = request(&mut map);
     map.finish();
-    Some(PublishTo::Http { url: url?, binary: mode.is_some_and(|mode| mode.value), timeout_ms, http })
+    Some(PublishTo::Http { url: url?, binary: mode.is_some_and(|mode| mode.value), timeout_ms, http: Box::new(http) })
 }
 
 /// `username:` with `password:`.

@@ -52,7 +52,7 @@ pub enum PublishTo {
         /// `timeout:` in milliseconds (10 s).
         timeout_ms: i64,
         /// Credentials, TLS, headers.
-        http: ScrapeHttp,
+        http: Box<ScrapeHttp>,
     },
     /// `nats:`.
     Nats(Box<NatsTarget>),

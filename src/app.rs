@@ -12,6 +12,7 @@ mod exports;
 mod history;
 mod lint;
 mod probes;
+mod publishing;
 mod reload;
 pub mod rule_test;
 mod run;

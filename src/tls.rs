@@ -1,6 +1,8 @@
 //! TLS of every outgoing connection: which authorities are trusted, which certificate is shown, which versions are spoken.
 //! Receivers call it `tls_config`, sources `tls`.
 
+mod named;
+
 use crate::secret::Secret;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;

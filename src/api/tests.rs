@@ -431,5 +431,6 @@ fn test_parts(plan: Arc<FieldPlan>) -> crate::engine::Parts {
         sources: Vec::new(),
         base_labels: Labels::from_pairs([("job", "shop"), ("instance", "i1")]),
         limits: Limits::default(),
+        taps: Arc::new([]),
     }
 }

@@ -34,6 +34,7 @@ pub fn lint(config: &Config, parts: &Parts, found: &mut Diagnostics) {
     crate::rules::lint::lint(&files, &config.alerts, &known(config, parts), found);
     let alertmanager = alertmanager_file(config, &mut said);
     let named = alertmanager.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
+    super::publishing::lint(config, found);
     notify::lint(&parts.routing, &config.notify, named, &rule_labels(config, parts), found);
     redis::lint(config, found);
 }

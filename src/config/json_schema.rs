@@ -8,6 +8,7 @@ mod hosts;
 mod kafka;
 mod mqtt;
 mod nats;
+mod publish;
 mod redis;
 mod scrape;
 mod sse;
@@ -121,6 +122,7 @@ fn top() -> Vec<(&'static str, Value)> {
         ),
         ("export", named(&reference("export"), "What leaves besides messages.")),
         ("watchdog", reference("watchdog")),
+        ("publish", named(&reference("publisher"), "Alerts, health and life cycle as CloudEvents.")),
         ("state", either(&[plain, reference("state")], "Where state survives a restart.")),
         ("external_labels", texts("Labels that every alert carries.")),
         ("external_url", text("Where people reach this sidewatch.")),
@@ -185,6 +187,7 @@ fn definitions() -> Map<String, Value> {
         .chain(docker::definitions())
         .chain(hosts::definitions())
         .chain(export::definitions())
+        .chain(publish::definitions())
         .chain(metrics())
         .chain(health())
         .chain(alerts())
@@ -590,12 +593,15 @@ mod tests {
         let silence = "watchdog: {url: 'http://x/'}\nnotify: {flapping: {changes: 4}, silences: [{matchers: a=b, starts: 2026-01-01, ends: 2026-01-02, time_interval: {weekdays: monday, times: [{start_time: '01:00', end_time: '02:00'}]}, comment: c}]}\n";
         let pushed = "sources: {s: {statsd: {udp: '127.0.0.1:8125'}}, o: {otlp: {}}}\n";
         let extra = "notify: {exec_allowed: /bin/true, x: {exec: {command: /bin/true}}, p: {pagerduty: {routing_key: k}}, a: {alertmanager: {url: 'http://am:9093'}}}\nsources: {a: {unix: {path: x}}, b: {stdin: {}}, c: {scrape: {url: 'http://h/m', basic_auth: {username: u, password: p}, tls_config: {}, metric_relabel_configs: [{action: labeldrop, regex: x}]}}, d: {scrape: {targets: h:1, authorization: {credentials: c}}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}, B: {event: {rate_change: a, within: 1m}}, C: {event: {first_seen: data.a}}, D: {event: {gap: data.a}}, E: {slo: {good: {series: a_total}, total: b_total, target: 99%}}}\n";
-        let export = "export: {a: {remote_write: {url: 'http://h/api/v1/write', queue: {age: 1h}}}, b: {log: {match: a, rotate: {keep: 1}}}}\n";
+        let export = "export: {a: {remote_write: {url: 'http://h/api/v1/write', queue: {age: 1h}}}, b: {log: {match: a, rotate: {keep: 1}}}, o: {otlp: {url: 'http://h'}}}\n";
         let own = [
+            amqp::SAMPLE,
+            mqtt::SAMPLE,
             "sources: {e: {websocket: {url: 'wss://h', tls: {}}}, f: {docker: {labels: {a: b}}}, g: {hosts: {}}}\n",
             "sources: {k: {kafka: {brokers: h, topics: t}}, s: {sse: {url: 'https://h/', tls: {}}}}\n",
             "sources: {e: {redis: {sentinel: {master: m, urls: 'redis://h'}, streams: s, tls: {}}}}\n",
             "sources: {n: {nats: {url: h, subjects: a, tls: {}}}}\n",
+            "publish: {a: {http: {url: 'http://h'}, queue: {bytes: 1}}, b: {nats: {url: 'nats://h', subject: s, tls: {}}}, c: {redis: {url: 'redis://h', stream: s}}, d: {kafka: {brokers: h, topic: t}}}\n",
         ];
         let texts =
             [include_str!("../../deploy/sidewatch.yaml"), extra, silence, pushed, export, amqp::SAMPLE, mqtt::SAMPLE];

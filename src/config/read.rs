@@ -7,6 +7,7 @@ mod export;
 mod health;
 mod metrics;
 mod notify;
+mod publish;
 mod scrape;
 mod silences;
 mod slo;
@@ -100,6 +101,7 @@ pub(super) fn config(
     let notify = notify::read(&mut map);
     let export = export::read(&mut map);
     let watchdog = watchdog::read(&mut map);
+    let publish = publish::publish(&mut map);
     let state = map.get("state").and_then(|node| state(node, defaults.checkpoint_interval_ms, map.found()));
     let external_labels = external_labels(&mut map);
     let external_url = map.string("external_url");
@@ -123,8 +125,9 @@ pub(super) fn config(
         rules,
         bundled_rules,
         notify,
-        export,
         watchdog,
+        publish,
+        export,
         state,
         external_labels,
         external_url: external_url.map(|url| url.value).unwrap_or_default(),

@@ -12,6 +12,7 @@ mod hosts;
 mod kafka;
 mod mqtt;
 mod nats;
+mod publish;
 mod redis;
 mod scope;
 mod scrape;
@@ -32,6 +33,9 @@ pub use hosts::HostsConfig;
 pub use kafka::{KafkaConfig, KafkaMechanism};
 pub use mqtt::MqttConfig;
 pub use nats::{NatsConfig, NatsCredentials, NatsScope, NatsStream, NatsUrl};
+pub use publish::{
+    KafkaTarget, NatsTarget, OtlpConfig, PublishConfig, PublishTo, PublishedKind, QueueConfig, RedisTarget,
+};
 pub use redis::{RedisAddress, RedisConfig, RedisInput, RedisScope, RedisServers, RedisStreams};
 pub use scope::Scope;
 pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
@@ -75,10 +79,12 @@ pub struct Config {
     pub bundled_rules: bool,
     /// `notify:`.
     pub notify: NotifyConfig,
-    /// `export:`.
-    pub export: Vec<Named<ExportConfig>>,
     /// `watchdog:`.
     pub watchdog: Option<WatchdogConfig>,
+    /// `publish:`.
+    pub publish: Vec<Named<PublishConfig>>,
+    /// `export:`.
+    pub export: Vec<Named<ExportConfig>>,
     /// `state:`; `None` keeps everything in memory.
     pub state: Option<StateConfig>,
     /// `external_labels:`.

@@ -8,6 +8,7 @@ mod hosts;
 mod kafka;
 mod mqtt;
 mod nats;
+mod publish;
 mod redis;
 mod scrape;
 mod silences;
@@ -80,6 +81,9 @@ pub fn show(config: &Config) -> String {
         inner.raw("every", duration(watchdog.every_ms));
         inner.raw("method", if watchdog.post { "POST" } else { "GET" });
         map.add("watchdog", Map(inner.0));
+    }
+    if !config.publish.is_empty() {
+        map.add("publish", named(&config.publish, publish::publisher));
     }
     if let Some(state) = &config.state {
         let mut inner = Fields::default();

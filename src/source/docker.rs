@@ -48,6 +48,8 @@ struct Source<'a> {
 /// One connection.
 struct Session {
     daemon: Daemon,
+    /// What the daemon remembers was asked for from here on.
+    since: Option<i64>,
     /// Which containers ran when it began, until that is compared with what is known.
     running: Option<Vec<Running>>,
     inspecting: FuturesUnordered<BoxFuture<'static, Found>>,
@@ -103,13 +105,15 @@ impl Source<'_> {
         let daemon = Daemon::connect(self.config, &self.context.base_dir).await?;
         // A clock that was set back would make everything look old.
         self.position.begin(clock::now().micros().saturating_mul(1_000));
-        let response = daemon.events(self.config, self.position.since()).await?;
+        let since = self.position.since();
+        let response = daemon.events(self.config, since).await?;
         let running = match self.config.running && event::wants_containers(self.config) {
             true => Some(daemon.running(self.config).await?),
             false => None,
         };
         let session = Session {
             daemon,
+            since,
             running,
             inspecting: FuturesUnordered::new(),
             touched: BTreeSet::new(),
@@ -131,8 +135,14 @@ impl Source<'_> {
         for id in self.order.waiting() {
             self.inspect(&session, id);
         }
-        let mut replayed = self.position.since().is_none();
+        let mut replayed = session.since.is_none();
         loop {
+            if replayed && let Some(listing) = session.running.take() {
+                self.reconcile(&mut session, listing);
+                if !self.deliver().await {
+                    return None;
+                }
+            }
             let quiet = tokio::time::sleep_until((session.last_event + QUIET).into());
             let mut end = None;
             tokio::select! {
@@ -164,9 +174,6 @@ impl Source<'_> {
                         tracing::warn!(source = %self.context.name, "the daemon no longer knows the last event: some may be missed");
                     }
                 }
-            }
-            if replayed && let Some(listing) = session.running.take() {
-                self.reconcile(&mut session, listing);
             }
             if !self.deliver().await {
                 return None;

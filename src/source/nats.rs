@@ -8,6 +8,8 @@ mod core;
 mod inbox;
 mod jetstream;
 mod pull;
+mod recall;
+mod rescue;
 mod unacked;
 mod window;
 
@@ -39,7 +41,6 @@ pub(super) async fn run(context: &SourceContext, config: &NatsConfig, cancel: &C
     let mut standing = Standing::new(context);
     let mut consumer = config.stream.as_ref().map(|stream| Consumer::new(context, config, stream));
     let connected = self_metrics::source_connected(&context.name);
-    let disconnected = self_metrics::source_gaps(&context.name, "disconnected");
     let mut turn = 0;
     while !cancel.is_cancelled() {
         let opening = Connection::open(config, &context.base_dir, "sidewatch", turn);
@@ -56,12 +57,7 @@ pub(super) async fn run(context: &SourceContext, config: &NatsConfig, cancel: &C
                 match end {
                     End::Cancelled => return,
                     End::Refused(reason) => standing.lost(reason).await,
-                    End::Gone => {
-                        if standing.is_up() && consumer.is_none() {
-                            disconnected.increment(1);
-                        }
-                        standing.lost(format!("the connection to {} is gone", addresses(config))).await;
-                    }
+                    End::Gone => standing.lost(format!("the connection to {} is gone", addresses(config))).await,
                 }
             }
         }
@@ -85,7 +81,14 @@ async fn attend(
     loop {
         let end = match consumer {
             Some(consumer) => consumer.listen(connection, standing, cancel).await,
-            None => core::listen(context, config, connection, standing, cancel).await,
+            None => {
+                let end = core::listen(context, config, connection, standing, cancel).await;
+                if standing.is_up() && !matches!(end, End::Cancelled) {
+                    // Whatever comes until the next connection, nobody keeps it for us.
+                    self_metrics::source_gaps(&context.name, "disconnected").increment(1);
+                }
+                end
+            }
         };
         let End::Refused(reason) = end else { return end };
         if connection.news.gone.is_cancelled() {

@@ -18,6 +18,8 @@ mod exposition;
 #[allow(dead_code, reason = "a bench needs a part of it")]
 mod harness;
 mod http;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod nats;
 mod queries;
 mod redis;
@@ -37,6 +39,8 @@ const PROCESSES: &[(&str, fn())] = &[
     ("queries", queries::run),
     ("nats", nats::run),
     ("redis", redis::run),
+    #[cfg(feature = "kafka")]
+    ("kafka", kafka::run),
     ("statsd", statsd::run),
     ("websocket", websocket::run),
     ("http", http::run),
@@ -46,6 +50,10 @@ fn main() {
     // Bare consumers and servers are this program again, told by the environment what to be.
     if nats::is_peer() {
         return nats::peer();
+    }
+    #[cfg(feature = "kafka")]
+    if kafka::is_peer() {
+        return kafka::peer();
     }
     if redis::is_peer() {
         return redis::run();

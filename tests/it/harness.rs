@@ -113,6 +113,7 @@ impl Sidewatch {
     }
 
     /// The number of the process.
+    #[allow(dead_code, reason = "benches read the figures of the process")]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

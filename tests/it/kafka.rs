@@ -163,7 +163,9 @@ fn two_sidecars_share_a_group_and_each_event_counts_once() {
     sent += 5_000;
     flush(&producer);
     eventually("all, once", 20, || (all(&[&first, &second]) == (sent as f64, amounts(sent))).then_some(()));
-    assert!(counted(&second).unwrap().0 > 0.0 && partitions(&second) > 0.0);
+    eventually("the second has its share", 20, || {
+        (counted(&second).is_some_and(|(events, _)| events > 0.0) && partitions(&second) > 0.0).then_some(())
+    });
     // The first goes; the second takes its partitions over and counts nothing again.
     let before = counted(&first).unwrap();
     assert_eq!(first.terminate(), Some(0));
@@ -337,4 +339,53 @@ fn offsets_that_are_not_there_are_gaps() {
     flush(&producer);
     eventually("and on", 20, || (counted(&sidewatch)?.0 == 1_060.0).then_some(()));
     assert_eq!(counted(&sidewatch), Some((1_060.0, amounts(1_000) + amounts(60))));
+}
+
+#[test]
+fn each_instance_counts_all_and_a_refused_source_disturbs_no_other() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("orders", 2, 1).unwrap();
+    cluster.create_topic("large", 1, 1).unwrap();
+    let brokers = cluster.bootstrap_servers();
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let start = |at: usize| {
+        // The mock cluster knows no SASL: whoever insists on it is not let in.
+        let more = format!(
+            "      topics: [orders, large]\n      scope: per_instance\n  shut: {{kafka: {{brokers: {brokers:?}, topics: orders, \
+             user: u, password: p, scope: shared, group: other}}}}\nservice: {{name: shop, instance: pod-{at}}}\n"
+        );
+        configure(dirs[at].path(), &brokers, &more, "");
+        Sidewatch::start(dirs[at].path(), "run", &[])
+    };
+    let sidecars = [start(0), start(1)];
+    let producer = producer(&cluster);
+    orders(&producer, "orders", 2, 0..1_000);
+    let large = ClientConfig::new()
+        .set("bootstrap.servers", &brokers)
+        .set("message.max.bytes", "16000000")
+        .create::<BaseProducer>()
+        .unwrap();
+    // Larger than an event may be, and than what is fetched at once.
+    let payload = vec![b' '; 12 << 20];
+    large.send(BaseRecord::<(), _>::to("large").payload(&payload)).map_err(|(error, _)| error).unwrap();
+    flush(&large);
+    flush(&producer);
+    for sidewatch in &sidecars {
+        eventually("all orders", 30, || (counted(sidewatch) == Some((1_000.0, amounts(1_000)))).then_some(()));
+        let large = "sidewatch_events_refused_total{source=\"bus\",reason=\"too_large\"}";
+        eventually("the large message", 20, || (sidewatch.value(large) == Some(1.0)).then_some(()));
+        eventually("the other source is lost", 20, || {
+            (source(&sidewatch.json("/api/status"), "shut")["state"] == "lost").then_some(())
+        });
+        assert_eq!((sidewatch.get("/livez").0, sidewatch.get("/readyz").0), (200, 200));
+        let said = sidewatch.err();
+        let lost = said.lines().filter(|line| line.contains("cannot hear the source") && line.contains("\"shut\""));
+        assert_eq!(lost.count(), 1, "{said}");
+    }
+    orders(&producer, "large", 1, 0..10);
+    flush(&producer);
+    for sidewatch in sidecars {
+        eventually("what came behind the large one", 20, || (counted(&sidewatch)?.0 == 1_010.0).then_some(()));
+        assert_eq!(sidewatch.terminate(), Some(0));
+    }
 }

@@ -39,6 +39,7 @@ mod mosquitto;
 mod mqtt;
 mod nats;
 mod otlp;
+mod publish;
 mod rabbit;
 mod ranks;
 mod receivers;

@@ -3,6 +3,7 @@
 
 mod broker;
 mod kills;
+mod secrets;
 mod troubles;
 
 use crate::harness::{Sidewatch, eventually, free_port, run};

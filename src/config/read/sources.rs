@@ -12,7 +12,7 @@ mod otlp;
 mod redis;
 mod sse;
 mod statsd;
-mod tls;
+pub(super) mod tls;
 mod websocket;
 
 pub(super) use kafka::identify;
@@ -41,7 +41,6 @@ struct Kind {
 const KINDS: &[Kind] = &[
     Kind { name: "otlp", schemes: &["otlp"], read: otlp::read, of_url: otlp::of_url },
     Kind { name: "statsd", schemes: &["statsd", "udp"], read: statsd::read, of_url: statsd::of_url },
-    //
     Kind { name: "nats", schemes: &["nats", "tls"], read: nats::read, of_url: nats::of_url },
     Kind { name: "redis", schemes: redis::SCHEMES, read: redis::read, of_url: redis::of_url },
     Kind { name: "kafka", schemes: &["kafka"], read: kafka::read, of_url: kafka::of_url },
@@ -52,6 +51,9 @@ const KINDS: &[Kind] = &[
     Kind { name: "amqp", schemes: &["amqp", "amqps"], read: amqp::read, of_url: amqp::of_url },
     Kind { name: "mqtt", schemes: &["mqtt", "mqtts"], read: mqtt::read, of_url: mqtt::of_url },
 ];
+
+/// The built-in source of sidewatch's own life cycle.
+const OWN: &str = "sidewatch";
 
 /// Every key that names a transport.
 fn transports() -> Vec<&'static str> {
@@ -65,6 +67,13 @@ pub(super) fn read(map: &mut MapReader<'_, '_>) -> Option<Vec<Named<SourceConfig
     let sources = map.named("sources", |name, node, found| {
         if name.value.trim().is_empty() {
             found.error(&name.span, "a source needs a name; it becomes the label source");
+            return None;
+        }
+        if name.value == OWN {
+            found.error(
+                &name.span,
+                "the source sidewatch is built in: its own starts, reloads and changes; take another name",
+            );
             return None;
         }
         let source = source(node, found)?;

@@ -4,6 +4,8 @@ use super::connect::{Connection, News, chain};
 use super::window::Bound;
 use crate::config::schema::{NatsConfig, NatsScope, NatsStream};
 use async_nats::RequestErrorKind;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -46,8 +48,18 @@ pub(super) struct Binding {
     pub max_expires: Option<Duration>,
     /// The consumer hears other subjects than the configuration names: the source picks its messages itself.
     pub pick: bool,
+    /// Messages that were delivered and not acknowledged.
+    pub pending: u64,
     /// Messages that are still to come, those included that were delivered and not acknowledged.
     pub behind: u64,
+}
+
+/// A message of the stream.
+#[derive(Debug)]
+pub(super) struct Raw {
+    pub subject: String,
+    pub headers: Vec<u8>,
+    pub payload: Vec<u8>,
 }
 
 /// What went wrong with a request.
@@ -172,6 +184,34 @@ impl<'a> Api<'a> {
             }
         }
         Some(first)
+    }
+
+    /// A message by its sequence, as it stands in the stream; `None` when the server does not give it.
+    pub async fn message(&self, connection: &Connection, sequence: u64) -> Option<Raw> {
+        #[derive(Deserialize)]
+        struct Found {
+            message: Message,
+        }
+        #[derive(Deserialize)]
+        struct Message {
+            subject: String,
+            #[serde(default)]
+            hdrs: String,
+            #[serde(default)]
+            data: String,
+        }
+        let path = format!("STREAM.MSG.GET.{}", self.stream.name.value);
+        let found = self.request::<Found>(connection, &path, &json!({"seq": sequence})).await.ok()?.message;
+        Some(Raw {
+            subject: found.subject,
+            headers: STANDARD.decode(found.hdrs).ok()?,
+            payload: STANDARD.decode(found.data).ok()?,
+        })
+    }
+
+    /// Where a delivery is acknowledged that never arrived.
+    pub fn reply(&self, sequence: u64, consumer: u64) -> String {
+        format!("$JS.ACK.{}.{}.1.{sequence}.{consumer}.0.0", self.stream.name.value, self.stream.durable.value)
     }
 
     /// What the configuration asks for. Only what users may leave out is left out.
@@ -311,6 +351,7 @@ impl<'a> Api<'a> {
             max_bytes: size("max_bytes"),
             max_expires: time("max_expires"),
             pick: !self.config.subjects.is_empty() && !self.filtered(&consumer.config),
+            pending: consumer.num_ack_pending,
             behind: consumer.num_pending.saturating_add(consumer.num_ack_pending),
         })
     }

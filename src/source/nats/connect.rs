@@ -1,6 +1,6 @@
 //! One connection to one server, and what went wrong when there is none.
 
-use crate::config::schema::{NatsConfig, NatsCredentials, NatsUrl, SecretSource, TlsConfig};
+use crate::config::schema::{NatsConfig, NatsCredentials, NatsUrl, SecretSource};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError};
 use std::error::Error;
 use std::path::Path;
@@ -108,8 +108,8 @@ impl Connection {
             options = with_credentials(options, credentials, base_dir)?;
         }
         if url.tls || config.tls.is_some() || server_wants_tls {
-            let tls = config.tls.clone().unwrap_or_else(TlsConfig::default).options(base_dir);
-            options = options.tls_client_config(tls.client_config()?).require_tls(true);
+            let tls = config.tls.clone().unwrap_or_default().options(base_dir);
+            options = options.tls_client_config(tls.named_client_config()?).require_tls(true);
         }
         let address: ServerAddr = url.to_string().parse().map_err(|error: std::io::Error| error.to_string())?;
         let client = options.connect(address).await.map_err(|error| match error.kind() {

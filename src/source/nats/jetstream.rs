@@ -4,6 +4,8 @@ use super::api::{AckPolicy, Api, Binding};
 use super::connect::{Connection, chain};
 use super::inbox::{Topics, receive};
 use super::pull::{Pull, Said};
+use super::recall::Recall;
+use super::rescue::{ENDS, SOON};
 use super::unacked::{Reply, Unacked};
 use super::window::{Delivery, Window};
 use super::{BATCH_BYTES, BATCH_MESSAGES, End};
@@ -25,10 +27,9 @@ const ACK: Bytes = Bytes::from_static(b"+ACK");
 const WORKING: Bytes = Bytes::from_static(b"+WPI");
 /// How often holes are looked into.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long an answer about them may take: events wait meanwhile.
+/// How long an answer about them may take, and all answers of one look: events wait meanwhile.
 const LOOK_ANSWER: Duration = Duration::from_millis(500);
-/// Holes that one look may close.
-const HOLES: usize = 64;
+const LOOK_ANSWERS: Duration = Duration::from_millis(200);
 /// Without a limit of its own a consumer's unacknowledged messages are limited here.
 const WINDOW: usize = 20_000;
 /// Not heard from for so long beyond the time of redelivery, a message is not coming any more.
@@ -36,19 +37,23 @@ const GIVEN_UP: Duration = Duration::from_secs(10);
 
 /// The source's side of a consumer; outlives connections.
 pub(super) struct Consumer<'a> {
-    context: &'a SourceContext,
+    pub(super) context: &'a SourceContext,
     config: &'a NatsConfig,
-    api: Api<'a>,
-    window: Window,
+    pub(super) api: Api<'a>,
+    pub(super) window: Window,
+    /// What had been delivered before and comes again.
+    recall: Recall,
     /// One entry for each batch in `unacked`.
-    acks: Acks<()>,
+    pub(super) acks: Acks<()>,
     window_messages: usize,
     unacked: Unacked,
     /// When the consumer was made whose acknowledgements are waiting.
     made: String,
-    topics: Topics,
-    messages: Messages,
-    replies: Vec<Reply>,
+    pub(super) topics: Topics,
+    pub(super) messages: Messages,
+    pub(super) replies: Vec<Reply>,
+    /// Connections in a row that ended soon.
+    ends: u32,
     /// A message that should have come again, where it is awaited since.
     awaited: Option<(u64, Instant)>,
     counts: Counts,
@@ -81,6 +86,7 @@ impl<'a> Consumer<'a> {
             config,
             api: Api::new(config, stream),
             window: Window::restore(context.position.as_deref()),
+            recall: Recall::default(),
             acks: Acks::new(&context.sink, WINDOW),
             window_messages: WINDOW,
             unacked: Unacked::default(),
@@ -88,6 +94,7 @@ impl<'a> Consumer<'a> {
             topics: Topics::default(),
             messages: Messages::new(context.event_bytes),
             replies: Vec::new(),
+            ends: 0,
             awaited: None,
             counts: Counts::new(&context.name),
         }
@@ -95,6 +102,19 @@ impl<'a> Consumer<'a> {
 
     /// Pulls until the connection ends or the server will not have it.
     pub async fn listen(
+        &mut self,
+        connection: &Connection,
+        standing: &mut Standing<'_>,
+        cancel: &CancellationToken,
+    ) -> End {
+        let began = clock::instant();
+        let end = self.attend(connection, standing, cancel).await;
+        let soon = matches!(end, End::Gone) && clock::instant().duration_since(began) < SOON;
+        self.ends = if soon { self.ends.saturating_add(1) } else { 0 };
+        end
+    }
+
+    async fn attend(
         &mut self,
         connection: &Connection,
         standing: &mut Standing<'_>,
@@ -109,6 +129,11 @@ impl<'a> Consumer<'a> {
                 Err(reason) => return End::Refused(reason),
             },
         };
+        if self.ends >= ENDS
+            && let Err(end) = self.rescue(connection, &binding, cancel).await
+        {
+            return end;
+        }
         let mut pull = Pull::new(&connection.client, self.api.next(), &binding, self.window_messages);
         let mut subscription = match connection.client.subscribe(pull.inbox()).await {
             Ok(subscription) => [subscription],
@@ -120,27 +145,31 @@ impl<'a> Consumer<'a> {
         let mut looked = clock::instant();
         let mut batch: Vec<Message> = Vec::with_capacity(BATCH_MESSAGES);
         loop {
-            if news.gone.is_cancelled() {
-                return End::Gone;
-            }
-            self.acknowledge(connection, &binding).await;
-            if let Err(reason) = pull.keep_open(&connection.client).await {
-                return if news.gone.is_cancelled() { End::Gone } else { End::Refused(reason) };
+            if !news.gone.is_cancelled() {
+                self.acknowledge(connection, &binding).await;
+                if let Err(reason) = pull.keep_open(&connection.client).await {
+                    return if news.gone.is_cancelled() { End::Gone } else { End::Refused(reason) };
+                }
             }
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return End::Cancelled,
-                () = news.gone.cancelled() => return End::Gone,
                 () = news.refused_now.notified() => match news.take_refused() {
                     Some(refused) => return End::Refused(refused),
                     None => continue,
                 },
-                _ = ticks.tick() => {
+                _ = ticks.tick(), if !news.gone.is_cancelled() => {
                     let now = clock::instant();
                     self.say_working(connection, &binding, now).await;
                     if now.duration_since(looked) >= LOOK {
                         looked = now;
+                        let floor = self.window.floor();
                         self.look_into_holes(connection, &binding, now).await;
+                        // What waited above a hole is acknowledged when a checkpoint knows that there is none.
+                        let closed = self.window.floor() > floor && self.unacked.waits_above();
+                        if closed && !self.deliver(connection, &binding, &mut ticks, cancel).await {
+                            return End::Cancelled;
+                        }
                     }
                     if let Err(reason) = pull.heard_lately(now) {
                         return End::Refused(reason);
@@ -153,6 +182,8 @@ impl<'a> Consumer<'a> {
                         return End::Gone;
                     }
                 }
+                // What came before the end is taken first.
+                () = news.gone.cancelled() => return End::Gone,
                 () = self.acks.changed() => continue,
             }
             let behind = match self.take(&mut batch, &mut pull, &binding) {
@@ -184,6 +215,9 @@ impl<'a> Consumer<'a> {
             self.acks.clear();
             tracing::warn!(source = %self.context.name, "the stream is another one than before; counting starts afresh");
         }
+        // Where each message is acknowledged by itself, the server's own floor rises soon enough.
+        let followed = if binding.ack_policy == AckPolicy::All { binding.pending } else { 0 };
+        self.recall = Recall::new(followed, binding.bound.delivered);
         self.awaited = None;
         Ok(binding)
     }
@@ -195,13 +229,15 @@ impl<'a> Consumer<'a> {
         let (mut behind, mut bytes, mut count) = (None, 0, 0);
         let (mut redelivered, mut duplicates) = (0, 0);
         for message in batch.drain(..) {
-            if let Some(status) = message.status {
+            // A message of the stream is one whatever its headers say about themselves.
+            let delivery = message.reply.as_deref().and_then(Delivery::parse);
+            if let (Some(status), None) = (message.status, delivery) {
                 match pull.status(status.as_u16(), &message) {
                     Said::Nothing => continue,
                     Said::Over(reason) => return Err(reason),
                 }
             }
-            let Some((reply, delivery)) = message.reply.as_ref().and_then(|it| Some((it, Delivery::parse(it)?))) else {
+            let Some(delivery) = delivery else {
                 self.messages.refuse("not_from_stream", "a message came that is none of the stream".to_owned());
                 continue;
             };
@@ -210,12 +246,17 @@ impl<'a> Consumer<'a> {
             bytes += message.length;
             behind = Some(delivery.pending);
             redelivered += u64::from(delivery.delivered > 1);
-            if !self.window.deliver(delivery) {
+            let new = self.window.deliver(delivery);
+            if let Some(upto) = self.recall.note(delivery) {
+                self.window.settle(self.window.floor() + 1, upto);
+            }
+            if !new {
                 duplicates += 1;
             } else if !binding.pick || self.wanted(&message.subject) {
                 self.topics.push(&message, &mut self.messages);
             }
-            self.replies.push(Reply::new(reply.clone(), delivery));
+            // Taken, not copied: a copy of the client's text costs an allocation of its own.
+            self.replies.extend(message.reply.map(|reply| Reply::new(reply, delivery)));
         }
         self.counts.messages.increment(count);
         self.counts.bytes.increment(bytes as u64);
@@ -233,7 +274,7 @@ impl<'a> Consumer<'a> {
 
     /// Hands the batch over; while the core has no room, the server is told that its messages are being worked on.
     /// `false` when the source is to stop.
-    async fn deliver(
+    pub(super) async fn deliver(
         &mut self,
         connection: &Connection,
         binding: &Binding,
@@ -267,7 +308,7 @@ impl<'a> Consumer<'a> {
     }
 
     /// Acknowledges what stands in a checkpoint.
-    async fn acknowledge(&mut self, connection: &Connection, binding: &Binding) {
+    pub(super) async fn acknowledge(&mut self, connection: &Connection, binding: &Binding) {
         let batches = self.acks.ready().len();
         if batches == 0 {
             return;
@@ -296,8 +337,9 @@ impl<'a> Consumer<'a> {
             }
             return;
         }
-        for _ in 0..HOLES {
-            let Some((from, to)) = self.window.hole() else { break };
+        while clock::instant().duration_since(now) < LOOK_ANSWERS
+            && let Some((from, to)) = self.window.hole()
+        {
             let answer = tokio::time::timeout(LOOK_ANSWER, self.api.first_heard(connection, from)).await;
             let Ok(Some(first)) = answer else { break };
             self.window.settle(from, to.min(first.saturating_sub(1)));

@@ -54,6 +54,11 @@ pub(super) struct Unacked {
 }
 
 impl Unacked {
+    /// Whether messages of a checkpoint wait above a hole.
+    pub fn waits_above(&self) -> bool {
+        !self.above.is_empty()
+    }
+
     /// A batch that was handed over; `floor` is the window's.
     pub fn hold(&mut self, replies: Vec<Reply>, floor: u64, now: Instant) {
         self.batches.push_back(Held { replies, floor, told: now });

@@ -192,7 +192,8 @@ impl Window {
         new
     }
 
-    fn contains(&self, sequence: u64) -> bool {
+    /// Whether the sequence is settled.
+    pub fn contains(&self, sequence: u64) -> bool {
         if sequence <= self.floor {
             return true;
         }

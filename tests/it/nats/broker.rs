@@ -24,15 +24,15 @@ impl Broker {
         broker
     }
 
-    /// A server that does not run yet, on a port that is free; it wants credentials or TLS, so that nobody connects yet.
+    /// The same, not running yet.
     pub fn absent(extra: &str) -> Self {
+        Self::plain(&format!("jetstream: {{store_dir: js, max_file_store: 4G}}\n{extra}"))
+    }
+
+    /// A server without JetStream on a port that is free, not running yet.
+    pub fn plain(extra: &str) -> Self {
         let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
-        let store = dir.path().join("js");
-        let configuration = format!(
-            "listen: 127.0.0.1:{port}\njetstream: {{store_dir: {:?}, max_file_store: 4G}}\n{extra}\n",
-            store.display().to_string()
-        );
-        std::fs::write(dir.path().join("nats.conf"), configuration).unwrap();
+        std::fs::write(dir.path().join("nats.conf"), format!("listen: 127.0.0.1:{port}\n{extra}\n")).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         Self { child: None, port, dir, runtime, client: None }
     }
@@ -65,10 +65,6 @@ impl Broker {
             Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().unwrap();
         }
         child.wait().unwrap();
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.child.as_ref().unwrap().id()
     }
 
     pub fn connect(&self, options: async_nats::ConnectOptions) -> async_nats::Client {

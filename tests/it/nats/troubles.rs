@@ -180,3 +180,51 @@ fn a_bad_broker_disturbs_only_its_own_source() {
     assert_eq!(said, 1, "said once: {log}");
     assert!(!log.contains("async_nats"), "{log}");
 }
+
+/// Publishes past the client library, which would not send such headers.
+fn publish_raw(broker: &Broker, subject: &str, headers: &[u8], payload: &str) {
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", broker.port)).unwrap();
+    let sizes = (headers.len(), headers.len() + payload.len());
+    let head = format!("CONNECT {{\"verbose\":false,\"headers\":true}}\r\nHPUB {subject} {} {}\r\n", sizes.0, sizes.1);
+    stream.write_all(&[head.as_bytes(), headers, payload.as_bytes(), b"\r\nPING\r\n"].concat()).unwrap();
+    let mut said = String::new();
+    let mut answers = std::io::BufReader::new(stream);
+    while !said.contains("PONG") {
+        assert!(std::io::BufRead::read_line(&mut answers, &mut said).unwrap() > 0, "{said}");
+    }
+}
+
+#[test]
+fn a_message_that_the_client_cannot_read_disturbs_only_itself() {
+    let broker = Broker::start("");
+    broker.add_stream("EVENTS", &["order.>"]);
+    for at in 0..50 {
+        broker.publish_stream("order.x", &order(at));
+        if at % 25 == 10 {
+            publish_raw(&broker, "order.x", b"NATS/1.0\r\nbad: \xff\xfe\r\n\r\n", "{\"type\":\"order.odd\"}");
+            // Headers that look like a word of the server are the publisher's all the same.
+            publish_raw(&broker, "order.x", b"NATS/1.0 503\r\n\r\n", "{\"type\":\"order.status\"}");
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let source = |scope: &str| {
+        format!(
+            "{{nats: {{url: '{}', stream: EVENTS, durable: {scope}, scope: {scope}, ack_wait: 500ms}}}}",
+            broker.url()
+        )
+    };
+    let sidewatch = start(
+        dir.path(),
+        &format!("state: {{dir: state}}\nsources:\n  a: {}\n  b: {}\n", source("shared"), source("per_instance")),
+    );
+    for source in ["a", "b"] {
+        for (name, count) in [("placed", 50.0), ("odd", 2.0), ("status", 2.0)] {
+            wait(&sidewatch, &format!("events_total{{source=\"{source}\",type=\"order.{name}\"}}"), count);
+        }
+    }
+    for durable in ["shared", "per_instance"] {
+        eventually("all of it is acknowledged", 20, || {
+            (broker.consumer("EVENTS", durable)["num_ack_pending"] == 0).then_some(())
+        });
+    }
+}

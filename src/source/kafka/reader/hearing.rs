@@ -59,6 +59,10 @@ impl Reader {
     }
 
     fn no_broker(&mut self) {
+        // Whoever refuses us closes the connection as well; why is told already.
+        if self.hearing == Hearing::No(Deafness::Refused) {
+            return;
+        }
         let brokers: Vec<&str> = self.start.config.brokers.iter().map(|it| it.value.as_str()).collect();
         let failure = match self.last_failure.as_str() {
             "" => String::new(),

@@ -1,0 +1,158 @@
+//! Kafka: events per second and per CPU second of the sidecar's source, beside a bare consumer of the same client library that
+//! only counts. Librdkafka's mock cluster runs in this process and holds everything before a consumer starts; each consumer
+//! is a process of its own, so that its CPU time is its own. The clock starts when partitions are assigned: joining a group
+//! takes the cluster three seconds.
+
+use crate::harness::{Sidewatch, eventually};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Makes this executable the bare consumer: `BROKERS COUNT`.
+const PEER: &str = "SIDEWATCH_BENCH_KAFKA_PEER";
+/// As many as the cluster holds: 5 MB a partition.
+const EVENTS: usize = 400_000;
+const PARTITIONS: i32 = 32;
+const ROUNDS: usize = 3;
+
+pub fn is_peer() -> bool {
+    std::env::var_os(PEER).is_some()
+}
+
+/// The event of the issue's figures: 340 bytes.
+fn payload(at: usize) -> String {
+    let mut text = format!(
+        "{{\"id\":\"evt-{at:012}\",\"type\":\"order.completed\",\"source\":\"checkout\",\"timestamp\":\"2026-01-01T00:00:00Z\",\
+         \"payload\":{{\"amount\":{},\"region\":\"{}\",\"status\":\"ok\",\"duration_ms\":{}}},\"fill\":\"",
+        at % 997,
+        ["eu", "us", "ap"][at % 3],
+        at % 250
+    );
+    text.extend(std::iter::repeat_n('x', 338 - text.len()));
+    text + "\"}"
+}
+
+struct Round {
+    seconds: f64,
+    cpu: f64,
+}
+
+pub fn run() {
+    if std::env::args().any(|argument| argument == "--test") {
+        return;
+    }
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("orders", PARTITIONS, 1).unwrap();
+    let brokers = cluster.bootstrap_servers();
+    fill(&brokers);
+    println!("\nkafka: {EVENTS} events of 340 bytes (median of {ROUNDS}; the mock cluster runs on the same machine)");
+    println!("{:<44}{:>12}{:>16}", "", "events/s", "per CPU second");
+    let mut rates = Vec::new();
+    for ours in [false, true] {
+        let mut rounds: Vec<Round> =
+            (0..ROUNDS).map(|_| if ours { sidecar(&brokers) } else { bare(&brokers) }).collect();
+        rounds.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
+        let round = &rounds[ROUNDS / 2];
+        let who = if ours { "sidewatch" } else { "bare rdkafka consumer" };
+        let (rate, each) = (EVENTS as f64 / round.seconds, EVENTS as f64 / round.cpu);
+        println!("{who:<44}{rate:>12.0}{each:>16.0}");
+        rates.push(rate);
+    }
+    println!("{:<44}{:>11.0}%", "  ratio", 100.0 * rates[1] / rates[0]);
+}
+
+fn fill(brokers: &str) {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("linger.ms", "20")
+        .set("queue.buffering.max.kbytes", "65536")
+        .create()
+        .unwrap();
+    for at in 0..EVENTS {
+        let payload = payload(at);
+        let mut record = BaseRecord::<(), _>::to("orders").payload(&payload).partition(at as i32 % PARTITIONS);
+        while let Err((_, back)) = producer.send(record) {
+            producer.poll(Duration::from_millis(5));
+            record = back;
+        }
+        producer.poll(Duration::ZERO);
+    }
+    producer.flush(Duration::from_secs(60)).unwrap();
+}
+
+/// CPU seconds of a process (proc_pid_stat(5), fields 14 and 15, in hundredths).
+fn cpu_seconds(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+}
+
+fn sidecar(brokers: &str) -> Round {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(
+        dir.path().join("sidewatch.yaml"),
+        format!(
+            "sources: {{bus: {{kafka: {{brokers: {brokers:?}, topics: orders, group: ours-{}, scope: shared}}}}}}\n\
+             bundled_rules: false\nstate: {{dir: state}}\n",
+            dir.path().file_name().unwrap().to_string_lossy()
+        ),
+    )
+    .unwrap();
+    let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
+    eventually("partitions", 30, || sidewatch.err().contains("partitions taken").then_some(()));
+    let (began, before) = (Instant::now(), cpu_seconds(sidewatch.pid()));
+    eventually("all events", 120, || (sidewatch.value("sum(events_total)") == Some(EVENTS as f64)).then_some(()));
+    Round { seconds: began.elapsed().as_secs_f64(), cpu: cpu_seconds(sidewatch.pid()) - before }
+}
+
+fn bare(brokers: &str) -> Round {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .env(PEER, format!("{brokers} {EVENTS}"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "reading");
+    let (began, before) = (Instant::now(), cpu_seconds(child.id()));
+    assert_eq!(lines.next().unwrap().unwrap(), "read");
+    let round = Round { seconds: began.elapsed().as_secs_f64(), cpu: cpu_seconds(child.id()) - before };
+    child.kill().unwrap();
+    child.wait().unwrap();
+    round
+}
+
+/// The bare consumer.
+pub fn peer() {
+    let told = std::env::var(PEER).unwrap();
+    let (brokers, count) = told.split_once(' ').unwrap();
+    let count: usize = count.parse().unwrap();
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", format!("bare-{}", std::process::id()))
+        .set("auto.offset.reset", "earliest")
+        .set("enable.auto.commit", "false")
+        .create()
+        .unwrap();
+    consumer.subscribe(&["orders"]).unwrap();
+    let mut read = 0;
+    while read < count {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(_)) => {
+                if read == 0 {
+                    println!("reading");
+                }
+                read += 1;
+            }
+            Some(Err(error)) => panic!("{error}"),
+            None => {}
+        }
+    }
+    println!("read");
+    // Ended from outside, when its CPU time has been read.
+    std::thread::park();
+}

@@ -184,7 +184,7 @@ pub struct Surroundings {
     pub history: StateStore,
     /// The dead man's switch; `None` when none is configured.
     pub watchdog: Box<dyn Fn() -> Option<WatchdogStatus> + Send + Sync>,
-    /// The entries of `export:`.
+    /// The entries of `export:` and `publish:`.
     pub exports: Box<dyn Fn() -> Vec<ExportStatus> + Send + Sync>,
     /// The Prometheus text of sidewatch's own metrics.
     pub self_metrics: Box<dyn Fn() -> String + Send + Sync>,

@@ -13,6 +13,7 @@ mod history;
 mod lint;
 mod privacy;
 mod probes;
+mod publishing;
 mod reload;
 pub mod rule_test;
 mod run;

@@ -13,17 +13,21 @@ mod counts;
 mod dedup;
 mod event_log;
 mod expiry;
+pub mod life_cycle;
 mod parts;
 mod quarantine;
 mod recent;
 mod record;
 mod scrape;
+mod tap;
 
 pub use checkpoint::{RestoreError, Restored};
 pub use event_log::{EventLog, LogLine};
+pub use life_cycle::{Moment, Speaker, Told};
 pub use parts::{Parts, SourcePart};
 pub use quarantine::{Quarantine, QuarantineEntry};
 pub use recent::{RecentEvent, SecondTotals, Totals};
+pub use tap::{TapSpec, Tapped, TapsDropped};
 
 use crate::health::{self, Checks, ProbeOutcome};
 use crate::mapping::Mappings;
@@ -34,17 +38,20 @@ use crate::rules::{self, Effects, Rules, SourceHealth};
 use crate::series::{Metadata, SampleValue, Selection, Storage, Store, View, Written};
 use crate::source::SourceState;
 use crate::source::counts::CountBatch;
+use crate::source::decode::Framing;
 use crate::source::received::ReceivedBatch;
 use crate::source::remote_write::WriteRequest;
 use crate::source::scrape::ScrapeBatch;
 use counts::Counts;
 use dedup::Dedup;
 use event_log::EventLogs;
+use life_cycle::LifeCycle;
 use recent::Recent;
 use scrape::{SCRAPE, Scrapes};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tap::Taps;
 
 /// What comes in from outside.
 #[derive(Debug)]
@@ -194,9 +201,12 @@ pub struct Engine {
     base_labels: Labels,
     scrapes: Scrapes,
     quarantine: Quarantine,
-    counts: Counts,
-    logs: EventLogs,
     dedup: Dedup,
+    counts: Counts,
+    /// `None` for drivers that have no life of their own: rule tests, simulation.
+    life_cycle: Option<LifeCycle>,
+    taps: Taps,
+    logs: EventLogs,
 }
 
 impl Engine {
@@ -224,13 +234,15 @@ impl Engine {
             base_labels: parts.base_labels.clone(),
             scrapes: Scrapes::new(),
             quarantine,
+            dedup: Dedup::new(&parts.sources),
             counts: Counts::default(),
+            life_cycle: None,
+            taps: Taps::new(parts.taps.clone()),
             logs: {
                 let mut logs = EventLogs::default();
                 logs.configure(parts.event_logs.clone());
                 logs
             },
-            dedup: Dedup::new(&parts.sources),
         }
     }
 
@@ -269,8 +281,9 @@ impl Engine {
         self.quarantine.observe(&mut batch);
         self.mappings.drop_events(&mut batch, &mut self.store, now);
         let batch = &batch;
+        self.taps.observe(batch);
         self.mappings.apply(batch, &mut self.store, now);
-        self.recent.observe(now, batch);
+        self.recent.observe(now, batch, &*batch.source != life_cycle::SOURCE);
         self.logs.observe(now, batch);
         self.rules.observe(now, batch, &self.store, effects);
         self.checks.observe(now, batch);
@@ -283,6 +296,12 @@ impl Engine {
     }
 
     fn source(&mut self, now: Timestamp, name: &Arc<str>, state: SourceState, effects: &mut Effects) {
+        let known = self.sources.get(name);
+        if let Some(told) = self.life_cycle.as_mut().and_then(|life| life.of_source(now, name, known, &state)) {
+            let mut brought = Effects::default();
+            self.tell(now, vec![told], &mut brought);
+            self.settle_told(now, brought);
+        }
         let health = match &state {
             SourceState::Lost { reason } => SourceHealth::Lost { reason: reason.clone() },
             SourceState::CatchingUp { .. } => SourceHealth::CatchingUp,
@@ -308,6 +327,7 @@ impl Engine {
         for sample in &effects.samples {
             let _ = self.store.append(&sample.labels, sample.t_ms, sample.value.clone(), 0);
         }
+        let first = self.changes.len();
         self.changes.extend(effects.transitions.into_iter().map(Change::Alert));
         self.changes.extend(effects.failures.into_iter().map(|(group, rule, error)| Change::Rule {
             group,
@@ -320,6 +340,7 @@ impl Engine {
             let (store, rules) = (&self.store, &mut self.rules);
             rules.metrics_changed(now, &mut changed.iter().map(|id| store.metric_name(*id)));
         }
+        self.tell_changes(now, first);
     }
 
     /// Lets time pass: samples of the second, expiry, event conditions, heartbeats.
@@ -404,8 +425,9 @@ impl Engine {
         self.plan = parts.plan.clone();
         self.recent.redactor = parts.redactor.clone();
         self.quarantine.set_limits(parts.limits.quarantine_events, parts.limits.quarantine_bytes);
-        self.logs.configure(parts.event_logs.clone());
         self.dedup.reconfigure(&parts.sources);
+        self.taps = Taps::new(parts.taps.clone());
+        self.logs.configure(parts.event_logs.clone());
         let old = std::mem::replace(&mut self.sources, parts.source_statuses(now));
         for (name, status) in old {
             match self.sources.get_mut(&name) {
@@ -485,6 +507,77 @@ impl Engine {
     /// The latest `now` seen.
     pub fn now(&self) -> Timestamp {
         self.now
+    }
+
+    /// From now on the life cycle is told, by this speaker.
+    pub fn tell_life_cycle(&mut self, speaker: Speaker) {
+        self.life_cycle = LifeCycle::new(speaker);
+    }
+
+    /// Something happened that only the shell knows.
+    pub fn moment(&mut self, now: Timestamp, moment: &Moment) {
+        let now = self.advance(now);
+        let Some(told) = self.life_cycle.as_ref().map(|life| life.of_moment(now, moment)) else { return };
+        let mut effects = Effects::default();
+        self.tell(now, vec![told], &mut effects);
+        self.settle_told(now, effects);
+    }
+
+    /// What was told since the last call, in order.
+    pub fn take_told(&mut self) -> Vec<Told> {
+        self.life_cycle.as_mut().map(|life| std::mem::take(&mut life.told)).unwrap_or_default()
+    }
+
+    /// Events of the life cycle that were kept out of the stream.
+    pub fn life_cycle_suppressed(&self) -> u64 {
+        self.life_cycle.as_ref().map_or(0, |life| life.suppressed)
+    }
+
+    /// What logs and traces want of the stream, since the last call.
+    pub fn take_tapped(&mut self) -> (Vec<Tapped>, TapsDropped) {
+        self.taps.take()
+    }
+
+    /// Changes from a place on become events.
+    fn tell_changes(&mut self, now: Timestamp, first: usize) {
+        let Some(life) = &mut self.life_cycle else { return };
+        let told: Vec<Told> = self.changes[first..].iter().filter_map(|change| life.of_change(change)).collect();
+        if told.is_empty() {
+            return;
+        }
+        let mut effects = Effects::default();
+        self.tell(now, told, &mut effects);
+        self.settle_told(now, effects);
+    }
+
+    /// Puts what is told into the stream.
+    fn tell(&mut self, now: Timestamp, told: Vec<Told>, effects: &mut Effects) {
+        let Some(life) = &mut self.life_cycle else { return };
+        let mut documents = String::new();
+        for told in told {
+            let document = told.document.clone();
+            if life.tell(told) {
+                documents.push_str(&document);
+                documents.push('\n');
+            }
+        }
+        if documents.is_empty() {
+            return;
+        }
+        let source: Arc<str> = life_cycle::SOURCE.into();
+        let mut batch = life.decoder.decode(documents.into_bytes(), Framing::Ndjson, &self.plan, &source, now);
+        // They report on sidewatch and its checks: no failure of the service.
+        batch.events.iter_mut().for_each(|event| event.failed = false);
+        self.events(now, batch, effects);
+    }
+
+    /// Settles what events of the life cycle brought about: told as well, and no events again.
+    fn settle_told(&mut self, now: Timestamp, effects: Effects) {
+        let before = self.life_cycle.as_mut().map(|life| std::mem::replace(&mut life.inside, true));
+        self.settle(now, effects);
+        if let (Some(life), Some(before)) = (&mut self.life_cycle, before) {
+            life.inside = before;
+        }
     }
 
     /// The lines of event logs since the last call, and how many of each log found no room.

@@ -27,6 +27,7 @@
 //! | [`app`] | where all rooms meet: build, run, reload, drain |
 //! | [`export`] | what leaves besides messages: remote write, lines for events |
 //! | [`api`] | HTTP: push, probes, metrics, the Prometheus API, dashboard, events, the page |
+//! | [`export`] | what goes out besides notifications: publishers, remote write, OTLP, logs; one file a sink |
 //! | [`engine`] | the core and its checkpoint |
 //! | [`rules`], [`health`] | rule files, the short form, alert states, event conditions, rule tests; checks and their report |
 //! | [`promql`] | lexer, parser, evaluator, printer, the runner of Prometheus's test scripts |

@@ -25,6 +25,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use timer::{Lost, Timer};
 
+/// The built-in source: what sidewatch says of itself is not among what it heard.
+const OWN_SOURCE: &str = "sidewatch";
+
 /// Elements of a list that one mapping looks at in one event.
 const ELEMENTS: usize = 1_000;
 
@@ -182,7 +185,9 @@ impl Mappings {
         for (row, event) in batch.events.iter().enumerate() {
             let event_type = batch.text(event.event_type);
             let entry = self.types.entry(event_type, &compiled);
-            self.automatic.event(store, batch, event, entry, now);
+            if &*batch.source != OWN_SOURCE {
+                self.automatic.event(store, batch, event, entry, now);
+            }
             // Indices, because the table must be free for the next look-up.
             for at in 0..entry.mappings.len() {
                 let index = entry.mappings[at] as usize;

@@ -112,6 +112,8 @@ pub fn kind(transport: &Transport) -> &'static str {
         Transport::Unix { .. } => "unix",
         Transport::Tcp { .. } => "tcp",
         Transport::Scrape(_) => "scrape",
+        Transport::Amqp(_) => "amqp",
+        Transport::Mqtt(_) => "mqtt",
         Transport::Statsd(_) => "statsd",
         Transport::Otlp => "otlp",
         Transport::WebSocket(_) => "websocket",
@@ -121,8 +123,6 @@ pub fn kind(transport: &Transport) -> &'static str {
         Transport::Redis(_) => "redis",
         Transport::Kafka(_) => "kafka",
         Transport::Sse(_) => "sse",
-        Transport::Amqp(_) => "amqp",
-        Transport::Mqtt(_) => "mqtt",
         Transport::Memory => "memory",
         Transport::Demo => "demo",
         Transport::None => "none",
@@ -140,6 +140,8 @@ pub fn guarantee(transport: &Transport) -> String {
         }
         Transport::File { .. } => "at least once, counted once: the position stands in the checkpoint",
         Transport::Scrape(_) => "metrics, not events: each scrape is taken whole or not at all",
+        Transport::Amqp(config) => return amqp::guarantee(config),
+        Transport::Mqtt(config) => return mqtt::guarantee(config),
         Transport::Statsd(config) => return statsd::guarantee(config),
         Transport::Otlp => {
             "answered only when queued (429 when full); exporters that retry may count twice; a kill may lose what the last checkpoint did not hold"
@@ -158,8 +160,6 @@ pub fn guarantee(transport: &Transport) -> String {
             "at most once, unless the server gives ids: then what came behind the last one is asked for again; every lost \
              connection is counted"
         }
-        Transport::Amqp(config) => return amqp::guarantee(config),
-        Transport::Mqtt(config) => return mqtt::guarantee(config),
         Transport::Memory => "pushed by the embedding program; what is refused is told to it",
         Transport::Demo => "made up as it goes",
         Transport::None => "nothing",
@@ -223,6 +223,8 @@ impl SourceContext {
             Transport::Tcp { listen } => socket::run_tcp(&self, &listen.value, &cancel).await,
             Transport::Stdin => self.run_stdin(&cancel).await,
             Transport::Scrape(config) => scrape::run(&self, &config, &cancel).await,
+            Transport::Amqp(config) => amqp::run(&self, &config, &cancel).await,
+            Transport::Mqtt(config) => mqtt::run(&self, &config, &cancel).await,
             Transport::Statsd(config) => statsd::run(&self, &config, &cancel).await,
             Transport::WebSocket(config) => websocket::run(&self, &config, &cancel).await,
             Transport::Docker(config) => docker::run(&self, &config, &cancel).await,
@@ -236,8 +238,6 @@ impl SourceContext {
             Transport::Kafka(_) => {
                 self.report(SourceState::Lost { reason: "this build of sidewatch has no Kafka".into() }).await;
             }
-            Transport::Amqp(config) => amqp::run(&self, &config, &cancel).await,
-            Transport::Mqtt(config) => mqtt::run(&self, &config, &cancel).await,
             Transport::Demo => demo::run(&self, &cancel).await,
             // Pushed to from outside: the listener and the embedding program are what connects.
             Transport::Http | Transport::Otlp | Transport::Memory | Transport::None => {

@@ -439,5 +439,6 @@ fn test_parts(plan: Arc<FieldPlan>) -> crate::engine::Parts {
         schemas: Default::default(),
         base_labels: Labels::from_pairs([("job", "shop"), ("instance", "i1")]),
         limits: Limits::default(),
+        taps: Arc::new([]),
     }
 }

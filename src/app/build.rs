@@ -50,12 +50,13 @@ pub fn build(config: &Config, found: &mut Diagnostics) -> Option<Parts> {
         quarantine_bytes: config.limits.quarantine_bytes,
     };
     let sources = sources(config, &policy, found);
+    let taps = super::publishing::taps(config);
     let event_logs: Vec<EventLog> = config
         .export
         .iter()
         .filter_map(|export| match &export.value.kind {
             ExportKind::Log(log) => EventLog::compile(&export.name.value, log, &mut plan, found),
-            ExportKind::RemoteWrite(_) => None,
+            ExportKind::RemoteWrite(_) | ExportKind::Otlp(_) => None,
         })
         .collect();
     Some(Parts {
@@ -70,6 +71,7 @@ pub fn build(config: &Config, found: &mut Diagnostics) -> Option<Parts> {
         event_logs: event_logs.into(),
         base_labels: Labels::from_pairs([("job", &config.service.name), ("instance", &config.service.instance)]),
         limits: config.limits.clone(),
+        taps: taps.into(),
     })
 }
 

@@ -2,6 +2,8 @@
 
 use super::history::{self, Line};
 use crate::api::CALL_TIMEOUT;
+use crate::engine::Told;
+use crate::export::Publishing;
 use crate::model::Timestamp;
 use crate::notify::{Deliveries, Record};
 use crate::state::{HistoryEntry, StateError, StateStore};
@@ -26,6 +28,8 @@ pub(super) struct Write {
     pub records: (u64, Vec<Record>),
     /// The commands of the API that it holds.
     pub commands: u64,
+    /// What is to be published.
+    pub told: Vec<Told>,
 }
 
 /// What became of it.
@@ -59,15 +63,24 @@ pub(super) async fn is_stored(mut stored: watch::Receiver<Stored>, commands: u64
 }
 
 /// The task: writes until the core task is gone.
-pub(super) async fn run(state: StateStore, mut writes: mpsc::Receiver<Write>, written: mpsc::Sender<Written>) {
+pub(super) async fn run(
+    state: StateStore,
+    publishing: Publishing,
+    mut writes: mpsc::Receiver<Write>,
+    written: mpsc::Sender<Written>,
+) {
     let failing = OnChange::new(false);
-    while let Some(Write { blob, full, at, number, commands, lines, records: (records, made) }) = writes.recv().await {
+    while let Some(write) = writes.recv().await {
+        let Write { blob, full, at, number, commands, lines, records: (records, made), told } = write;
+        // Before the checkpoint: a kill in between tells twice, never not at all.
+        publishing.keep(&told).await;
         let began = clock::instant();
         let lines: Vec<HistoryEntry> = lines.into_iter().map(Line::entry).collect();
         let mut history = lines.clone();
         history.extend(history::entries(made));
         let outcome = state.checkpoint(full, blob, at, history).await;
         self_metrics::checkpoint_seconds().record(began.elapsed().as_secs_f64());
+        publishing.wake();
         let stored = outcome.is_ok();
         match outcome {
             Ok(_) => {

@@ -5,7 +5,8 @@ use super::evaluate::Finished;
 use super::exports::Logs;
 use super::history::{self, Line, Lines};
 use crate::api::CoreJob;
-use crate::engine::{Change, Core, EvalJob, Input};
+use crate::engine::{Change, Core, EvalJob, Input, Told};
+use crate::export::Publishing;
 use crate::model::Timestamp;
 use crate::notify::{Deliveries, Notification, Outbox, Record};
 use crate::promql::Options;
@@ -80,6 +81,11 @@ pub(super) struct CoreTask {
     pub held: Vec<Notification>,
     /// Messages whose checkpoint is being written.
     pub releasing: Vec<Notification>,
+    /// What was told and waits for a checkpoint.
+    pub told: Vec<Told>,
+    pub publishing: Publishing,
+    /// Without checkpoints what was told goes out by itself.
+    pub telling: mpsc::Sender<Vec<Told>>,
 }
 
 impl CoreTask {
@@ -269,11 +275,33 @@ impl CoreTask {
                 }
             }
         }
+        self.hand_over();
         if let Some(history) = &self.history
             && !self.lines.is_empty()
             && let Ok(room) = history.try_reserve()
         {
             room.send(self.lines.take());
+        }
+    }
+
+    /// What goes out besides notifications.
+    fn hand_over(&mut self) {
+        let (tapped, dropped) = self.core.engine.take_tapped();
+        if !tapped.is_empty() || !dropped.is_empty() {
+            self.publishing.tapped(tapped, dropped);
+        }
+        let told = self.core.engine.take_told();
+        for told in &told {
+            self_metrics::lifecycle_events(&told.event_type).increment(1);
+        }
+        if self.publishing.publishes() {
+            self.told.extend(told);
+        }
+        if self.checkpointing.is_none()
+            && !self.told.is_empty()
+            && let Ok(room) = self.telling.try_reserve()
+        {
+            room.send(std::mem::take(&mut self.told));
         }
     }
 
@@ -290,6 +318,7 @@ impl CoreTask {
         };
         if age_ms < wanted
             && self.held.is_empty()
+            && self.told.is_empty()
             && checkpointing.commands == self.core.commands()
             && !(checkpointing.need_full && checkpointing.last == Timestamp::EPOCH)
         {
@@ -312,6 +341,7 @@ impl CoreTask {
             Err(mpsc::error::TrySendError::Full(write) | mpsc::error::TrySendError::Closed(write)) => {
                 checkpointing.need_full = true;
                 checkpointing.stored.send_modify(|stored| stored.tried = commands);
+                self.told = write.told;
                 self.lines.put_back(write.lines.into_iter().map(Line::entry).collect());
                 self.release();
             }
@@ -323,7 +353,8 @@ impl CoreTask {
         let (outbox, number, records) = self.outbox(now);
         let blob = self.core.snapshot(full, outbox);
         let (lines, commands) = (self.lines.take(), self.core.commands());
-        Write { blob, full, at: now, number: self.queue.received(), commands, lines, records: (number, records) }
+        let told = std::mem::take(&mut self.told);
+        Write { blob, full, at: now, number: self.queue.received(), commands, lines, records: (number, records), told }
     }
 
     /// Sends what was held back. A checkpoint that failed never stops a message: it is counted and said.

@@ -4,7 +4,7 @@ use crate::api::CoreHandle;
 use crate::config::Named;
 use crate::config::schema::{Config, ExportConfig, ExportKind};
 use crate::engine::{Core, LogLine};
-use crate::export::{ExportContext, Statuses, event_log, remote_write};
+use crate::export::{ExportContext, Statuses, Stored, event_log, remote_write};
 use crate::state::StateStore;
 use crate::supervise::{Stage, Supervisor, TaskHandle};
 use crate::telemetry::self_metrics;
@@ -19,15 +19,18 @@ const END: Duration = Duration::from_secs(5);
 /// Portions of lines that may wait for a disk.
 const PORTIONS: usize = 256;
 
+/// By the log's name.
+type Doors = BTreeMap<Arc<str>, mpsc::Sender<Vec<String>>>;
+
 /// The way of lines from the core to their logs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Logs {
     // Held for a look or a change.
-    doors: Arc<Mutex<BTreeMap<Arc<str>, mpsc::Sender<Vec<String>>>>>,
+    doors: Arc<Mutex<Doors>>,
 }
 
 impl Logs {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, mpsc::Sender<Vec<String>>>> {
+    fn lock(&self) -> MutexGuard<'_, Doors> {
         self.doors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -50,21 +53,31 @@ impl Logs {
     }
 }
 
+/// What it was started with, and its task.
+type Running = (ExportConfig, Vec<(String, String)>, TaskHandle);
+
 /// What every export's task is given.
 pub(super) struct Exports {
     pub supervisor: Supervisor,
     pub core: CoreHandle<Core>,
     pub state: Option<StateStore>,
     pub base_dir: PathBuf,
+    pub stored: Stored,
     pub statuses: Statuses,
     pub logs: Logs,
-    running: BTreeMap<Arc<str>, (ExportConfig, Vec<(String, String)>, TaskHandle)>,
+    running: BTreeMap<Arc<str>, Running>,
 }
 
 impl Exports {
-    pub fn new(supervisor: Supervisor, core: CoreHandle<Core>, state: Option<StateStore>, base_dir: PathBuf) -> Self {
+    pub fn new(
+        supervisor: Supervisor,
+        core: CoreHandle<Core>,
+        state: Option<StateStore>,
+        base_dir: PathBuf,
+        stored: Stored,
+    ) -> Self {
         let (statuses, logs) = (Statuses::default(), Logs::default());
-        Self { supervisor, core, state, base_dir, statuses, logs, running: BTreeMap::new() }
+        Self { supervisor, core, state, base_dir, stored, statuses, logs, running: BTreeMap::new() }
     }
 
     /// Ends the exports that changed or are gone, and starts those that are new.
@@ -101,10 +114,12 @@ impl Exports {
                 state: self.state.clone(),
                 external_labels: labels.clone(),
                 base_dir: self.base_dir.clone(),
+                stored: self.stored.clone(),
                 statuses: self.statuses.clone(),
             };
             let title = format!("export {name}");
             let task = match value.kind.clone() {
+                ExportKind::Otlp(_) => continue,
                 ExportKind::RemoteWrite(config) => {
                     self.supervisor.spawn(Stage::Sources, title, |cancel| remote_write::run(context, *config, cancel))
                 }

@@ -22,9 +22,9 @@ const EVERYWHERE: [&str; 4] = [crate::model::METRIC_NAME, "job", "instance", "si
 
 /// Looks for what is valid and still cannot work; everything it finds is a warning.
 pub fn lint(config: &Config, parts: &Parts, found: &mut Diagnostics) {
+    amqp::lint(config, found);
     nats::lint(config, found);
     kafka::lint(config, found);
-    amqp::lint(config, found);
     // The files were read and judged when the parts were built: what is wrong with them is said already.
     let mut said = Diagnostics::new();
     let files: Vec<_> = rule_files(config, &mut said)
@@ -34,6 +34,7 @@ pub fn lint(config: &Config, parts: &Parts, found: &mut Diagnostics) {
     crate::rules::lint::lint(&files, &config.alerts, &known(config, parts), found);
     let alertmanager = alertmanager_file(config, &mut said);
     let named = alertmanager.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
+    super::publishing::lint(config, found);
     notify::lint(&parts.routing, &config.notify, named, &rule_labels(config, parts), found);
     redis::lint(config, found);
 }

@@ -6,9 +6,9 @@ use super::run::{ReadAgain, decoders, findings, push};
 use super::sources::Sources;
 use super::{core_task, privacy, probes};
 use crate::api::{CoreHandle, ReloadStatus, Reloaded, Shared};
-use crate::config::schema::{Config, WatchdogConfig};
+use crate::config::schema::{Config, ExportKind, WatchdogConfig};
 use crate::config::{Diagnostics, Named};
-use crate::engine::{Core, Parts};
+use crate::engine::{Core, Moment, Parts};
 use crate::notify::Deliveries;
 use crate::supervise::Supervisor;
 use crate::telemetry::{clock, self_metrics};
@@ -129,6 +129,11 @@ impl Reloader {
                 tracing::error!("the configuration was read again and is wrong; the one before still holds\n{error}")
             }
         }
+        let moment = match &outcome {
+            Ok(reloaded) => Moment::Reloaded { changed: reloaded.changed.clone() },
+            Err(error) => Moment::ReloadFailed { error: error.clone() },
+        };
+        super::run::tell(&self.core, moment).await;
         if let Ok(Reloaded { needs_restart, .. }) = &outcome
             && !needs_restart.is_empty()
         {
@@ -189,6 +194,12 @@ impl Reloader {
     }
 }
 
+/// The entries that only a restart changes.
+fn otlp(config: &Config) -> Vec<(&str, &ExportKind)> {
+    let entries = config.export.iter().map(|entry| (entry.name.value.as_str(), &entry.value.kind));
+    entries.filter(|(_, kind)| matches!(kind, ExportKind::Otlp(_))).collect()
+}
+
 /// What two configurations differ in, in plain words.
 fn differences(old: &Config, new: &Config, rules_differ: bool) -> Reloaded {
     let mut changed = Vec::new();
@@ -220,6 +231,8 @@ fn differences(old: &Config, new: &Config, rules_differ: bool) -> Reloaded {
         ("service", old.service != new.service),
         ("listen", old.listen != new.listen),
         ("state", old.state != new.state),
+        ("publish", old.publish != new.publish),
+        ("export (otlp)", otlp(old) != otlp(new)),
         ("external_url", old.external_url != new.external_url),
         ("limits.queue_batches", old.limits.queue_batches != new.limits.queue_batches),
         ("limits.queue_events", old.limits.queue_events != new.limits.queue_events),

@@ -8,10 +8,13 @@ use super::history::Lines;
 use super::reload::{Reloader, texts};
 use super::sources::Sources;
 use super::{evaluate, probes, upkeep, watchdog};
-use crate::api::{self, Addresses, Backend, Identity, Push, PushSource, Readiness, Surroundings, core_channel};
+use crate::api::{
+    self, Addresses, Backend, CoreHandle, Identity, Push, PushSource, Readiness, Surroundings, core_channel,
+};
 use crate::config::schema::FormatConfig;
 use crate::config::{Config, Diagnostics};
-use crate::engine::{Core, Parts};
+use crate::engine::{Core, Moment, Parts, Speaker, Told};
+use crate::export::{Ground, Publishing};
 use crate::model::Timestamp;
 use crate::notify::{Courier, Deliveries, Outbox, Terminal};
 use crate::source::rate::RateLimits;
@@ -119,9 +122,15 @@ pub async fn run(
     };
     let now = clock::now();
     let mut core = Core::new(&parts, now);
+    core.engine.tell_life_cycle(Speaker {
+        service: config.service.name.clone(),
+        instance: config.service.instance.clone(),
+        version: api::VERSION,
+    });
+    let mut restored = None;
     let mut outbox = Outbox::new(config.limits.outbox_messages, now.micros().unsigned_abs());
     if let Some(state) = &state {
-        restore(state, &mut core, &mut outbox, now).await?;
+        restored = restore(state, &mut core, &mut outbox, now).await?;
     }
 
     let supervisor = Supervisor::new();
@@ -146,6 +155,31 @@ pub async fn run(
     supervisor.spawn(Stage::Api, "outbox", |cancel| checkpoints::run_outbox(store, messages, cancel));
     let (command_stored, stored) = watch::channel(checkpoints::Stored::default());
     let is_durable = state.is_some();
+    let known = stored.clone();
+    let stored_call: super::publishing::Stored = Arc::new(move |commands| {
+        let stored = known.clone();
+        Box::pin(async move { !is_durable || checkpoints::is_stored(stored, commands).await })
+    });
+    let publishing = Publishing::start(Ground {
+        config: &config,
+        state: state.clone(),
+        supervisor: &supervisor,
+        collect: super::publishing::collect(handle.clone(), stored_call.clone()),
+    })
+    .await;
+    let (telling, mut to_tell) = mpsc::channel::<Vec<Told>>(HISTORY_PORTIONS);
+    let keeper = publishing.clone();
+    supervisor.spawn(Stage::Notifier, "what is told", |cancel| async move {
+        loop {
+            let told = tokio::select! {
+                told = to_tell.recv() => told,
+                () = cancel.cancelled() => to_tell.try_recv().ok(),
+            };
+            let Some(told) = told else { return };
+            keeper.keep(&told).await;
+            keeper.wake();
+        }
+    });
     let (checkpointing, history) = match &state {
         None => {
             let (portions, to_write) = mpsc::channel(HISTORY_PORTIONS);
@@ -156,7 +190,7 @@ pub async fn run(
         Some(state) => {
             let (writes, to_write) = mpsc::channel(1);
             let (acknowledge, written) = mpsc::channel(1);
-            let task = checkpoints::run(state.clone(), to_write, acknowledge);
+            let task = checkpoints::run(state.clone(), publishing.clone(), to_write, acknowledge);
             supervisor.spawn(Stage::Api, "checkpoints", |_| task);
             let interval_ms = config.state.as_ref().map_or(1_000, |state| state.checkpoint_interval_ms);
             let checkpointing = Checkpointing {
@@ -175,7 +209,8 @@ pub async fn run(
             (Some(checkpointing), None)
         }
     };
-    let mut exports = Exports::new(supervisor.clone(), handle.clone(), state.clone(), config.base_dir.clone());
+    let mut exports =
+        Exports::new(supervisor.clone(), handle.clone(), state.clone(), config.base_dir.clone(), stored_call);
     let (logs, export_statuses) = (exports.logs.clone(), exports.statuses.clone());
     exports.configure(&config).await;
     let positions = parts
@@ -198,6 +233,9 @@ pub async fn run(
         logs,
         held: Vec::new(),
         releasing: Vec::new(),
+        told: Vec::new(),
+        publishing: publishing.clone(),
+        telling,
     };
     supervisor.spawn(Stage::Core, "core", |cancel| task.run(cancel));
     let delivering = deliveries.clone();
@@ -264,7 +302,7 @@ pub async fn run(
             deliveries: deliveries.clone(),
             history: journal,
             watchdog: Box::new(move || dog_status.get()),
-            exports: Box::new(move || export_statuses.all()),
+            exports: Box::new(move || export_statuses.all().into_iter().chain(publishing.status()).collect()),
             self_metrics: Box::new(|| own.render()),
             stored: Box::new(move |commands| {
                 let stored = stored.clone();
@@ -295,17 +333,21 @@ pub async fn run(
         });
     }
     let messages = deliveries.clone();
+    let door = handle.clone();
     supervisor.spawn(Stage::Sources, "upkeep", |cancel| upkeep::run(own, handle, messages, cancel));
     reloader.start_sources(&parts, config.limits.event_bytes, &positions).await;
     if reloader.can_reload() {
         let reloader = reloader.clone();
         supervisor.spawn(Stage::Sources, "configuration", |cancel| super::watch::run(reloader, cancel));
     }
+    tell(&door, Moment::Started { restored }).await;
     readiness.set_ready();
     tracing::info!(observe = %addresses.observe, ingest = %addresses.ingest, "ready");
     greet(Started { addresses, memory });
 
     let broken = wait(&supervisor, &reloader, &stop).await;
+    let reason = broken.clone().unwrap_or_else(|| "asked to end".into());
+    tell(&door, Moment::Stopping { reason }).await;
     readiness.set_stopping();
     let report = supervisor.drain(DRAIN).await;
     if let Some(state) = state
@@ -314,6 +356,11 @@ pub async fn run(
         tracing::error!(%error, "the state folder could not be closed cleanly");
     }
     end(broken, &report)
+}
+
+/// Something happened to sidewatch itself. An error means that the core has ended; there is nobody to tell.
+pub(super) async fn tell(core: &CoreHandle<Core>, moment: Moment) {
+    let _ = core.call(move |core, now| core.engine.moment(now, &moment)).await;
 }
 
 /// Waits for the end: a signal, the caller, or a task that broke. SIGHUP reloads.
@@ -354,12 +401,17 @@ fn end(broken: Option<String>, report: &DrainReport) -> Result<(), RunError> {
     }
 }
 
-async fn restore(state: &StateStore, core: &mut Core, outbox: &mut Outbox, now: Timestamp) -> Result<(), RunError> {
+async fn restore(
+    state: &StateStore,
+    core: &mut Core,
+    outbox: &mut Outbox,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, RunError> {
     let began = clock::instant();
     let checkpoints = state.load().await.context("reading the checkpoints")?;
     let count = checkpoints.len();
     let blobs: Vec<Vec<u8>> = checkpoints.into_iter().map(|checkpoint| checkpoint.blob).collect();
-    let Some(restored) = core.restore(&blobs, now).context("restoring the last state")? else { return Ok(()) };
+    let Some(restored) = core.restore(&blobs, now).context("restoring the last state")? else { return Ok(None) };
     // The outbox stands in the checkpoint with every decision, and by itself with every delivery after it.
     let limit = outbox.status().limit_messages;
     let mut by_itself = Outbox::new(limit, now.micros().unsigned_abs());
@@ -372,7 +424,7 @@ async fn restore(state: &StateStore, core: &mut Core, outbox: &mut Outbox, now: 
     }
     let took_ms = began.elapsed().as_millis() as u64;
     tracing::info!(checkpoints = count, as_of = %restored.at, took_ms, "going on from the last checkpoint");
-    Ok(())
+    Ok(Some(restored.at))
 }
 
 async fn bind(name: &str, address: &str) -> Result<TcpListener, RunError> {

@@ -86,6 +86,7 @@ fn figures(core: &mut Core, hits: u64) -> u64 {
             }
         }
     }
+    self_metrics::lifecycle_suppressed().absolute(core.engine.life_cycle_suppressed());
     self_metrics::notifications_withheld("flapping").absolute(core.notifier.flapping_withheld());
     self_metrics::history_lost("withheld").absolute(core.notifier.withheld_notes_dropped());
     let counters = core.engine.rules().counters();

@@ -51,7 +51,10 @@ pub(super) async fn run(reloader: Arc<Reloader>, cancel: CancellationToken) {
             known = now;
             // What is wrong has been said in the log, the metric and the API.
             let _ = reloader.reload().await;
-            known.extend(contents(&reloader).await);
+            // Files that the new configuration names are known from now on. What was saved meanwhile is not: it is read next.
+            for (path, content) in contents(&reloader).await {
+                known.entry(path).or_insert(content);
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ mod kafka;
 mod mqtt;
 mod nats;
 mod policy;
+mod publish;
 mod redis;
 mod scrape;
 mod sse;
@@ -128,6 +129,7 @@ fn top() -> Vec<(&'static str, Value)> {
         ),
         ("export", named(&reference("export"), "What leaves besides messages.")),
         ("watchdog", reference("watchdog")),
+        ("publish", named(&reference("publisher"), "Alerts, health and life cycle as CloudEvents.")),
         ("state", either(&[plain, reference("state")], "Where state survives a restart.")),
         ("external_labels", texts("Labels that every alert carries.")),
         ("external_url", text("Where people reach this sidewatch.")),
@@ -186,12 +188,13 @@ fn definitions() -> Map<String, Value> {
         .chain(kafka::definitions())
         .chain(sse::definitions())
         .chain(tls::definitions())
+        .chain(amqp::definitions())
+        .chain(mqtt::definitions())
         .chain(websocket::definitions())
         .chain(docker::definitions())
         .chain(hosts::definitions())
         .chain(export::definitions())
-        .chain(amqp::definitions())
-        .chain(mqtt::definitions())
+        .chain(publish::definitions())
         .chain(metrics())
         .chain(policy::definitions())
         .chain(health())
@@ -278,6 +281,8 @@ fn sources() -> Vec<Value> {
                 ("unix", either(&[text(""), reference("unix source")], "A unix stream socket.")),
                 ("tcp", either(&[text(""), reference("tcp source")], "A TCP listener.")),
                 ("scrape", either(&[text(""), reference("scrape source")], "Metrics fetched over HTTP.")),
+                ("amqp", either(&[text(""), reference("amqp source")], "A queue of RabbitMQ.")),
+                ("mqtt", either(&[text(""), reference("mqtt source")], "Topics of an MQTT broker.")),
                 ("otlp", none.clone()),
                 ("statsd", either(&[text(""), reference("statsd source")], "StatsD and DogStatsD lines.")),
                 ("websocket", either(&[text(""), reference("websocket source")], "Events of a WebSocket server.")),
@@ -287,8 +292,6 @@ fn sources() -> Vec<Value> {
                 ("redis", either(&[text(""), reference("redis source")], "Streams or channels of Redis or Valkey.")),
                 ("kafka", either(&[text(""), reference("kafka source")], "Topics of Kafka.")),
                 ("sse", either(&[text(""), reference("sse source")], "Server-sent events over HTTP.")),
-                ("amqp", either(&[text(""), reference("amqp source")], "A queue of RabbitMQ.")),
-                ("mqtt", either(&[text(""), reference("mqtt source")], "Topics of an MQTT broker.")),
                 ("memory", none.clone()),
                 ("demo", none.clone()),
                 ("none", none),
@@ -625,7 +628,7 @@ mod tests {
         let silence = "watchdog: {url: 'http://x/'}\nnotify: {flapping: {changes: 4}, silences: [{matchers: a=b, starts: 2026-01-01, ends: 2026-01-02, time_interval: {weekdays: monday, times: [{start_time: '01:00', end_time: '02:00'}]}, comment: c}]}\n";
         let pushed = "sources: {s: {statsd: {udp: '127.0.0.1:8125'}}, o: {otlp: {}}}\n";
         let extra = "notify: {exec_allowed: /bin/true, x: {exec: {command: /bin/true}}, p: {pagerduty: {routing_key: k}}, a: {alertmanager: {url: 'http://am:9093'}}}\nsources: {a: {unix: {path: x}}, b: {stdin: {}}, c: {rate_limit: {events: 5/s}, scrape: {url: 'http://h/m', basic_auth: {username: u, password: p}, tls_config: {}, metric_relabel_configs: [{action: labeldrop, regex: x}]}}, d: {scrape: {targets: h:1, authorization: {credentials: c}}}}\nmetrics: {g: {gauge: {match: {regex: a}, value: 1}}, d: {drop: {where: {data.x: {gt: 1}}}}}\nalerts: {A: {event: {sequence: [{match: a}, b], within: 1s}}, B: {event: {rate_change: a, within: 1m}}, C: {event: {first_seen: data.a}}, D: {event: {gap: data.a}}, E: {slo: {good: {series: a_total}, total: b_total, target: 99%}}}\nschemas: {s: {schema: true}}\nredact: {fields: [{path: data.a, hash: true}], hash_key: '12345678'}\n";
-        let export = "export: {a: {remote_write: {url: 'http://h/api/v1/write', queue: {age: 1h}}}, b: {log: {match: a, rotate: {keep: 1}}}}\n";
+        let export = "export: {a: {remote_write: {url: 'http://h/api/v1/write', queue: {age: 1h}}}, b: {log: {match: a, rotate: {keep: 1}}}, o: {otlp: {url: 'http://h'}}}\n";
         let own = [
             amqp::SAMPLE,
             mqtt::SAMPLE,
@@ -633,8 +636,10 @@ mod tests {
             "sources: {k: {kafka: {brokers: h, topics: t}}, s: {sse: {url: 'https://h/', tls: {}}}}\n",
             "sources: {e: {redis: {sentinel: {master: m, urls: 'redis://h'}, streams: s, tls: {}}}}\n",
             "sources: {n: {nats: {url: h, subjects: a, tls: {}}}}\n",
+            "publish: {a: {http: {url: 'http://h'}, queue: {bytes: 1}}, b: {nats: {url: 'nats://h', subject: s, tls: {}}}, c: {redis: {url: 'redis://h', stream: s}}, d: {kafka: {brokers: h, topic: t}}}\n",
         ];
-        let texts = [include_str!("../../deploy/sidewatch.yaml"), extra, silence, pushed, export];
+        let texts =
+            [include_str!("../../deploy/sidewatch.yaml"), extra, silence, pushed, export, amqp::SAMPLE, mqtt::SAMPLE];
         for text in texts.into_iter().chain(own) {
             let (config, found) = load_text("t.yaml", text, &Default::default(), &Overrides::default());
             assert!(config.is_some() && !found.has_errors(), "{found}");

@@ -8,6 +8,7 @@ mod health;
 mod metrics;
 mod notify;
 mod policy;
+mod publish;
 mod scrape;
 mod silences;
 mod slo;
@@ -103,6 +104,7 @@ pub(super) fn config(
     let notify = notify::read(&mut map);
     let export = export::read(&mut map);
     let watchdog = watchdog::read(&mut map);
+    let publish = publish::publish(&mut map);
     let state = map.get("state").and_then(|node| state(node, defaults.checkpoint_interval_ms, map.found()));
     let external_labels = external_labels(&mut map);
     let external_url = map.string("external_url");
@@ -128,8 +130,9 @@ pub(super) fn config(
         rules,
         bundled_rules,
         notify,
-        export,
         watchdog,
+        publish,
+        export,
         state,
         external_labels,
         external_url: external_url.map(|url| url.value).unwrap_or_default(),

@@ -14,6 +14,7 @@ mod kafka;
 mod mqtt;
 mod nats;
 mod policy;
+mod publish;
 mod redis;
 mod scope;
 mod scrape;
@@ -36,6 +37,9 @@ pub use kafka::{KafkaConfig, KafkaMechanism};
 pub use mqtt::MqttConfig;
 pub use nats::{NatsConfig, NatsCredentials, NatsScope, NatsStream, NatsUrl};
 pub use policy::{RedactConfig, RedactEntry, SchemaConfig, SchemaSource};
+pub use publish::{
+    KafkaTarget, NatsTarget, OtlpConfig, PublishConfig, PublishTo, PublishedKind, QueueConfig, RedisTarget,
+};
 pub use redis::{RedisAddress, RedisConfig, RedisInput, RedisScope, RedisServers, RedisStreams};
 pub use scope::Scope;
 pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
@@ -83,10 +87,12 @@ pub struct Config {
     pub bundled_rules: bool,
     /// `notify:`.
     pub notify: NotifyConfig,
-    /// `export:`.
-    pub export: Vec<Named<ExportConfig>>,
     /// `watchdog:`.
     pub watchdog: Option<WatchdogConfig>,
+    /// `publish:`.
+    pub publish: Vec<Named<PublishConfig>>,
+    /// `export:`.
+    pub export: Vec<Named<ExportConfig>>,
     /// `state:`; `None` keeps everything in memory.
     pub state: Option<StateConfig>,
     /// `external_labels:`.
@@ -253,6 +259,10 @@ pub enum Transport {
     },
     /// `scrape: URL` or `scrape: {...}`: metrics that are fetched, not events.
     Scrape(Box<ScrapeConfig>),
+    /// `amqp: {...}`: a queue of RabbitMQ.
+    Amqp(Box<AmqpConfig>),
+    /// `mqtt: {...}`: topics of an MQTT broker.
+    Mqtt(Box<MqttConfig>),
     /// `otlp: {}`: POST /v1/logs, /v1/metrics and /v1/traces on the ingest listener.
     Otlp,
     /// `statsd: {udp, unixgram, tcp, mapping}`: StatsD and DogStatsD lines.
@@ -271,10 +281,6 @@ pub enum Transport {
     Kafka(Box<KafkaConfig>),
     /// `sse: URL` or `sse: {...}`: server-sent events.
     Sse(Box<SseConfig>),
-    /// `amqp: {...}`: a queue of RabbitMQ.
-    Amqp(Box<AmqpConfig>),
-    /// `mqtt: {...}`: topics of an MQTT broker.
-    Mqtt(Box<MqttConfig>),
     /// `memory: {}`: programs that embed the library push batches themselves.
     Memory,
     /// `demo: {}`: a shop's event stream with faults, made up as it goes.

@@ -9,6 +9,7 @@ mod kafka;
 mod mqtt;
 mod nats;
 mod policy;
+mod publish;
 mod redis;
 mod scrape;
 mod silences;
@@ -82,6 +83,9 @@ pub fn show(config: &Config) -> String {
         inner.raw("every", duration(watchdog.every_ms));
         inner.raw("method", if watchdog.post { "POST" } else { "GET" });
         map.add("watchdog", Map(inner.0));
+    }
+    if !config.publish.is_empty() {
+        map.add("publish", named(&config.publish, publish::publisher));
     }
     if let Some(state) = &config.state {
         let mut inner = Fields::default();
@@ -207,6 +211,8 @@ fn source(source: &SourceConfig) -> Yaml {
         Transport::Unix { path } => ("unix", fields([("path", text(&path.value))])),
         Transport::Tcp { listen } => ("tcp", fields([("listen", text(&listen.value))])),
         Transport::Scrape(config) => ("scrape", scrape::scrape(config)),
+        Transport::Amqp(config) => ("amqp", amqp::amqp(config)),
+        Transport::Mqtt(config) => ("mqtt", mqtt::mqtt(config)),
         Transport::Otlp => ("otlp", Map(Vec::new())),
         Transport::Statsd(config) => ("statsd", statsd::statsd(config)),
         Transport::WebSocket(config) => ("websocket", websocket::websocket(config)),
@@ -216,8 +222,6 @@ fn source(source: &SourceConfig) -> Yaml {
         Transport::Redis(config) => ("redis", redis::redis(config)),
         Transport::Kafka(config) => ("kafka", kafka::kafka(config)),
         Transport::Sse(config) => ("sse", sse::sse(config)),
-        Transport::Amqp(config) => ("amqp", amqp::amqp(config)),
-        Transport::Mqtt(config) => ("mqtt", mqtt::mqtt(config)),
         Transport::Memory => ("memory", Map(Vec::new())),
         Transport::Demo => ("demo", Map(Vec::new())),
         Transport::None => ("none", Map(Vec::new())),

@@ -65,6 +65,12 @@ impl Core {
         Ok(())
     }
 
+    /// Asks for a checkpoint that holds what stands here now: the count that it will have ([`Core::commands`]).
+    pub fn want_stored(&mut self) -> u64 {
+        self.commands += 1;
+        self.commands
+    }
+
     /// How many commands were taken: a checkpoint made at a later count holds them.
     pub fn commands(&self) -> u64 {
         self.commands

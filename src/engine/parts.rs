@@ -1,6 +1,6 @@
 //! Everything that a configuration compiles to, before any of it is live.
 
-use super::{EventLog, SourceStatus};
+use super::{EventLog, SourceStatus, TapSpec};
 use crate::config::schema::{Limits, SourceConfig};
 use crate::health::Checks;
 use crate::mapping::Mappings;
@@ -53,6 +53,8 @@ pub struct Parts {
     pub base_labels: Labels,
     /// The bounds.
     pub limits: Limits,
+    /// What logs and traces take out of the stream.
+    pub taps: Arc<[TapSpec]>,
 }
 
 impl Parts {

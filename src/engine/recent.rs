@@ -109,9 +109,12 @@ impl Recent {
     }
 
     /// Counts a batch and keeps its last events.
-    pub fn observe(&mut self, now: Timestamp, batch: &EventBatch) {
-        let failed = batch.events.iter().filter(|event| event.failed).count() as u64;
-        self.totals.add(now, batch.events.len() as u64, failed);
+    /// `totals` are of what came in, not of what sidewatch says itself.
+    pub fn observe(&mut self, now: Timestamp, batch: &EventBatch, totals: bool) {
+        if totals {
+            let failed = batch.events.iter().filter(|event| event.failed).count() as u64;
+            self.totals.add(now, batch.events.len() as u64, failed);
+        }
         let skipped = batch.events.len().saturating_sub(EVENTS_OF_A_BATCH);
         self.count += skipped as u64;
         for event in &batch.events[skipped..] {

@@ -138,6 +138,10 @@ impl<'a> Sender<'a> {
                 return;
             }
         };
+        // A disk that fails stops no samples; a counter must not fall after a kill.
+        if let Ok(commands) = self.context.core.call(|core, _| core.want_stored()).await {
+            let _ = (self.context.stored)(commands).await;
+        }
         let finish = |labels: &Labels| {
             let mut all: Vec<Label> = self.external.clone();
             // The series' own labels come later and win.

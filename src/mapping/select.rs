@@ -60,6 +60,8 @@ impl FieldSource {
 #[derive(Debug)]
 pub struct Select {
     patterns: Vec<Regex>,
+    /// Which of them name sidewatch's own events.
+    own: Vec<bool>,
     condition: Option<Check>,
     text: String,
 }
@@ -77,9 +79,11 @@ impl Select {
     pub fn compile(config: &EventSelector, plan: &mut FieldPlanBuilder, found: &mut Diagnostics) -> Option<Self> {
         let mut patterns = Vec::with_capacity(config.matches.len());
         let mut names = Vec::with_capacity(config.matches.len());
+        let mut own = Vec::with_capacity(config.matches.len());
         for pattern in &config.matches {
             let (Pattern::Glob(text) | Pattern::Regex(text)) = pattern;
             names.push(text.value.clone());
+            own.push(text.value.starts_with("sidewatch"));
             match Regex::new(&pattern.to_regex()) {
                 Ok(regex) => patterns.push(regex),
                 Err(error) => found.error(&text.span, format!("not a regular expression: {error}")),
@@ -90,7 +94,7 @@ impl Select {
             None => None,
         };
         let text = if names.is_empty() { "*".into() } else { names.join(", ") };
-        (patterns.len() == config.matches.len()).then_some(Self { patterns, condition, text })
+        (patterns.len() == config.matches.len()).then_some(Self { patterns, own, condition, text })
     }
 
     /// The patterns as they were written.
@@ -98,8 +102,14 @@ impl Select {
         &self.text
     }
 
-    /// Whether an event's type matches.
+    /// Whether an event's type matches. Events of a sidewatch, this one or another, are for patterns that begin with
+    /// `sidewatch` only, as a shell's `*` takes no dot-files: who counts everything means the service's events, and two
+    /// sidecars that hear each other never go in circles.
     pub fn matches_type(&self, event_type: &str) -> bool {
+        if event_type.starts_with("sidewatch.") {
+            let mut named = self.patterns.iter().zip(&self.own).filter(|(_, own)| **own);
+            return named.any(|(pattern, _)| pattern.is_match(event_type));
+        }
         self.patterns.is_empty() || self.patterns.iter().any(|pattern| pattern.is_match(event_type))
     }
 

@@ -180,7 +180,7 @@ impl<'a> Worker<'a> {
             redelivered: self_metrics::source_redelivered(name),
             duplicates: self_metrics::source_duplicates(name),
             acknowledged: self_metrics::source_acknowledged(name),
-            retained_ignored: self_metrics::source_ignored(name, "retained"),
+            retained_ignored: self_metrics::source_ignored(name),
         };
         let messages = Messages::new(context.event_bytes);
         Self { context, config, unacked, messages, counters, topic: Default::default(), identifiers: Vec::new() }
@@ -197,6 +197,8 @@ impl<'a> Worker<'a> {
     ) -> Option<String> {
         let window = if self.config.v3 { WINDOW_V3 } else { usize::from(self.config.receive_maximum) };
         let mut acks: Acks<Vec<u16>> = Acks::new(&self.context.sink, window);
+        // Identifiers of a connection that ended in the middle of a batch mean nothing on this one.
+        self.identifiers.clear();
         loop {
             tokio::select! {
                 biased;

@@ -306,12 +306,15 @@ fn family_name<'a>(name: &'a str, kind: &str) -> &'a str {
     suffixes.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name)
 }
 
+/// Labels, value and time of an exemplar.
+type RawExemplar<'a> = (Vec<(&'a str, &'a str)>, f64, i64);
+
 /// What stands in one series before its labels are known to be right.
 #[derive(Default)]
 struct Collected<'a> {
     floats: Vec<FloatSample>,
     histograms: Vec<histogram::Sample>,
-    exemplars: Vec<(Vec<(&'a str, &'a str)>, f64, i64)>,
+    exemplars: Vec<RawExemplar<'a>>,
 }
 
 impl Collected<'_> {

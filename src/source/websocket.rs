@@ -64,7 +64,7 @@ pub(super) async fn run(context: &SourceContext, config: &WebSocketConfig, cance
         messages: Messages::new(context.event_bytes),
         received: self_metrics::source_messages(name),
         received_bytes: self_metrics::source_received_bytes(name),
-        ignored: self_metrics::source_ignored(name, "ignore"),
+        ignored: self_metrics::source_ignored(name),
     };
     let mut unsettled = 0_u32;
     loop {

@@ -160,10 +160,10 @@ mod tests {
     #[test]
     fn the_flag_wins_and_a_wrong_level_is_told() {
         let check = |flag, variable, expected: &str| assert_eq!(filter(flag, variable).unwrap().to_string(), expected);
-        check(None, None, "info");
-        check(None, Some("debug"), "debug");
-        check(Some("warn"), Some("debug"), "warn");
-        check(Some(" "), Some(""), "info");
+        check(None, None, "async_nats=off,info");
+        check(None, Some("debug"), "async_nats=off,debug");
+        check(Some("warn,async_nats=trace"), Some("debug"), "async_nats=trace,warn");
+        check(Some(" "), Some(""), "async_nats=off,info");
         let error = filter(Some("info,sidewatch=loud"), None).unwrap_err().to_string();
         assert!(error.contains("not a log level: \"info,sidewatch=loud\""), "{error}");
     }

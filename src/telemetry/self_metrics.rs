@@ -45,8 +45,8 @@ names! {
     SOURCE_MESSAGES = "sidewatch_source_messages_total", Counter, Count, "Messages received from the source, redelivered ones included.";
     SOURCE_REDELIVERED = "sidewatch_source_redelivered_total", Counter, Count, "Messages that the broker said it had delivered before.";
     SOURCE_DUPLICATES = "sidewatch_source_duplicates_total", Counter, Count, "Messages that were counted before, and are not counted again.";
-    SOURCE_IGNORED = "sidewatch_source_ignored_total", Counter, Count, "Messages that the configuration says to ignore, by reason.";
     SOURCE_ACKNOWLEDGED = "sidewatch_source_acknowledged_total", Counter, Count, "Messages that the broker was told are done with.";
+    SOURCE_IGNORED = "sidewatch_source_ignored_total", Counter, Count, "Messages that the configuration says to ignore.";
     SOURCE_GAPS = "sidewatch_source_gaps_total", Counter, Count, "Times that messages may have been missed, by reason.";
     SOURCE_RESUMED = "sidewatch_source_resumed_total", Counter, Count, "Times that a source asked its server for what came behind the last event it had.";
     SOURCE_CONNECTED = "sidewatch_source_connected_total", Counter, Count, "Times that the source connected, the first one included.";
@@ -88,6 +88,16 @@ names! {
     NOTIFICATIONS_PENDING = "sidewatch_notifications_pending", Gauge, Count, "Messages that wait for a receiver or are being sent.";
     NOTIFICATIONS_WITHHELD = "sidewatch_notifications_withheld_total", Counter, Count, "News that was not sent, by reason; for flapping each change counts.";
     HISTORY_LOST = "sidewatch_history_lost_total", Counter, Count, "Lines of the history that could not be kept, by reason.";
+    LIFECYCLE_EVENTS = "sidewatch_lifecycle_events_total", Counter, Count, "Events of sidewatch's own life cycle, by type.";
+    LIFECYCLE_SUPPRESSED = "sidewatch_lifecycle_suppressed_total", Counter, Count, "Events of the life cycle that were told and not put into the stream, because one of them caused them or there were too many.";
+    PUBLISHED = "sidewatch_published_total", Counter, Count, "Events that a publisher's target has accepted.";
+    PUBLISH_FAILED = "sidewatch_publish_failed_total", Counter, Count, "Attempts to publish that failed.";
+    PUBLISH_DROPPED = "sidewatch_publish_dropped_total", Counter, Count, "Events that were not published, by reason.";
+    PUBLISH_PENDING = "sidewatch_publish_pending", Gauge, Count, "Events that wait to be published.";
+    OTLP_SENT = "sidewatch_otlp_sent_total", Counter, Count, "Data points and spans that the receiver has accepted, by signal.";
+    OTLP_FAILED = "sidewatch_otlp_failed_total", Counter, Count, "Requests that failed and are tried again, by signal.";
+    OTLP_DROPPED = "sidewatch_otlp_dropped_total", Counter, Count, "Data points and spans that were not sent, by signal and reason.";
+    OTLP_PENDING = "sidewatch_otlp_pending", Gauge, Count, "Data points and spans that wait, by signal.";
     CORE_BATCH_SECONDS = "sidewatch_core_batch_seconds", Histogram, Seconds, "Time that the core takes for one batch.";
 }
 
@@ -174,14 +184,14 @@ pub fn source_duplicates(source: &Arc<str>) -> Counter {
     metrics::counter!(SOURCE_DUPLICATES, "source" => Arc::clone(source))
 }
 
-/// Counter of messages that the configuration says to ignore.
-pub fn source_ignored(source: &Arc<str>, reason: &'static str) -> Counter {
-    metrics::counter!(SOURCE_IGNORED, "source" => Arc::clone(source), "reason" => reason)
-}
-
 /// Counter of acknowledged messages.
 pub fn source_acknowledged(source: &Arc<str>) -> Counter {
     metrics::counter!(SOURCE_ACKNOWLEDGED, "source" => Arc::clone(source))
+}
+
+/// Counter of messages that the configuration says to ignore.
+pub fn source_ignored(source: &Arc<str>) -> Counter {
+    metrics::counter!(SOURCE_IGNORED, "source" => Arc::clone(source))
 }
 
 /// Counter of gaps: `disconnected` for transports that keep nothing, `overrun` where the broker dropped what was kept;
@@ -380,6 +390,70 @@ pub fn notifications_withheld(reason: &str) -> Counter {
 /// Counter of lines of the history that could not be kept.
 pub fn history_lost(reason: &'static str) -> Counter {
     metrics::counter!(HISTORY_LOST, "reason" => reason)
+}
+
+/// Counter of events of the own life cycle.
+pub fn lifecycle_events(event_type: &str) -> Counter {
+    metrics::counter!(LIFECYCLE_EVENTS, "type" => event_type.to_owned())
+}
+
+/// Counter of events of the life cycle that did not become part of the stream.
+pub fn lifecycle_suppressed() -> Counter {
+    metrics::counter!(LIFECYCLE_SUPPRESSED)
+}
+
+/// What one sink of `publish:` or `export:` counts.
+#[derive(Clone)]
+pub struct SinkMetrics {
+    /// What the receiver took.
+    pub sent: Counter,
+    /// Attempts that failed.
+    pub failed: Counter,
+    /// What waits.
+    pub pending: Gauge,
+    dropped: (&'static str, Arc<str>, Option<&'static str>),
+}
+
+impl std::fmt::Debug for SinkMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SinkMetrics").field(&self.dropped).finish()
+    }
+}
+
+impl SinkMetrics {
+    /// Of a publisher.
+    pub fn publisher(name: &Arc<str>) -> Self {
+        Self {
+            sent: metrics::counter!(PUBLISHED, "publisher" => Arc::clone(name)),
+            failed: metrics::counter!(PUBLISH_FAILED, "publisher" => Arc::clone(name)),
+            pending: metrics::gauge!(PUBLISH_PENDING, "publisher" => Arc::clone(name)),
+            dropped: (PUBLISH_DROPPED, Arc::clone(name), None),
+        }
+    }
+
+    /// Of one signal of an OTLP sender.
+    pub fn otlp(name: &Arc<str>, signal: &'static str) -> Self {
+        Self {
+            sent: metrics::counter!(OTLP_SENT, "export" => Arc::clone(name), "signal" => signal),
+            failed: metrics::counter!(OTLP_FAILED, "export" => Arc::clone(name), "signal" => signal),
+            pending: metrics::gauge!(OTLP_PENDING, "export" => Arc::clone(name), "signal" => signal),
+            dropped: (OTLP_DROPPED, Arc::clone(name), Some(signal)),
+        }
+    }
+
+    /// Counts what was not sent.
+    pub fn dropped(&self, reason: &'static str) -> Counter {
+        let (metric, name, signal) = &self.dropped;
+        match signal {
+            Some(signal) => {
+                metrics::counter!(*metric, "export" => Arc::clone(name), "signal" => *signal, "reason" => reason)
+            }
+            None if *metric == PUBLISH_DROPPED => {
+                metrics::counter!(*metric, "publisher" => Arc::clone(name), "reason" => reason)
+            }
+            None => metrics::counter!(*metric, "export" => Arc::clone(name), "reason" => reason),
+        }
+    }
 }
 
 /// Histogram of the core's time for a batch, in seconds.

@@ -96,6 +96,7 @@ fn cpu_seconds(pid: u32) -> f64 {
 
 /// The reader of one round.
 enum Reader {
+    #[allow(dead_code, reason = "the folder lives as long as the process in it")]
     Ours(Box<Sidewatch>, tempfile::TempDir),
     Bare(Child),
 }

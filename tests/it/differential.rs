@@ -104,13 +104,13 @@ fn data(end_ms: i64) -> Vec<Series> {
             let mut sums = Vec::new();
             let mut buckets: [Vec<(i64, f64)>; 4] = Default::default();
             for at in 0..SAMPLES {
-                for bucket in 0..4 {
-                    counts[bucket] += random.below(6);
+                for count in &mut counts {
+                    *count += random.below(6);
                 }
                 let mut total = 0;
-                for bucket in 0..4 {
-                    total += counts[bucket];
-                    buckets[bucket].push((first + at * STEP, total as f64));
+                for (count, bucket) in counts.iter().zip(&mut buckets) {
+                    total += count;
+                    bucket.push((first + at * STEP, total as f64));
                 }
                 sums.push((first + at * STEP, total as f64 * 0.4));
             }

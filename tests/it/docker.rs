@@ -242,7 +242,7 @@ impl Daemon {
         let mut events = self.events.lock().unwrap();
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as i64;
         // Two events of one nanosecond, now and then.
-        let time = events.last().filter(|_| events.len() % 3 == 0).map_or(now, |(time, _)| *time);
+        let time = events.last().filter(|_| events.len().is_multiple_of(3)).map_or(now, |(time, _)| *time);
         let event = format!(
             r#"{{"status":"{action}","id":"{id}","Type":"{kind}","Action":"{action}","Actor":{{"ID":"{id}","Attributes":{{{attributes}}}}},"scope":"local","time":{},"timeNano":{time}}}"#,
             time / 1_000_000_000

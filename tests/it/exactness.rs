@@ -90,17 +90,29 @@ pub fn run(
             sidewatch.kill();
         }
         progress.allowed.store(trial.events, Ordering::Relaxed);
-        let sidewatch = start();
+        let mut sidewatch = start();
         while restarted < trial.restarts {
             restarted += 1;
             restart(restarted);
         }
-        let count = || sidewatch.value("sum(events_total{source=\"orders\"})").unwrap_or(0.0) as u64;
-        let mut last = (count(), Instant::now());
-        while count() < trial.events {
-            let now = count();
+        let count =
+            |sidewatch: &Sidewatch| sidewatch.value("sum(events_total{source=\"orders\"})").unwrap_or(0.0) as u64;
+        let (mut last, mut held_back) = ((count(&sidewatch), Instant::now()), 0);
+        while count(&sidewatch) < trial.events {
+            let now = count(&sidewatch);
             if now > last.0 {
                 last = (now, Instant::now());
+            }
+            // A broker may hold back what it has: Mosquitto before 2.0.13 miscounts after a restart what is in flight, and
+            // stops sending although everything is acknowledged. A new connection makes it go on. What is lost, or was
+            // acknowledged without being counted, does not come by that either.
+            let connected = now > 0 && last.1.elapsed().as_secs() >= 8;
+            if connected && progress.published.load(Ordering::Relaxed) >= trial.events && held_back < 30 {
+                println!("at {now} of {} events: connecting anew", trial.events);
+                held_back += 1;
+                last.1 = Instant::now();
+                sidewatch.kill();
+                sidewatch = start();
             }
             if last.1.elapsed().as_secs() >= 60 {
                 progress.ended.store(true, Ordering::Relaxed);

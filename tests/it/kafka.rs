@@ -365,8 +365,8 @@ fn each_instance_counts_all_and_a_refused_source_disturbs_no_other() {
         .set("message.max.bytes", "16000000")
         .create::<BaseProducer>()
         .unwrap();
-    // Larger than an event may be, and than what is fetched at once.
-    let payload = vec![b' '; 12 << 20];
+    // Larger than an event may be; the mock cluster keeps 5 MB of a partition, and what comes behind it must fit as well.
+    let payload = vec![b' '; (4 << 20) + (200 << 10)];
     large.send(BaseRecord::<(), _>::to("large").payload(&payload)).map_err(|(error, _)| error).unwrap();
     flush(&large);
     flush(&producer);

@@ -40,6 +40,7 @@ mod mqtt;
 mod nats;
 mod otlp;
 mod promise;
+mod publish;
 mod rabbit;
 mod ranks;
 mod receivers;

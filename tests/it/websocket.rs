@@ -1,6 +1,8 @@
 //! WebSocket, both ways, through the real binary: as the client of a server that sends events, and as the server of
 //! producers that send them.
 
+#![allow(clippy::result_large_err, reason = "the signature is the handshake library's")]
+
 use crate::harness::{Sidewatch, eventually, free_port, get, request};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -10,6 +10,7 @@ pub(super) fn definitions() -> Vec<Value> {
             &[
                 ("remote_write", either(&[text(""), reference("remote_write")], "An address or a mapping.")),
                 ("log", reference("event log")),
+                ("otlp", reference("otlp export")),
             ],
         ),
         object(

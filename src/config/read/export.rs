@@ -28,11 +28,12 @@ pub(super) fn read(map: &mut MapReader<'_, '_>) -> Vec<Named<ExportConfig>> {
 
 fn export(node: &Node, found: &mut Diagnostics) -> Option<ExportConfig> {
     let mut map = MapReader::new(node, "export", found)?;
-    let kind = map.exactly_one(&["remote_write", "log"]);
+    let kind = map.exactly_one(&["remote_write", "otlp", "log"]);
     map.finish();
     let (kind, inner) = kind?;
     let kind = match kind {
         "remote_write" => ExportKind::RemoteWrite(Box::new(remote_write(inner, found)?)),
+        "otlp" => ExportKind::Otlp(Box::new(super::publish::otlp(inner, found)?)),
         _ => ExportKind::Log(Box::new(log(inner, found)?)),
     };
     Some(ExportConfig { kind, span: node.span.clone() })

@@ -264,7 +264,7 @@ pub(super) fn url(map: &mut MapReader<'_, '_>) -> Option<SecretSource> {
 }
 
 /// A secret that stands here or in a file; both at once is an error.
-fn secret(map: &mut MapReader<'_, '_>, key: &'static str, file_key: &'static str) -> Option<SecretSource> {
+pub(super) fn secret(map: &mut MapReader<'_, '_>, key: &'static str, file_key: &'static str) -> Option<SecretSource> {
     let inline = map.string(key);
     let file = map.string(file_key);
     match (inline, file) {

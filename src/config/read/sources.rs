@@ -13,7 +13,7 @@ mod otlp;
 mod redis;
 mod sse;
 mod statsd;
-mod tls;
+pub(super) mod tls;
 mod websocket;
 
 pub(super) use kafka::identify;
@@ -40,7 +40,6 @@ struct Kind {
 }
 
 const KINDS: &[Kind] = &[
-    //
     Kind { name: "otlp", schemes: &["otlp"], read: otlp::read, of_url: otlp::of_url },
     Kind { name: "statsd", schemes: &["statsd", "udp"], read: statsd::read, of_url: statsd::of_url },
     Kind { name: "nats", schemes: &["nats", "tls"], read: nats::read, of_url: nats::of_url },
@@ -54,8 +53,8 @@ const KINDS: &[Kind] = &[
     Kind { name: "mqtt", schemes: &["mqtt", "mqtts"], read: mqtt::read, of_url: mqtt::of_url },
 ];
 
-/// Transports that are designed but not in this build, with the schemes of their addresses.
-const PLANNED: &[(&str, &[&str])] = &[];
+/// The built-in source of sidewatch's own life cycle.
+const OWN: &str = "sidewatch";
 
 /// Every key that names a transport.
 fn transports() -> Vec<&'static str> {
@@ -69,6 +68,13 @@ pub(super) fn read(map: &mut MapReader<'_, '_>) -> Option<Vec<Named<SourceConfig
     let sources = map.named("sources", |name, node, found| {
         if name.value.trim().is_empty() {
             found.error(&name.span, "a source needs a name; it becomes the label source");
+            return None;
+        }
+        if name.value == OWN {
+            found.error(
+                &name.span,
+                "the source sidewatch is built in: its own starts, reloads and changes; take another name",
+            );
             return None;
         }
         let source = source(node, found)?;
@@ -102,15 +108,7 @@ fn source(node: &Node, found: &mut Diagnostics) -> Option<SourceConfig> {
         return Some(SourceConfig { transport, format: FormatConfig::default(), flow, dedup: None, span });
     }
     let mut map = MapReader::new(node, "source", found)?;
-    let mut planned = false;
-    for (name, _) in PLANNED {
-        planned |= node.get(name).is_some();
-        map.refuse(name, &not_built(name));
-    }
-    let kind = if planned { None } else { map.exactly_one(&transports()) };
-    if planned {
-        map.know(&transports());
-    }
+    let kind = map.exactly_one(&transports());
     let format = format(&mut map);
     let flow = flow::flow(&mut map);
     let dedup = dedup::dedup(&mut map);
@@ -126,10 +124,6 @@ fn source(node: &Node, found: &mut Diagnostics) -> Option<SourceConfig> {
         _ => (transport(kind, node, found)?, false),
     };
     Some(SourceConfig { transport, format: format?, flow: FlowConfig { ack_checkpoint, ..flow }, dedup, span })
-}
-
-fn not_built(name: &str) -> String {
-    format!("{name} sources are not in this build; it has {}", reader::list(&transports(), "and"))
 }
 
 fn transport(kind: &'static str, node: &Node, found: &mut Diagnostics) -> Option<Transport> {
@@ -181,10 +175,6 @@ fn transport_of_address(address: &Spanned<String>, found: &mut Diagnostics) -> O
     let slashed = rest.strip_prefix("//");
     let rest = slashed.unwrap_or(rest);
     let part = || Spanned::new(rest.to_owned(), address.span.clone());
-    if let Some((name, _)) = PLANNED.iter().find(|(name, schemes)| *name == scheme || schemes.contains(&scheme)) {
-        found.error(&address.span, not_built(name));
-        return None;
-    }
     if let Some(own) = KINDS.iter().find(|own| own.schemes.contains(&scheme)) {
         return (own.of_url)(address, found);
     }

@@ -1,6 +1,6 @@
 //! `export:`, what leaves sidewatch besides messages.
 
-use super::{EventSelector, RelabelConfig, ScrapeHttp};
+use super::{EventSelector, OtlpConfig, RelabelConfig, ScrapeHttp};
 use crate::config::{Span, Spanned};
 use crate::model::FieldPath;
 
@@ -20,6 +20,8 @@ pub enum ExportKind {
     RemoteWrite(Box<RemoteWriteConfig>),
     /// `log: {...}`: a structured line for each matched event.
     Log(Box<EventLogConfig>),
+    /// `otlp: {...}`: metrics and traces to a collector.
+    Otlp(Box<OtlpConfig>),
 }
 
 /// `remote_write:`.

@@ -9,6 +9,7 @@ pub(super) fn export(config: &ExportConfig) -> Yaml {
     match &config.kind {
         ExportKind::RemoteWrite(config) => map.add("remote_write", remote_write(config)),
         ExportKind::Log(config) => map.add("log", log(config)),
+        ExportKind::Otlp(config) => map.add("otlp", super::publish::otlp(config)),
     }
     Map(map.0)
 }

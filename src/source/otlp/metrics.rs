@@ -221,9 +221,10 @@ impl Making {
         for exemplar in point.exemplars.iter().take(EXEMPLARS) {
             let mut own = pairs(&exemplar.attributes);
             own.extend(
-                [("trace_id", &exemplar.trace_id), ("span_id", &exemplar.span_id)].into_iter().filter_map(
-                    |(name, id)| id.iter().any(|byte| *byte != 0).then(|| (name.to_owned(), values::hex(id))),
-                ),
+                [("trace_id", &exemplar.trace_id), ("span_id", &exemplar.span_id)]
+                    .into_iter()
+                    .filter(|(_, id)| id.iter().any(|byte| *byte != 0))
+                    .map(|(name, id)| (name.to_owned(), values::hex(id))),
             );
             // OpenMetrics 1.0.0, "Exemplars": at most 128 characters of labels; the trace is what matters.
             if own.iter().map(|(name, value)| name.chars().count() + value.chars().count()).sum::<usize>() > 128 {

@@ -213,7 +213,7 @@ pub fn is_local(url: &Url) -> bool {
 }
 
 /// The innermost error: the one that says what really happened.
-fn root_cause(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
     let mut cause: &(dyn Error + 'static) = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;

@@ -100,7 +100,7 @@ fn exact(scope: &str, events: u64, kills: u64, restarts: u64) {
             std::thread::park_timeout(Duration::from_millis(random(&dice) % 700));
             if kill * restarts / kills >= restarted && restarted < restarts {
                 restarted += 1;
-                broker.stop(random(&dice) % 2 == 0);
+                broker.stop(random(&dice).is_multiple_of(2));
                 std::thread::park_timeout(Duration::from_millis(random(&dice) % 300));
                 broker.run();
                 std::thread::park_timeout(Duration::from_millis(random(&dice) % 700));

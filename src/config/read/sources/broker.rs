@@ -110,3 +110,117 @@ pub(super) fn password(map: &mut MapReader<'_, '_>, of_url: Option<Spanned<Secre
 pub(super) fn scope(map: &mut MapReader<'_, '_>) -> Option<Scope> {
     map.one_of("scope", &Scope::ALL).map(|scope| scope.value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Span;
+
+    #[test]
+    fn addresses_are_taken_apart() {
+        let check = |text: &str, expected: &str| {
+            let mut found = Diagnostics::new();
+            let text = Spanned::new(text.to_owned(), Span::default());
+            let shown = match url(&text, ["amqp", "amqps"], "amqp://host", &mut found) {
+                Some(url) => format!(
+                    "{} {} {:?} {:?} {:?} {} {:?}",
+                    url.tls,
+                    url.host,
+                    url.port,
+                    url.username,
+                    url.password.as_ref().map(Secret::expose),
+                    url.path,
+                    url.query
+                ),
+                None => found.to_string().lines().next().unwrap_or_default().to_owned(),
+            };
+            assert!(shown.contains(expected), "{}: {shown}", text.value);
+        };
+        check("amqp://h", "false h None None None  []");
+        check("AMQPS://h:1/", "true h Some(1) None None / []");
+        check(
+            "amqp://u:p%40%2F@h:5672/%2f?queue=a%20b&x",
+            r#"false h Some(5672) Some("u") Some("p@/") /%2f [("queue", "a b"), ("x", "")]"#,
+        );
+        check("amqp://u@[::1]:7/v", r#"false ::1 Some(7) Some("u") None /v []"#);
+        check("amqp://[fe80::1]/v", "false fe80::1 None");
+        check("h:5672", "no address that begins with amqp://");
+        check("http://h", r#""http" is neither amqp nor amqps"#);
+        check("amqp://h:port", r#""port" is not a port"#);
+        check("amqp://h:0", r#""0" is not a port"#);
+        check("amqp://u:p@", "the host is missing");
+        check("amqp://u:%zz@h", "the password is not percent-encoded");
+        check("amqp://h?a=%f", r#""%f" is not percent-encoded"#);
+    }
+
+    #[test]
+    fn mistakes_of_broker_sources_are_found_together() {
+        let text = r##"
+sources:
+  a: {amqp: {url: "amqp://h", bind: [{exchange: e, type: topik}], prefetch: 0}}
+  b: {amqp: {url: "amqp://h?queue=amq.x&speed=1", declare: true, scope: per_instance, heartbeat: 1500ms}}
+  c: {amqp: {url: "amqp://h", queue: q, password: p, password_file: f, declare: {arguments: {x-max-length: [1]}}}}
+  d: {mqtt: {url: "mqtt://h/path", topics: ["a/#/b", "a+", "$share/g/a"], scope: shared, group: a/b}}
+  e: {mqtt: {url: "mqtt://h", version: 3.1.1, receive_maximum: 5, session_expiry: 1h, qos: 2}}
+  f: {mqtt: {url: "mqtt://h", topics: a, qos: 0, clean_session: false, group: g, password: p}}
+  g: {stdin: {}, dedup: {by: name, window: 0}}
+  h: "mqtt://h?topic=a"
+"##;
+        let (_, found) = crate::config::load_text("t.yaml", text, &Default::default(), &Default::default());
+        let found = found.to_string();
+        for expected in [
+            "amqp source: the queue is missing",
+            "did you mean \"topic\"?",
+            "prefetch: expected a number from 1 to 65535, found 0",
+            "queue: names that begin with amq. belong to the broker",
+            "url: unknown parameter \"speed\"",
+            "a queue of each instance needs bind",
+            "heartbeat: whole seconds",
+            "password and password_file exclude each other",
+            "arguments: a text, a whole number, true or false",
+            "url: MQTT addresses have no path",
+            "topics: \"a/#/b\" is no topic filter",
+            "topics: \"a+\" is no topic filter",
+            "topics: scope: shared makes $share/GROUP/ itself",
+            "group: a name without / + and #",
+            "receive_maximum: MQTT 3.1.1 has no such thing",
+            "session_expiry: MQTT 3.1.1 has no such thing",
+            "mqtt source: the topics are missing",
+            "clean_session: with qos 0 the broker keeps nothing",
+            "group: only shared subscriptions have one",
+            "a password without a username",
+            "window: expected a number",
+            "url: unknown parameter \"topic\"",
+        ] {
+            assert!(found.contains(expected), "{expected}\n---\n{found}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_reads_back_alike() {
+        let text = r##"
+sources:
+  a: "amqps://u@h/v%2Fw?queue=q&prefetch=7"
+  b:
+    amqp: {url: "amqp://[::1]", queue: q, declare: {exclusive: true, arguments: {x-queue-type: quorum, x-expires: 5, "x-flag": true, "x-text": "7"}},
+           bind: [{exchange: e, routing_key: "a.#", type: topic, durable: false}, {exchange: f}], scope: shared, poison: reject, max_deliveries: 0,
+           password_file: p, heartbeat: 10s, tls: {ca_file: ca.pem, server_name: n}}
+    dedup: false
+  c: "mqtts://u@h?topics=a/b,c/%2B"
+  d: {mqtt: {url: "mqtt://h:1", topics: "#", version: 4, qos: 0, retained: ignore, client_id: me, keep_alive: 5s, scope: per_instance}, dedup: {window: 5}}
+  e: {mqtt: {url: "mqtt://h", topics: [a], scope: shared, group: g, session_expiry: 1h, receive_maximum: 9, max_packet_size: 1MiB, username: u, password_file: p}}
+"##;
+        let load = |text: &str| {
+            let (config, found) = crate::config::load_text("t.yaml", text, &Default::default(), &Default::default());
+            config.filter(|_| !found.has_errors()).unwrap_or_else(|| panic!("{found}"))
+        };
+        let config = load(text);
+        let shown = crate::config::show(&config);
+        let again = load(&shown);
+        assert_eq!(config.sources.as_ref().unwrap().len(), 5);
+        for (one, other) in config.sources.iter().flatten().zip(again.sources.iter().flatten()) {
+            assert_eq!(one.value.transport, other.value.transport, "{shown}");
+            assert_eq!(one.value.dedup, other.value.dedup, "{shown}");
+        }
+    }
+}

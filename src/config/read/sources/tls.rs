@@ -4,7 +4,7 @@ use crate::config::reader::MapReader;
 use crate::config::schema::TlsConfig;
 
 /// Reads `tls:`; `None` when the key is absent or wrong. An empty mapping asks for TLS with the usual authorities.
-pub(super) fn tls(map: &mut MapReader<'_, '_>) -> Option<TlsConfig> {
+pub(in crate::config::read) fn tls(map: &mut MapReader<'_, '_>) -> Option<TlsConfig> {
     let node = map.get("tls")?;
     let mut inner = MapReader::new(node, "source tls", map.found())?;
     let config = TlsConfig {

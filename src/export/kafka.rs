@@ -1,0 +1,71 @@
+//! Publishing to Kafka (CloudEvents 1.0, "Kafka Protocol Binding"): structured, or binary with `ce_` headers. The key is
+//! the event's subject, so that what happens to one thing stays in order.
+
+use super::publish::Published;
+use super::{Outcome, read_secret};
+use crate::config::schema::KafkaTarget;
+use rdkafka::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a message may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(super) struct KafkaPublisher {
+    config: KafkaTarget,
+    base_dir: PathBuf,
+    producer: Option<FutureProducer>,
+}
+
+impl KafkaPublisher {
+    pub fn new(config: &KafkaTarget, base_dir: PathBuf) -> Self {
+        Self { config: config.clone(), base_dir, producer: None }
+    }
+
+    async fn producer(&mut self) -> Result<FutureProducer, String> {
+        if let Some(producer) = &self.producer {
+            return Ok(producer.clone());
+        }
+        let brokers: Vec<&str> = self.config.brokers.iter().map(|broker| broker.value.as_str()).collect();
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", brokers.join(",")).set("client.id", "sidewatch");
+        config.set("enable.idempotence", "true").set("linger.ms", "0").set("queue.buffering.max.messages", "1000");
+        config.set("message.timeout.ms", PATIENCE.as_millis().to_string());
+        if let Some((username, password)) = &self.config.user {
+            let password = read_secret(password, &self.base_dir).await?;
+            config.set("security.protocol", "SASL_PLAINTEXT").set("sasl.mechanism", "PLAIN");
+            config.set("sasl.username", username).set("sasl.password", password.expose());
+        }
+        let producer: FutureProducer = config.create().map_err(|error| format!("Kafka: {error}"))?;
+        Ok(self.producer.insert(producer).clone())
+    }
+
+    pub async fn send(&mut self, event: &Published) -> Outcome {
+        let producer = match self.producer().await {
+            Ok(producer) => producer,
+            Err(error) => return Outcome::retry(error),
+        };
+        let (headers, payload) = if self.config.binary {
+            let (attributes, data) = event.binary();
+            let mut headers =
+                OwnedHeaders::new().insert(Header { key: "content-type", value: Some("application/json") });
+            for (name, value) in &attributes {
+                headers = headers.insert(Header { key: &format!("ce_{name}"), value: Some(value) });
+            }
+            (headers, data)
+        } else {
+            let media = Some("application/cloudevents+json; charset=UTF-8");
+            (
+                OwnedHeaders::new().insert(Header { key: "content-type", value: media }),
+                event.document.clone().into_bytes(),
+            )
+        };
+        let record = FutureRecord::to(&self.config.topic.value).key(&event.subject).payload(&payload).headers(headers);
+        match producer.send(record, PATIENCE).await {
+            Ok(_) => Outcome::Taken,
+            Err((error, _)) => Outcome::retry(format!("Kafka: {error}")),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Publishing to NATS: core subjects, or a JetStream stream that acknowledges and drops what it has seen by `Nats-Msg-Id`.
+
+use super::publish::Published;
+use super::{Outcome, read_secret};
+use crate::config::schema::NatsTarget;
+use async_nats::{Client, ConnectOptions, HeaderMap};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a connection and an acknowledgement may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+pub(super) struct NatsPublisher {
+    config: NatsTarget,
+    base_dir: PathBuf,
+    client: Option<Client>,
+}
+
+impl NatsPublisher {
+    pub fn new(config: &NatsTarget, base_dir: PathBuf) -> Self {
+        Self { config: config.clone(), base_dir, client: None }
+    }
+
+    async fn client(&mut self) -> Result<Client, String> {
+        if let Some(client) = &self.client {
+            return Ok(client.clone());
+        }
+        let mut options = ConnectOptions::new().name("sidewatch").connection_timeout(PATIENCE);
+        if let Some((username, password)) = &self.config.user {
+            let password = read_secret(password, &self.base_dir).await?;
+            options = options.user_and_password(username.clone(), password.expose().to_owned());
+        }
+        if let Some(token) = &self.config.token {
+            options = options.token(read_secret(token, &self.base_dir).await?.expose().to_owned());
+        }
+        if let Some(file) = &self.config.credentials_file {
+            let path = self.base_dir.join(&file.value);
+            options = options.credentials_file(path).await.map_err(|error| format!("{}: {error}", file.value))?;
+        }
+        if let Some(tls) = &self.config.tls {
+            let config = tls.options(&self.base_dir).client_config()?;
+            options = options.require_tls(true).tls_client_config(config);
+        }
+        let servers: Vec<&str> = self.config.url.value.split(',').map(str::trim).collect();
+        let client = options.connect(servers).await.map_err(|error| format!("cannot connect to NATS: {error}"))?;
+        Ok(self.client.insert(client).clone())
+    }
+
+    pub async fn send(&mut self, event: &Published) -> Outcome {
+        match tokio::time::timeout(PATIENCE, self.publish(event)).await {
+            Ok(Ok(())) => Outcome::Taken,
+            Ok(Err(error)) => {
+                self.client = None;
+                Outcome::retry(error)
+            }
+            Err(_) => {
+                self.client = None;
+                Outcome::retry(format!("NATS did not answer within {PATIENCE:?}"))
+            }
+        }
+    }
+
+    async fn publish(&mut self, event: &Published) -> Result<(), String> {
+        let client = self.client().await?;
+        let subject = self.config.subject.value.replace("{type}", &event.event_type);
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Msg-Id", event.id.as_str());
+        headers.insert("content-type", "application/cloudevents+json");
+        let payload = event.document.clone().into();
+        if self.config.jetstream {
+            let stream = async_nats::jetstream::new(client);
+            let sent = stream.publish_with_headers(subject.clone(), headers, payload).await;
+            let sent = sent.map_err(|error| format!("cannot publish to {subject}: {error}"))?;
+            sent.await.map_err(|error| format!("no stream has acknowledged {subject}: {error}"))?;
+            return Ok(());
+        }
+        client.publish_with_headers(subject, headers, payload).await.map_err(|error| error.to_string())?;
+        client.flush().await.map_err(|error| error.to_string())?;
+        // A flush of a client that is reconnecting only waits: what matters is whether the server is there.
+        match client.connection_state() {
+            async_nats::connection::State::Connected => Ok(()),
+            _ => Err("the connection to NATS is lost".into()),
+        }
+    }
+}

@@ -87,7 +87,8 @@ impl Window {
     }
 
     fn delta(&mut self, full: bool) -> Delta {
-        let replaces = full || self.replaces;
+        // More was added than the window holds: what fell out again cannot be told, so the old window must not be built on.
+        let replaces = full || self.replaces || self.fresh >= self.order.len();
         let count = if replaces { self.order.len() } else { self.fresh };
         let added = self.order.range(self.order.len() - count..).flat_map(|one| one.to_le_bytes()).collect();
         (self.fresh, self.replaces) = (0, false);

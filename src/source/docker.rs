@@ -31,6 +31,10 @@ use tokio_util::sync::CancellationToken;
 const BATCH: usize = 256;
 /// After so long without a further event, what the daemon remembered has come.
 const QUIET: Duration = Duration::from_millis(500);
+/// When a connection is this old, what the daemon remembers is looked at once more ([`Daemon::remembered`]).
+const SECOND_LOOK: Duration = Duration::from_secs(1);
+/// How long Docker may go on with that answer, in nanoseconds.
+const LOOKS_ON_NANO: i64 = 2_000_000_000;
 
 /// The short id of a container and what was found out about it.
 type Found = (String, Option<event::Details>);
@@ -56,6 +60,7 @@ struct Session {
     /// Containers that events of this connection speak of: the listing says nothing new about them.
     touched: BTreeSet<String>,
     last_event: Instant,
+    second_look: BoxFuture<'static, Result<Vec<u8>, String>>,
 }
 
 /// Runs until cancelled.
@@ -82,6 +87,10 @@ pub(super) async fn run(context: &SourceContext, config: &DockerConfig, cancel: 
             Ok((session, response)) => {
                 connected.increment(1);
                 standing.connected(0).await;
+                // From here on everything counts: what happens before the first event is stored comes again after a crash.
+                if session.since.is_none() && !source.begin().await {
+                    return;
+                }
                 tokio::select! {
                     reason = source.listen(session, response, &forgotten) => reason,
                     () = cancel.cancelled() => return,
@@ -100,6 +109,14 @@ pub(super) async fn run(context: &SourceContext, config: &DockerConfig, cancel: 
 }
 
 impl Source<'_> {
+    /// Stores where the first connection began. `false` when the core has ended.
+    async fn begin(&mut self) -> bool {
+        let position = self.position.encode(None);
+        let taken = self.context.deliver_messages(&mut self.messages, Some(position)).await;
+        self.context.sink.want_checkpoint();
+        taken.is_some()
+    }
+
     /// Listens first and lists then: a container that starts between the two is in both, never in none.
     async fn open(&mut self) -> Result<(Session, reqwest::Response), String> {
         let daemon = Daemon::connect(self.config, &self.context.base_dir).await?;
@@ -111,15 +128,26 @@ impl Source<'_> {
             true => Some(daemon.running(self.config).await?),
             false => None,
         };
+        let second_look = self.second_look(&daemon);
         let session = Session {
             daemon,
             since,
+            second_look,
             running,
             inspecting: FuturesUnordered::new(),
             touched: BTreeSet::new(),
             last_event: clock::instant(),
         };
         Ok((session, response))
+    }
+
+    fn second_look(&self, daemon: &Daemon) -> BoxFuture<'static, Result<Vec<u8>, String>> {
+        let (daemon, config, since) = (daemon.clone(), self.config.clone(), self.position.asked_from());
+        Box::pin(async move {
+            tokio::time::sleep(SECOND_LOOK).await;
+            let until = clock::now().micros().saturating_mul(1_000).saturating_add(LOOKS_ON_NANO);
+            daemon.remembered(&config, since, until).await
+        })
     }
 
     /// Reads until the connection ends: why, or `None` when the core has ended.
@@ -136,6 +164,7 @@ impl Source<'_> {
             self.inspect(&session, id);
         }
         let mut replayed = session.since.is_none();
+        let mut looked = false;
         loop {
             if replayed && let Some(listing) = session.running.take() {
                 self.reconcile(&mut session, listing);
@@ -152,12 +181,7 @@ impl Source<'_> {
                     Ok(Some(bytes)) => {
                         received_bytes.increment(bytes.len() as u64);
                         session.last_event = clock::instant();
-                        let complete = lines.push(&bytes);
-                        for line in complete.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
-                            if let Err(reason) = self.line(&mut session, line) {
-                                end = Some(reason);
-                            }
-                        }
+                        end = self.lines(&mut session, &lines.push(&bytes));
                         for _ in 0..lines.take_oversized() {
                             let limit = self.context.event_bytes;
                             let message = format!("an event is longer than {limit} bytes (limits.event_bytes)");
@@ -167,6 +191,13 @@ impl Source<'_> {
                     Ok(None) => end = Some("the daemon closed the connection".to_owned()),
                     Err(error) => end = Some(format!("the connection to the daemon broke: {}", daemon::cause(&error))),
                 },
+                remembered = &mut session.second_look, if replayed && !looked => {
+                    looked = true;
+                    match remembered {
+                        Ok(remembered) => self.overlooked(&mut session, &remembered),
+                        Err(error) => tracing::debug!(source = %self.context.name, error, "no second look"),
+                    }
+                }
                 () = quiet, if !replayed => {
                     replayed = true;
                     if self.position.end_of_replay() {
@@ -180,6 +211,23 @@ impl Source<'_> {
             }
             if end.is_some() {
                 return end;
+            }
+        }
+    }
+
+    /// Complete lines; the reason to give the connection up.
+    fn lines(&mut self, session: &mut Session, lines: &[u8]) -> Option<String> {
+        let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+        lines.filter_map(|line| self.line(session, line).err()).last()
+    }
+
+    /// What the daemon remembers and did not send. What it did send has been counted already, and is no repetition.
+    fn overlooked(&mut self, session: &mut Session, remembered: &[u8]) {
+        for line in remembered.split(|byte| *byte == b'\n') {
+            let Ok(event) = Event::read(line) else { continue };
+            if !self.position.has(event.time_nano, &event.key()) {
+                // It is read again from the line, as any other.
+                let _ = self.line(session, line);
             }
         }
     }

@@ -171,7 +171,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn window_and_counts_agree_through_kills(steps in proptest::collection::vec(step(), 1..60), limit in 1_usize..40) {

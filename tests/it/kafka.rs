@@ -282,7 +282,9 @@ fn a_broker_that_is_gone_makes_deaf_and_not_silent() {
         (counted(&sidewatch)?.0 == 200.0).then_some(())
     });
     let said = sidewatch.err();
-    assert_eq!(said.matches("cannot hear the source").count(), 3, "{said}");
+    // Once per loss: absent at the start, (perhaps) while the topic is not there, and the outage; never once per attempt.
+    let losses = said.matches("cannot hear the source").count();
+    assert!((2..=4).contains(&losses), "{losses}: {said}");
     assert_eq!(said.matches("the topic does not exist yet; it is waited for").count(), 1, "{said}");
 }
 

@@ -106,10 +106,24 @@ impl Daemon {
     pub async fn events(&self, config: &DockerConfig, since_nano: Option<i64>) -> Result<Response, String> {
         let mut query = vec![("filters", filters(config).to_string())];
         if let Some(since) = since_nano {
-            query
-                .push(("since", format!("{}.{:09}", since.div_euclid(1_000_000_000), since.rem_euclid(1_000_000_000))));
+            query.push(("since", moment(since)));
         }
         self.get("/events", &query).await
+    }
+
+    /// What the daemon remembers, as lines, in an answer that ends.
+    ///
+    /// Podman overlooks a line of its journal that is written while it begins to follow it, until the next one is written:
+    /// a second look finds it. Podman ends the answer for `stream=false`, which Docker does not know, and leaves events out
+    /// when `until` is over; Docker ends it at `until`.
+    pub async fn remembered(&self, config: &DockerConfig, since_nano: i64, until_nano: i64) -> Result<Vec<u8>, String> {
+        let query = [
+            ("filters", filters(config).to_string()),
+            ("since", moment(since_nano)),
+            ("until", moment(until_nano)),
+            ("stream", "false".to_owned()),
+        ];
+        body(self.get("/events", &query).await?).await
     }
 
     /// The containers that run now and are wanted.
@@ -171,6 +185,11 @@ impl Daemon {
         };
         tokio::time::timeout(patience, look).await.ok().flatten()
     }
+}
+
+/// Seconds since 1970 with their nanoseconds, as the daemon reads them.
+fn moment(nano: i64) -> String {
+    format!("{}.{:09}", nano.div_euclid(1_000_000_000), nano.rem_euclid(1_000_000_000))
 }
 
 async fn body(mut response: Response) -> Result<Vec<u8>, String> {

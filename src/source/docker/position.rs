@@ -78,6 +78,18 @@ impl Position {
         self.stored.horizon
     }
 
+    /// Since when the daemon can be asked again on a connection: from the horizon on, or from where the first one began.
+    pub fn asked_from(&self) -> i64 {
+        self.stored.horizon.or(self.began).unwrap_or_default()
+    }
+
+    /// Whether an event was taken before, or is too old to tell.
+    pub fn has(&self, time_nano: i64, key: &str) -> bool {
+        self.stored.horizon.is_some_and(|horizon| time_nano <= horizon)
+            || self.stored.seen.contains_key(key)
+            || self.taken.contains_key(key)
+    }
+
     /// A connection begins. A horizon in the future means that the clock was set back: then it is the keys alone that tell.
     pub fn begin(&mut self, now_nano: i64) {
         if self.stored.horizon.is_some_and(|horizon| horizon > now_nano) {

@@ -164,9 +164,8 @@ async fn stored(backend: &Shared, number: u64) -> Result<(), ApiError> {
         while *checkpointed.borrow_and_update() < number {
             // Asked again: the one that is being written may have been begun before these events came.
             backend.sink.want_checkpoint();
-            match tokio::time::timeout(ASK_AGAIN, checkpointed.changed()).await {
-                Ok(Err(_)) => return false,
-                Ok(Ok(())) | Err(_) => {}
+            if let Ok(Err(_)) = tokio::time::timeout(ASK_AGAIN, checkpointed.changed()).await {
+                return false;
             }
         }
         true

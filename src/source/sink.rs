@@ -31,8 +31,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 
+/// Why an input was not taken, and its pieces when there is no room for them now.
+type Refused = (Full, [Option<Piece>; 2]);
+
 /// What a source hands to the core.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly every input is a batch, and one allocation less for each")]
 pub enum Ingest {
     /// Decoded events.
     Batch(EventBatch),
@@ -410,7 +414,7 @@ impl IngestSink {
     /// # Errors
     /// [`Full::Later`] when there is no room now, [`Full::Closed`] when the core has ended.
     pub fn try_send(&self, ingest: Ingest) -> Result<u64, Full> {
-        let outcome = self.try_take(ingest).map_err(|(full, _)| full);
+        let outcome = self.try_take(ingest).map_err(|refused| refused.0);
         if outcome == Err(Full::Later) {
             self.shared().full.increment(1);
         }
@@ -428,8 +432,10 @@ impl IngestSink {
         }
         let pieces = match self.try_take(ingest) {
             Ok(number) => return Ok(Offered::Taken(number)),
-            Err((Full::Closed, _)) => return Err(Full::Closed),
-            Err((Full::Later, pieces)) => pieces,
+            Err(refused) => match *refused {
+                (Full::Closed, _) => return Err(Full::Closed),
+                (Full::Later, pieces) => pieces,
+            },
         };
         let mut outcome = Offered::Dropped;
         for piece in pieces.into_iter().flatten() {
@@ -495,20 +501,20 @@ impl IngestSink {
         Ok(())
     }
 
-    fn try_take(&self, ingest: Ingest) -> Result<u64, (Full, [Option<Piece>; 2])> {
+    fn try_take(&self, ingest: Ingest) -> Result<u64, Box<Refused>> {
         let (urgent, rest) = self.pieces(ingest);
         let room =
             |piece: &Option<Piece>| piece.as_ref().map(|piece| self.try_room(piece.need, piece.priority)).transpose();
         let rooms = room(&urgent).and_then(|first| Ok((first, room(&rest)?)));
         let (first, second) = match rooms {
             Ok(rooms) => rooms,
-            Err(NoRoom::Closed) => return Err((Full::Closed, [None, None])),
-            Err(NoRoom::Later) => return Err((Full::Later, [urgent, rest])),
+            Err(NoRoom::Closed) => return Err(Box::new((Full::Closed, [None, None]))),
+            Err(NoRoom::Later) => return Err(Box::new((Full::Later, [urgent, rest]))),
         };
         let with = |piece: Option<Piece>, room: Option<(Room, bool)>| {
             piece.zip(room).map(|(piece, (room, reserved))| (piece, room, reserved))
         };
-        self.put_all([with(urgent, first), with(rest, second)]).map_err(|full| (full, [None, None]))
+        self.put_all([with(urgent, first), with(rest, second)]).map_err(|full| Box::new((full, [None, None])))
     }
 
     /// Which line it belongs to. A mixed batch is split; what has a position stays whole and in order.

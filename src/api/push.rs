@@ -158,7 +158,7 @@ async fn take(backend: &Shared, name: Option<&str>, request: Request) -> Result<
 }
 
 /// Waits until a checkpoint holds everything up to a number.
-async fn stored(backend: &Shared, number: u64) -> Result<(), ApiError> {
+pub(super) async fn stored(backend: &Shared, number: u64) -> Result<(), ApiError> {
     let mut checkpointed = backend.sink.checkpointed();
     let waiting = async {
         while *checkpointed.borrow_and_update() < number {

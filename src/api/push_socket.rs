@@ -1,16 +1,21 @@
 //! `GET /events` as a WebSocket (RFC 6455): producers that keep a connection open. Each message is what a body of
-//! `POST /events` is. Nothing is read on while the queue is full; with `?ack=1` each message is answered once it is queued.
+//! `POST /events` is. Nothing is read on while the queue is full; with `?ack=1` each message is answered once it is queued
+//! (with `ack: checkpoint` of the source, once a checkpoint holds it).
 
 use super::error::ApiError;
+use super::listen::Peer;
 use super::push::{self, PushSource};
 use super::{Shared, origin};
+use crate::config::schema::Overflow;
 use crate::model::Refusal;
-use crate::source::Ingest;
 use crate::source::decode::{Framing, Part, PartKind, reason};
+use crate::source::rate::Client;
+use crate::source::{Ingest, Pace};
 use crate::telemetry::{clock, self_metrics};
+use axum::Extension;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
-use axum::extract::{Path, State};
+use axum::extract::{ConnectInfo, Path, State};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
@@ -68,12 +73,13 @@ impl Sockets {
 pub async fn events(
     state: State<Shared>,
     uri: Uri,
+    peer: Option<Extension<ConnectInfo<Peer>>>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let params = super::prometheus::Params::parse(uri.query().unwrap_or(""));
     let name = params.get("source").map(str::to_owned);
-    open(state.0, name, uri, &headers, upgrade)
+    open(state.0, name, uri, client(peer), &headers, upgrade)
 }
 
 /// `GET /events/NAME`, upgraded.
@@ -84,16 +90,22 @@ pub async fn events_of(
     state: State<Shared>,
     Path(name): Path<String>,
     uri: Uri,
+    peer: Option<Extension<ConnectInfo<Peer>>>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    open(state.0, Some(name), uri, &headers, upgrade)
+    open(state.0, Some(name), uri, client(peer), &headers, upgrade)
+}
+
+fn client(peer: Option<Extension<ConnectInfo<Peer>>>) -> Option<Client> {
+    peer.map(|Extension(ConnectInfo(Peer(address)))| Client::Ip(address.ip().to_canonical()))
 }
 
 fn open(
     backend: Shared,
     name: Option<String>,
     uri: Uri,
+    client: Option<Client>,
     headers: &HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
@@ -118,7 +130,7 @@ fn open(
     let kind =
         if protocol.is_some_and(|protocol| protocol == CLOUDEVENTS) { PartKind::CloudEvent } else { PartKind::Plain };
     Ok(upgrade.on_upgrade(move |socket| async move {
-        let connection = Connection { backend, name, answers, kind, limit_bytes, _place: place };
+        let connection = Connection { backend, name, client, answers, kind, limit_bytes, _place: place };
         let open = self_metrics::source_connections(&source);
         open.increment(1.0);
         connection.serve(socket, &source).await;
@@ -130,6 +142,8 @@ struct Connection {
     backend: Shared,
     /// The source as the request named it.
     name: Option<String>,
+    /// Who sends, for the source's rate limit.
+    client: Option<Client>,
     /// Each message is answered.
     answers: bool,
     kind: PartKind,
@@ -163,6 +177,8 @@ impl Gathered {
 /// What the producer is told at the end.
 type Farewell = (u16, &'static str);
 
+const UNSTORED: Farewell =
+    (close_code::AGAIN, "no checkpoint held the events in time; they may be counted all the same");
 const GOING: Farewell = (close_code::AWAY, "sidewatch is shutting down");
 
 impl Connection {
@@ -202,7 +218,7 @@ impl Connection {
             };
             asked = false;
             let (mut next, mut gathered, mut end) = (Some(first), Gathered::default(), None);
-            let (mut bytes, mut answered) = (0, 0);
+            let (mut bytes, mut answers, mut last) = (0, Vec::new(), None);
             while let Some(message) = next {
                 match message {
                     Some(Ok(Message::Text(text))) => gathered.push(text.as_bytes(), self.kind),
@@ -214,15 +230,13 @@ impl Connection {
                 if self.answers && !gathered.parts.is_empty() {
                     received.increment(1);
                     bytes += gathered.buffer.len();
-                    let answer = match self.deliver(std::mem::take(&mut gathered), source).await {
-                        Ok(answer) => answer,
+                    match self.deliver(std::mem::take(&mut gathered), source).await {
+                        Ok((answer, number)) => (answers.push(answer), last = Some(number)),
                         Err(farewell) => return Some(farewell),
                     };
-                    socket.feed(Message::Text(answer.into())).await.ok()?;
-                    answered += 1;
                 }
                 let full = gathered.parts.len() >= BATCH_MESSAGES || gathered.buffer.len() >= BATCH_BYTES;
-                next = if end.is_some() || full || answered >= BATCH_MESSAGES {
+                next = if end.is_some() || full || answers.len() >= BATCH_MESSAGES {
                     None
                 } else {
                     socket.next().now_or_never()
@@ -236,7 +250,17 @@ impl Connection {
                 }
             }
             received_bytes.increment(bytes as u64);
-            if answered > 0 {
+            // With `ack: checkpoint` an answer says that the events are stored.
+            if let Some(number) = last
+                && self.waits_for_checkpoint()
+                && push::stored(&self.backend, number).await.is_err()
+            {
+                return Some(UNSTORED);
+            }
+            if !answers.is_empty() {
+                for answer in answers {
+                    socket.feed(Message::Text(answer.into())).await.ok()?;
+                }
                 socket.flush().await.ok()?;
             }
             if let Some(end) = end {
@@ -256,16 +280,25 @@ impl Connection {
         Some((close_code::SIZE, "the message is larger than limits.body_bytes"))
     }
 
-    /// Decodes, waits for room in the queue, and says what became of it.
-    async fn deliver(&self, gathered: Gathered, source: &Arc<str>) -> Result<String, Farewell> {
+    fn waits_for_checkpoint(&self) -> bool {
+        self.backend.push.load().source(self.name.as_deref()).is_ok_and(|source| source.ack_checkpoint)
+    }
+
+    /// Decodes, waits until the rate limit and the queue have room, and says what became of it and its number.
+    async fn deliver(&self, gathered: Gathered, source: &Arc<str>) -> Result<(String, u64), Farewell> {
         let push = self.backend.push.load_full();
         let gone = (close_code::POLICY, "the http source is no longer configured");
-        let PushSource { decoder, .. } = push.source(self.name.as_deref()).map_err(|_| gone)?;
+        let PushSource { decoder, limits, overflow, .. } = push.source(self.name.as_deref()).map_err(|_| gone)?;
         let Gathered { buffer, parts, refused } = gathered;
         let mut batch = decoder.decode(buffer, Framing::Messages(parts), &push.plan, source, clock::now());
         batch.refused.extend(refused);
         let answer = if self.answers { push::answer_text(batch.events.len(), &batch.refused) } else { String::new() };
-        self.backend.sink.send(Ingest::Batch(batch)).await.map_err(|_| GOING)?;
-        Ok(answer)
+        let closing = &self.backend.sockets.closing;
+        let pace = limits.clone().map(|limits| Pace::new(limits, closing.clone()).for_client(self.client));
+        // What is answered is never dropped: its sender waits.
+        let overflow = if self.answers { Overflow::Block } else { *overflow };
+        let sink = self.backend.sink.with_overflow(overflow).with_pace(pace);
+        let number = sink.send(Ingest::Batch(batch)).await.map_err(|_| GOING)?;
+        Ok((answer, number))
     }
 }

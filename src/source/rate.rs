@@ -108,7 +108,7 @@ impl RateLimits {
     }
 
     /// Lets so many events of a client pass, or says when to come again; `outcome` is what becomes of them then, to be
-    /// counted. 0 events ask whether any could pass.
+    /// counted. 0 events ask whether any could pass; a request that is sent away unread counts as one event.
     ///
     /// # Errors
     /// [`Limited`]; nothing was taken from any bucket.
@@ -116,7 +116,7 @@ impl RateLimits {
         let now_us = clock::now().micros();
         let decided = self.decide(client, events, now_us);
         if let (Err(limited), Some(outcome)) = (decided, outcome) {
-            self_metrics::rate_limited(&self.source, limited.by, outcome).increment(events as u64);
+            self_metrics::rate_limited(&self.source, limited.by, outcome).increment(events.max(1) as u64);
             self.say(limited);
         }
         decided

@@ -44,7 +44,8 @@ pub fn run() {
         std::net::TcpStream::connect(("127.0.0.1", theirs)).ok()?;
         (get(theirs, "/-/ready").0 == 200).then_some(())
     });
-    std::fs::write(own.path().join("sidewatch.yaml"), "bundled_rules: false\nsources: {none: {none: {}}}\n").unwrap();
+    let configuration = "bundled_rules: false\nlimits: {late_samples: 2h}\nsources: {none: {none: {}}}\n";
+    std::fs::write(own.path().join("sidewatch.yaml"), configuration).unwrap();
     let sidewatch = Sidewatch::start(own.path(), "run", &[]);
 
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;

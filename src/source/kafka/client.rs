@@ -29,7 +29,7 @@ const LARGEST_ANSWER_BYTES: u32 = 256 << 20;
 const KEPT: usize = 64;
 
 /// Defaults that `properties` may change.
-const DEFAULTS: [(&str, &str); 8] = [
+const DEFAULTS: [(&str, &str); 9] = [
     ("client.id", "sidewatch"),
     ("partition.assignment.strategy", "cooperative-sticky"),
     // A member that was killed is missed by its group for so long.
@@ -41,6 +41,8 @@ const DEFAULTS: [(&str, &str); 8] = [
     // How soon new topics and partitions are seen; the default is five minutes.
     ("topic.metadata.refresh.interval.ms", "10000"),
     ("socket.keepalive.enable", "true"),
+    // How long a partition rests when the local queue is full; with the default of a second, a backlog is read in fits.
+    ("fetch.queue.backoff.ms", "5"),
 ];
 
 /// Librdkafka's options. The password's file is read.

@@ -1,7 +1,7 @@
 //! An expression on several lines, as Prometheus's `/api/v1/format_query` and `promtool promql format` print it.
 
 use super::ast::Expr;
-use super::printer::{aggregate_head, subquery_suffix};
+use super::printer::{aggregate_head, raises_infinity, subquery_suffix};
 use std::fmt::Write;
 
 /// Parts that are longer than this are split.
@@ -33,7 +33,12 @@ impl Expr {
             }
             Self::Invariant(inner) => inner.write_pretty(level, out),
             Self::Binary(binary) if !short => {
-                binary.left.write_pretty(level + 1, out);
+                if raises_infinity(binary) {
+                    indent(level + 1, out);
+                    out.push_str("Inf");
+                } else {
+                    binary.left.write_pretty(level + 1, out);
+                }
                 out.push('\n');
                 indent(level, out);
                 out.push_str(binary.op.text());

@@ -5,6 +5,7 @@ use super::ast::{
     Subquery,
 };
 use super::number::{format_short, go_quote, is_plain_label};
+use super::token::Op;
 use crate::model::{METRIC_NAME, format_duration_ms};
 use crate::series::{MatchOp, Matcher};
 use std::fmt::{self, Display, Formatter, Write};
@@ -112,7 +113,8 @@ impl Display for Duration {
 impl Display for DurationExpr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Seconds(value) => f.write_str(&format_short(value.0)),
+            // A sign would be read as an operator.
+            Self::Seconds(value) => f.write_str(format_short(value.0).trim_start_matches('+')),
             Self::Literal(ms) => f.write_str(&format_duration_ms(*ms)),
             Self::Step => f.write_str("step()"),
             Self::Range => f.write_str("range()"),
@@ -141,10 +143,20 @@ fn label_list(labels: &[String]) -> String {
     labels.iter().map(|label| label_text(label)).collect::<Vec<_>>().join(", ")
 }
 
+/// `Inf ^ x`: with its sign it would be read as `+(Inf ^ x)`, because a sign binds less than `^`.
+pub(super) fn raises_infinity(binary: &Binary) -> bool {
+    matches!(binary.left, Expr::Number { value, .. } if value.0 == f64::INFINITY) && binary.op == Op::Pow
+}
+
 impl Display for Binary {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let flag = if self.return_bool { " bool" } else { "" };
-        write!(f, "{} {}{flag}", self.left, self.op.text())?;
+        if raises_infinity(self) {
+            f.write_str("Inf")?;
+        } else {
+            self.left.fmt(f)?;
+        }
+        write!(f, " {}{flag}", self.op.text())?;
         if let Some(matching) = &self.matching {
             matching.fmt(f)?;
         }

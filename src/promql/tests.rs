@@ -195,6 +195,22 @@ fn evaluate(query: &Query) {
     }
 }
 
+#[test]
+fn infinity_is_printed_so_that_it_is_read_again() {
+    for (text, printed) in [
+        ("Inf", "+Inf"),
+        ("a * Inf", "a * +Inf"),
+        ("-Inf ^ a", "-Inf ^ a"),
+        ("Inf ^ a ^ Inf", "Inf ^ a ^ +Inf"),
+        ("- -Inf ^ a", "--Inf ^ a"),
+        ("rate(a[Inf - 5m])", "rate(a[Inf - 5m])"),
+    ] {
+        let read = parse(text).unwrap();
+        assert_eq!(read.to_string(), printed);
+        assert_eq!(parse(printed).unwrap(), read, "{printed}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -20,9 +20,11 @@
 //! ```
 
 use super::diagnostic::nearest;
+use super::schema::SecretSource;
 use super::yaml::{Kind, Node};
 use super::{Diagnostics, Span, Spanned};
 use crate::model::{FieldPath, parse_duration_ms};
+use crate::secret::Secret;
 use std::ops::RangeInclusive;
 
 /// Reads one mapping. `'n` is the tree, `'f` the findings.
@@ -103,6 +105,18 @@ impl<'n, 'f> MapReader<'n, 'f> {
     pub fn required_string(&mut self, key: &'static str) -> Option<Spanned<String>> {
         let node = self.required(key)?;
         string(node, key, self.found)
+    }
+
+    /// A secret that stands here or in a file; both at once is an error.
+    pub fn secret(&mut self, inline: &'static str, file: &'static str) -> Option<SecretSource> {
+        match (self.string(inline), self.string(file)) {
+            (Some(_), Some(path)) => {
+                self.found.error(&path.span, format!("at most one of {inline} and {file} may be set"));
+                None
+            }
+            (Some(text), None) => Some(SecretSource::Inline(Spanned::new(Secret::new(text.value), text.span))),
+            (None, path) => path.map(SecretSource::File),
+        }
     }
 
     /// `true` or `false`.

@@ -584,6 +584,16 @@ pub enum SecretSource {
     File(Spanned<String>),
 }
 
+impl SecretSource {
+    /// Where it, or its path, stands.
+    pub fn span(&self) -> &Span {
+        match self {
+            Self::Inline(text) => &text.span,
+            Self::File(path) => &path.span,
+        }
+    }
+}
+
 /// `state:`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StateConfig {

@@ -1,15 +1,13 @@
 //! `amqp` sources against a real RabbitMQ.
 
 use crate::exactness::{self, Trial};
-use crate::harness::{Receiver, Sidewatch, eventually, free_port, run};
+use crate::harness::{Receiver, Sidewatch, eventually, free_port, nonsense, run};
 use crate::rabbit::{Message, Publisher, Rabbit, block};
 use lapin::options::{
     BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
-use std::io::Write;
-use std::net::TcpListener;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -40,18 +38,6 @@ fn queue(channel: &Channel, name: &str, arguments: &[(&str, &str)]) {
     }
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     block(channel.queue_declare(name.into(), options, table)).unwrap();
-}
-
-/// A port that says the wrong thing to everybody.
-fn nonsense() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
-            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\nthis is not the broker you are looking for");
-        }
-    });
-    port
 }
 
 #[test]

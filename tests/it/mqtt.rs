@@ -1,10 +1,8 @@
 //! `mqtt` sources against a real Mosquitto.
 
 use crate::exactness::{self, Trial};
-use crate::harness::{Receiver, Sidewatch, eventually, free_port, run};
+use crate::harness::{Receiver, Sidewatch, eventually, free_port, nonsense, run};
 use crate::mosquitto::{Message, Mosquitto, publish};
-use std::io::Write;
-use std::net::TcpListener;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,17 +29,6 @@ fn lost(sidewatch: &Sidewatch, source: &str, why: &str) {
         let (state, detail) = state(sidewatch, source);
         (state == "lost" && detail.contains(why)).then_some(())
     });
-}
-
-fn nonsense() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
-            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\nthis is not the broker you are looking for");
-        }
-    });
-    port
 }
 
 #[test]

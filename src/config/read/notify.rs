@@ -125,8 +125,8 @@ fn terminal(node: &Node, found: &mut Diagnostics) -> Option<(ReceiverKind, bool)
 fn slack(node: &Node, found: &mut Diagnostics) -> Option<(ReceiverKind, bool)> {
     let mut map = MapReader::new(node, "slack receiver", found)?;
     let which = map.exactly_one(&["url", "url_file", "app_token", "app_token_file"]);
-    let url = secret(&mut map, "url", "url_file").filter(|url| http_url(url, map.found()));
-    let token = secret(&mut map, "app_token", "app_token_file");
+    let url = map.secret("url", "url_file").filter(|url| http_url(url, map.found()));
+    let token = map.secret("app_token", "app_token_file");
     let app_url = address(&mut map, "app_url");
     let channel = map.string("channel").map(|text| text.value);
     let update_message = map.boolean("update_message");
@@ -153,7 +153,7 @@ fn slack(node: &Node, found: &mut Diagnostics) -> Option<(ReceiverKind, bool)> {
 fn pagerduty(node: &Node, found: &mut Diagnostics) -> Option<(ReceiverKind, bool)> {
     let mut map = MapReader::new(node, "pagerduty receiver", found)?;
     let which = map.exactly_one(&["routing_key", "routing_key_file"]);
-    let key = secret(&mut map, "routing_key", "routing_key_file");
+    let key = map.secret("routing_key", "routing_key_file");
     let url = address(&mut map, "url");
     let words = [("critical", "critical"), ("error", "error"), ("warning", "warning"), ("info", "info")];
     let severity = map.one_of("severity", &words).map(|word| word.value.to_owned());
@@ -228,7 +228,7 @@ fn email(node: &Node, found: &mut Diagnostics) -> Option<(ReceiverKind, bool)> {
     let from = map.string("from");
     let smtp = map.required_string("smtp").filter(|smtp| smtp_address(smtp, map.found()));
     let username = map.string("username").map(|text| text.value);
-    let password = secret(&mut map, "password", "password_file");
+    let password = map.secret("password", "password_file");
     let require_tls = map.boolean("require_tls").map(|wanted| wanted.value);
     let send_resolved = send_resolved(&mut map);
     for address in to.iter().chain(&from) {
@@ -259,23 +259,8 @@ fn smtp_address(smtp: &Spanned<String>, found: &mut Diagnostics) -> bool {
 /// `url` or `url_file`, one of which is needed. The address is a secret, so that no message repeats it.
 pub(super) fn url(map: &mut MapReader<'_, '_>) -> Option<SecretSource> {
     map.exactly_one(&["url", "url_file"])?;
-    let source = secret(map, "url", "url_file")?;
+    let source = map.secret("url", "url_file")?;
     http_url(&source, map.found()).then_some(source)
-}
-
-/// A secret that stands here or in a file; both at once is an error.
-pub(super) fn secret(map: &mut MapReader<'_, '_>, key: &'static str, file_key: &'static str) -> Option<SecretSource> {
-    let inline = map.string(key);
-    let file = map.string(file_key);
-    match (inline, file) {
-        (Some(_), Some(file)) => {
-            map.found().error(&file.span, format!("{key} and {file_key} exclude each other"));
-            None
-        }
-        (Some(text), None) => Some(SecretSource::Inline(Spanned::new(Secret::new(text.value), text.span))),
-        (None, Some(file)) => Some(SecretSource::File(file)),
-        (None, None) => None,
-    }
 }
 
 #[cfg(test)]

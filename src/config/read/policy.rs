@@ -2,11 +2,10 @@
 
 use super::events;
 use crate::config::reader::{self, MapReader};
-use crate::config::schema::{Named, Pattern, RedactConfig, RedactEntry, SchemaConfig, SchemaSource, SecretSource};
+use crate::config::schema::{Named, Pattern, RedactConfig, RedactEntry, SchemaConfig, SchemaSource};
 use crate::config::yaml::{Kind, Node};
 use crate::config::{Diagnostics, Spanned};
 use crate::model::FieldPath;
-use crate::secret::Secret;
 
 /// `schemas:`: `NAME: {match, schema, ...}`, `PATTERN: FILE`, or a list of mappings.
 pub(super) fn schemas(map: &mut MapReader<'_, '_>) -> Vec<Named<SchemaConfig>> {
@@ -84,15 +83,7 @@ pub(super) fn redact(map: &mut MapReader<'_, '_>) -> RedactConfig {
     }
     let Some(mut inner) = MapReader::new(node, "redaction", map.found()) else { return RedactConfig::default() };
     let fields = inner.each_or_one("fields", entry);
-    let (inline, file) = (inner.string("hash_key"), inner.string("hash_key_file"));
-    let hash_key = match (inline, file) {
-        (Some(_), Some(file)) => {
-            inner.found().error(&file.span, "hash_key and hash_key_file exclude each other");
-            None
-        }
-        (Some(text), None) => Some(SecretSource::Inline(Spanned::new(Secret::new(text.value), text.span))),
-        (None, file) => file.map(SecretSource::File),
-    };
+    let hash_key = inner.secret("hash_key", "hash_key_file");
     inner.finish();
     RedactConfig { fields, hash_key, span }
 }

@@ -1,6 +1,6 @@
 //! `publish:`, and `otlp:` of `export:`.
 
-use super::notify::{secret, url};
+use super::notify::url;
 use super::scrape::request;
 use crate::config::Diagnostics;
 use crate::config::reader::{self, MapReader};
@@ -75,7 +75,7 @@ fn http(node: &Node, found: &mut Diagnostics) -> Option<PublishTo> {
 /// `username:` with `password:`.
 fn user(map: &mut MapReader<'_, '_>) -> Option<(String, crate::config::schema::SecretSource)> {
     let username = map.string("username");
-    let password = secret(map, "password", "password_file");
+    let password = map.secret("password", "password_file");
     match (username, password) {
         (Some(username), Some(password)) => Some((username.value, password)),
         (Some(username), None) => {
@@ -96,7 +96,7 @@ fn nats(node: &Node, found: &mut Diagnostics) -> Option<NatsTarget> {
     }
     let jetstream = map.boolean("jetstream").is_some_and(|wanted| wanted.value);
     let user = user(&mut map);
-    let token = secret(&mut map, "token", "token_file");
+    let token = map.secret("token", "token_file");
     let credentials_file = map.string("credentials_file");
     let tls = super::sources::tls::tls(&mut map);
     map.finish();
@@ -115,7 +115,7 @@ fn redis(node: &Node, found: &mut Diagnostics) -> Option<RedisTarget> {
     let named = name.and_then(|(key, node)| Some((key == "stream", reader::string(node, key, map.found())?)));
     let maxlen = map.integer("maxlen", 1..=1_000_000_000).map_or(10_000, |it| it.value as usize);
     let username = map.string("username").map(|name| name.value);
-    let password = secret(&mut map, "password", "password_file");
+    let password = map.secret("password", "password_file");
     map.finish();
     let (stream, name) = named?;
     Some(RedisTarget { url: url?, stream, name, maxlen, username, password })

@@ -1,12 +1,9 @@
 //! `scrape:` of a source.
 
 use crate::config::reader::{self, MapReader};
-use crate::config::schema::{
-    RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget, SecretSource, Transport,
-};
+use crate::config::schema::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget, Transport};
 use crate::config::yaml::{Kind, Node};
 use crate::config::{Diagnostics, Span, Spanned};
-use crate::secret::Secret;
 
 /// As in Prometheus's global defaults, but for the interval: a sidecar's rules are quick.
 const INTERVAL_MS: i64 = 15_000;
@@ -245,20 +242,6 @@ pub(super) fn relabel_config(node: &Node, found: &mut Diagnostics) -> Option<Rel
     })
 }
 
-/// A secret that stands here or in a file; both at once is an error.
-pub(super) fn secret(map: &mut MapReader<'_, '_>, inline: &'static str, file: &'static str) -> Option<SecretSource> {
-    let (text, path) = (map.string(inline), map.string(file));
-    match (text, path) {
-        (Some(_), Some(path)) => {
-            map.found().error(&path.span, format!("at most one of {inline} and {file} may be set"));
-            None
-        }
-        (Some(text), None) => Some(SecretSource::Inline(Spanned::new(Secret::new(text.value), text.span))),
-        (None, Some(path)) => Some(SecretSource::File(path)),
-        (None, None) => None,
-    }
-}
-
 pub(super) fn request(map: &mut MapReader<'_, '_>) -> ScrapeHttp {
     let mut options = ScrapeHttp::default();
     let mut ways: Vec<Span> = Vec::new();
@@ -266,7 +249,7 @@ pub(super) fn request(map: &mut MapReader<'_, '_>) -> ScrapeHttp {
         ways.push(node.span.clone());
         if let Some(mut inner) = MapReader::new(node, "basic_auth", map.found()) {
             let username = inner.string("username").map(|text| text.value).unwrap_or_default();
-            options.basic = Some((username, secret(&mut inner, "password", "password_file")));
+            options.basic = Some((username, inner.secret("password", "password_file")));
             inner.finish();
         }
     }
@@ -274,8 +257,7 @@ pub(super) fn request(map: &mut MapReader<'_, '_>) -> ScrapeHttp {
         ways.push(node.span.clone());
         if let Some(mut inner) = MapReader::new(node, "authorization", map.found()) {
             let scheme = inner.string("type").map_or_else(|| "Bearer".to_owned(), |text| text.value);
-            options.authorization =
-                secret(&mut inner, "credentials", "credentials_file").map(|secret| (scheme, secret));
+            options.authorization = inner.secret("credentials", "credentials_file").map(|secret| (scheme, secret));
             if options.authorization.is_none() {
                 let span = inner.span().clone();
                 inner.found().error(&span, "authorization: credentials or credentials_file is missing");

@@ -2,6 +2,8 @@
 
 mod amqp;
 mod broker;
+#[cfg(test)]
+mod checked;
 mod dedup;
 mod docker;
 mod flow;

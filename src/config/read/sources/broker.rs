@@ -95,15 +95,7 @@ pub(super) fn decode(text: &str) -> Option<String> {
 
 /// `password` or `password_file`, else what stands in the address.
 pub(super) fn password(map: &mut MapReader<'_, '_>, of_url: Option<Spanned<Secret>>) -> Option<SecretSource> {
-    let (inline, file) = (map.string("password"), map.string("password_file"));
-    if let (Some(_), Some(file)) = (&inline, &file) {
-        map.found().error(&file.span, "password and password_file exclude each other");
-    }
-    match (inline, file) {
-        (Some(text), _) => Some(SecretSource::Inline(Spanned::new(Secret::new(text.value), text.span))),
-        (None, Some(file)) => Some(SecretSource::File(file)),
-        (None, None) => of_url.map(SecretSource::Inline),
-    }
+    map.secret("password", "password_file").or_else(|| of_url.map(SecretSource::Inline))
 }
 
 /// `scope: shared|per_instance`.
@@ -176,7 +168,7 @@ sources:
             "url: unknown parameter \"speed\"",
             "a queue of each instance needs bind",
             "heartbeat: whole seconds",
-            "password and password_file exclude each other",
+            "at most one of password and password_file may be set",
             "arguments: a text, a whole number, true or false",
             "url: MQTT addresses have no path",
             "topics: \"a/#/b\" is no topic filter",

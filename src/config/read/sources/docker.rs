@@ -143,24 +143,7 @@ fn filters(node: &Node, found: &mut Diagnostics) -> Vec<(Spanned<String>, Vec<Sp
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Overrides, load_text, show};
-
-    #[track_caller]
-    fn check(source: &str, expected: &[&str]) {
-        let text = format!("sources: {{s: {source}}}");
-        let (config, found) = load_text("t.yaml", &text, &Default::default(), &Overrides::default());
-        let said = found.to_string();
-        let messages: Vec<&str> =
-            said.lines().filter_map(|line| line.split_once("error: ").map(|(_, message)| message)).collect();
-        assert_eq!(messages, expected, "{source}");
-        if expected.is_empty() {
-            let config = config.unwrap();
-            let shown = show(&config);
-            let (again, found) = load_text("shown.yaml", &shown, &Default::default(), &Overrides::default());
-            assert!(!found.has_errors(), "{shown}\n{found}");
-            assert_eq!(config.sources, again.unwrap().sources, "{shown}");
-        }
-    }
+    use crate::config::read::sources::checked::check_and_show as check;
 
     #[test]
     fn sockets_labels_and_filters() {

@@ -2,13 +2,12 @@
 
 use super::tls::tls;
 use crate::config::reader::{self, MapReader};
-use crate::config::schema::{KafkaConfig, KafkaMechanism, Scope, SecretSource, Service, TlsConfig, Transport};
+use crate::config::schema::{KafkaConfig, KafkaMechanism, Scope, Service, TlsConfig, Transport};
 use crate::config::yaml::{Kind, Node};
 use crate::config::{Diagnostics, Spanned};
-use crate::secret::Secret;
 
 /// Properties that cannot be passed through, and what stands in their way.
-const REFUSED: [(&str, &str); 25] = [
+const REFUSED: [(&str, &str); 24] = [
     ("bootstrap.servers", "it is called brokers here"),
     ("metadata.broker.list", "it is called brokers here"),
     ("group.id", "it is called group here"),
@@ -32,7 +31,6 @@ const REFUSED: [(&str, &str); 25] = [
     ("group.protocol", "only the classic protocol keeps what a checkpoint promises"),
     ("group.remote.assignor", "only the classic protocol keeps what a checkpoint promises"),
     ("log.queue", "sidewatch logs by itself"),
-    ("plugin.library.paths", "no foreign code is loaded"),
     ("consume.callback.max.messages", "messages are polled"),
 ];
 
@@ -50,7 +48,7 @@ pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Option<Transport> {
     let scope = map.one_of("scope", &Scope::ALL).map(|scope| scope.value);
     let member = map.string("member");
     let user = map.string("user");
-    let password = password(&mut map);
+    let password = map.secret("password", "password_file");
     let mechanism = map.one_of("mechanism", &KafkaMechanism::ALL);
     let tls_key = map.get("tls").map(|node| node.span.clone());
     let tls = tls(&mut map);
@@ -78,11 +76,7 @@ pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Option<Transport> {
             wrong(&topic.span, format!("topics: {:?} is no name of a topic: {why}", topic.value), "", map.found());
         }
     }
-    let place = |password: &SecretSource| match password {
-        SecretSource::Inline(text) => text.span.clone(),
-        SecretSource::File(path) => path.span.clone(),
-    };
-    if let (None, Some(span)) = (&user, password.as_ref().map(place)) {
+    if let (None, Some(span)) = (&user, password.as_ref().map(|password| password.span().clone())) {
         wrong(&span, "kafka source: a password without user".into(), "", map.found());
     }
     if let (Some(user), None) = (&user, &password) {
@@ -117,6 +111,9 @@ pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Option<Transport> {
             wrong(&name.span, format!("properties: {key} cannot be set: {why}"), "", map.found());
         } else if name.value.starts_with("test.mock.") {
             wrong(&name.span, format!("properties: {} is for tests of librdkafka", name.value), "", map.found());
+        } else if name.value.starts_with("plugin.") {
+            let message = format!("properties: {} cannot be set: no foreign code is loaded", name.value);
+            wrong(&name.span, message, "", map.found());
         }
     }
     map.finish();
@@ -242,31 +239,11 @@ fn bad_topic(topic: &str) -> Option<String> {
     topic.chars().find(|c| !allowed(*c)).map(|c| format!("{c:?} cannot stand in it"))
 }
 
-fn password(map: &mut MapReader<'_, '_>) -> Option<SecretSource> {
-    match (map.string("password"), map.string("password_file")) {
-        (Some(_), Some(path)) => {
-            map.found().error(&path.span, "at most one of password and password_file may be set");
-            None
-        }
-        (Some(text), None) => Some(SecretSource::Inline(Spanned::new(Secret::new(text.value), text.span))),
-        (None, Some(path)) => Some(SecretSource::File(path)),
-        (None, None) => None,
-    }
-}
-
 #[cfg(all(test, feature = "kafka"))]
 mod tests {
+    use crate::config::read::sources::checked::check;
     use crate::config::schema::Transport;
     use crate::config::{Overrides, load_text, show};
-
-    fn check(source: &str, expected: &[&str]) {
-        let text = format!("sources: {{s: {source}}}");
-        let (_, found) = load_text("t.yaml", &text, &Default::default(), &Overrides::default());
-        let said = found.to_string();
-        let messages: Vec<&str> =
-            said.lines().filter_map(|line| line.split_once("error: ").map(|(_, message)| message)).collect();
-        assert_eq!(messages, expected, "{source}");
-    }
 
     #[test]
     fn mistakes_are_said() {
@@ -291,11 +268,12 @@ mod tests {
         kafka("password: u", &["kafka source: a password without user"]);
         kafka("mechanism: PLAIN", &["kafka source: a mechanism without user"]);
         kafka(
-            "properties: {enable.auto.commit: true, group.id: x, test.mock.num.brokers: 1}",
+            "properties: {enable.auto.commit: true, group.id: x, test.mock.num.brokers: 1, plugin.x: y}",
             &[
                 "properties: enable.auto.commit cannot be set: offsets are committed when a checkpoint holds what was counted",
                 "properties: group.id cannot be set: it is called group here",
                 "properties: test.mock.num.brokers is for tests of librdkafka",
+                "properties: plugin.x cannot be set: no foreign code is loaded",
             ],
         );
         check("{kafka: {brokers: 'a:b', topics: t}}", &["brokers: \"a:b\" is not HOST:PORT"]);

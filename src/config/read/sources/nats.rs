@@ -366,53 +366,24 @@ fn stream(map: &mut MapReader<'_, '_>, queue_group: Option<&Spanned<String>>) ->
 fn given_credentials(map: &mut MapReader<'_, '_>) -> Vec<Found> {
     let mut all = Vec::new();
     let user = map.string("user");
-    let password = secret(map, "password", "password_file");
+    let password = map.secret("password", "password_file");
     match (user, password) {
-        (Some(user), Some((_, password))) => all.push((user.span, NatsCredentials::User(user.value, password))),
+        (Some(user), Some(password)) => all.push((user.span, NatsCredentials::User(user.value, password))),
         (Some(user), None) => map.found().error(&user.span, "user: password or password_file is missing"),
-        (None, Some((span, _))) => map.found().error(&span, "password: user is missing"),
+        (None, Some(password)) => map.found().error(password.span(), "password: user is missing"),
         (None, None) => {}
     }
-    all.extend(secret(map, "token", "token_file").map(|(span, token)| (span, NatsCredentials::Token(token))));
+    all.extend(map.secret("token", "token_file").map(|token| (token.span().clone(), NatsCredentials::Token(token))));
     all.extend(map.string("nkey_file").map(|path| (path.span.clone(), NatsCredentials::Nkey(path))));
     all.extend(map.string("creds_file").map(|path| (path.span.clone(), NatsCredentials::Creds(path))));
     all
 }
 
-fn secret(
-    map: &mut MapReader<'_, '_>,
-    inline: &'static str,
-    file: &'static str,
-) -> Option<(crate::config::Span, SecretSource)> {
-    let (text, path) = (map.string(inline), map.string(file));
-    match (text, path) {
-        (Some(_), Some(path)) => {
-            map.found().error(&path.span, format!("at most one of {inline} and {file} may be set"));
-            None
-        }
-        (Some(text), None) => {
-            let span = text.span.clone();
-            Some((span, SecretSource::Inline(Spanned::new(Secret::new(text.value), text.span))))
-        }
-        (None, Some(path)) => Some((path.span.clone(), SecretSource::File(path))),
-        (None, None) => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{covers, decoded, overlap};
+    use crate::config::read::sources::checked::check;
     use crate::config::{Overrides, load_text, show};
-
-    /// What is found in a `nats` source, without the lines that show the place.
-    fn check(nats: &str, expected: &[&str]) {
-        let text = format!("sources: {{s: {nats}}}");
-        let (_, found) = load_text("t.yaml", &text, &Default::default(), &Overrides::default());
-        let said = found.to_string();
-        let messages: Vec<&str> =
-            said.lines().filter_map(|line| line.split_once("error: ").map(|(_, message)| message)).collect();
-        assert_eq!(messages, expected, "{nats}");
-    }
 
     #[test]
     fn mistakes_are_said_with_what_to_do() {

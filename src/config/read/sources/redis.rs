@@ -30,7 +30,7 @@ pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Option<Transport> {
     let servers = servers(&mut map);
     let input = input(&mut map);
     let username = map.string("username");
-    let password = secret(&mut map);
+    let password = map.secret("password", "password_file");
     let database = map.integer("database", 0..=DATABASES);
     let tls = tls(&mut map);
     let (servers, first) = servers.unzip();
@@ -200,7 +200,7 @@ fn sentinels(node: &Node, found: &mut Diagnostics) -> Option<(RedisServers, Logi
     let urls = map.strings("urls");
     let mut read = urls.iter().filter_map(|url| parts(url, SENTINEL_PORT, map.found())).collect::<Vec<_>>();
     let username = map.string("username").map(|name| name.value);
-    let password = secret(&mut map);
+    let password = map.secret("password", "password_file");
     map.finish();
     let login = read.first_mut().map(|parts| std::mem::take(&mut parts.login))?;
     let servers = RedisServers::Sentinel {
@@ -270,17 +270,6 @@ fn input(map: &mut MapReader<'_, '_>) -> Option<RedisInput> {
             );
             None
         }
-    }
-}
-
-fn secret(map: &mut MapReader<'_, '_>) -> Option<SecretSource> {
-    match (map.string("password"), map.string("password_file")) {
-        (Some(_), Some(path)) => {
-            map.found().error(&path.span, "at most one of password and password_file may be set");
-            None
-        }
-        (Some(text), None) => Some(SecretSource::Inline(Spanned::new(Secret::new(text.value), text.span))),
-        (None, path) => path.map(SecretSource::File),
     }
 }
 
@@ -367,17 +356,8 @@ fn decoded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use crate::config::read::sources::checked::check;
     use crate::config::{Overrides, load_text, show};
-
-    /// What is found in a source, without the lines that show the place.
-    fn check(source: &str, expected: &[&str]) {
-        let text = format!("sources: {{s: {source}}}");
-        let (_, found) = load_text("t.yaml", &text, &Default::default(), &Overrides::default());
-        let said = found.to_string();
-        let messages: Vec<&str> =
-            said.lines().filter_map(|line| line.split_once("error: ").map(|(_, message)| message)).collect();
-        assert_eq!(messages, expected, "{source}");
-    }
 
     #[test]
     fn mistakes_are_said_with_what_to_do() {

@@ -2,10 +2,9 @@
 
 use super::tls::tls;
 use crate::config::reader::{self, MapReader};
-use crate::config::schema::{SecretSource, SseConfig, Transport};
+use crate::config::schema::{SseConfig, Transport};
 use crate::config::yaml::{Kind, Node};
 use crate::config::{Diagnostics, Spanned};
-use crate::secret::Secret;
 
 /// `sse: URL` or `sse: {...}`.
 pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Option<Transport> {
@@ -26,15 +25,7 @@ pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Option<Transport> {
             valid = false;
         }
     }
-    let token = match (map.string("token"), map.string("token_file")) {
-        (Some(_), Some(path)) => {
-            map.found().error(&path.span, "at most one of token and token_file may be set");
-            None
-        }
-        (Some(text), None) => Some(SecretSource::Inline(Spanned::new(Secret::new(text.value), text.span))),
-        (None, Some(path)) => Some(SecretSource::File(path)),
-        (None, None) => None,
-    };
+    let token = map.secret("token", "token_file");
     let tls_span = map.get("tls").map(|node| node.span.clone());
     let tls = tls(&mut map);
     let idle = map.duration_ms("idle_timeout");
@@ -97,16 +88,8 @@ fn address(url: Spanned<String>, found: &mut Diagnostics) -> Option<Spanned<Stri
 
 #[cfg(test)]
 mod tests {
+    use crate::config::read::sources::checked::check;
     use crate::config::{Overrides, load_text, show};
-
-    fn check(source: &str, expected: &[&str]) {
-        let text = format!("sources: {{s: {source}}}");
-        let (_, found) = load_text("t.yaml", &text, &Default::default(), &Overrides::default());
-        let said = found.to_string();
-        let messages: Vec<&str> =
-            said.lines().filter_map(|line| line.split_once("error: ").map(|(_, message)| message)).collect();
-        assert_eq!(messages, expected, "{source}");
-    }
 
     #[test]
     fn mistakes_are_said() {

@@ -1,6 +1,5 @@
 //! `websocket:` of a source.
 
-use crate::config::read::scrape::secret;
 use crate::config::reader::{self, MapReader};
 use crate::config::schema::{IgnoredMessage, TlsConfig, Transport, WebSocketConfig};
 use crate::config::yaml::{Kind, Node};
@@ -41,7 +40,7 @@ pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Option<Transport> {
             map.found().error(&value.span, message);
         }
     }
-    let token = secret(&mut map, "token", "token_file");
+    let token = map.secret("token", "token_file");
     if let Some((name, _)) = headers.iter().find(|(name, _)| name.value.eq_ignore_ascii_case("authorization"))
         && token.is_some()
     {
@@ -173,35 +172,28 @@ fn ignored(node: &Node, found: &mut Diagnostics) -> Option<IgnoredMessage> {
 
 #[cfg(test)]
 mod tests {
+    use crate::config::read::sources::checked::{check, check_and_show};
     use crate::config::schema::Transport;
-    use crate::config::{Overrides, load_text, show};
-
-    #[track_caller]
-    fn check(source: &str, expected: &[&str]) {
-        let text = format!("sources: {{s: {source}}}");
-        let (config, found) = load_text("t.yaml", &text, &Default::default(), &Overrides::default());
-        let said = found.to_string();
-        let messages: Vec<&str> =
-            said.lines().filter_map(|line| line.split_once("error: ").map(|(_, message)| message)).collect();
-        assert_eq!(messages, expected, "{source}");
-        if expected.is_empty() && !source.contains("token:") {
-            let config = config.unwrap();
-            let shown = show(&config);
-            let (again, found) = load_text("shown.yaml", &shown, &Default::default(), &Overrides::default());
-            assert!(!found.has_errors(), "{shown}\n{found}");
-            assert_eq!(config.sources, again.unwrap().sources, "{shown}");
-        }
-    }
+    use crate::config::{Overrides, load_text};
 
     #[test]
     fn addresses_and_mappings() {
-        check("'ws://h:8080/x?a=b'", &[]);
-        check("'wss://h/x'", &[]);
-        check("{websocket: 'ws://[::1]:80'}", &[]);
-        check("{websocket: {url: 'ws://h', subscribe: {action: subscribe, topics: ['order.*'], n: 5, y: true}}}", &[]);
-        check("{websocket: {url: 'ws://h', subscribe: ['{\"a\":1}', {b: 2}], ping: 0s, protocols: [v1.events]}}", &[]);
-        check("{websocket: {url: 'ws://h', ignore: {type: ack}, headers: {x-a: b}, token_file: /t}}", &[]);
-        check("{websocket: {url: 'wss://h', ignore: [{type: ack, ok: true}, {a.b: 1}], tls: {ca_file: ca.pem}}}", &[]);
+        check_and_show("'ws://h:8080/x?a=b'", &[]);
+        check_and_show("'wss://h/x'", &[]);
+        check_and_show("{websocket: 'ws://[::1]:80'}", &[]);
+        check_and_show(
+            "{websocket: {url: 'ws://h', subscribe: {action: subscribe, topics: ['order.*'], n: 5, y: true}}}",
+            &[],
+        );
+        check_and_show(
+            "{websocket: {url: 'ws://h', subscribe: ['{\"a\":1}', {b: 2}], ping: 0s, protocols: [v1.events]}}",
+            &[],
+        );
+        check_and_show("{websocket: {url: 'ws://h', ignore: {type: ack}, headers: {x-a: b}, token_file: /t}}", &[]);
+        check_and_show(
+            "{websocket: {url: 'wss://h', ignore: [{type: ack, ok: true}, {a.b: 1}], tls: {ca_file: ca.pem}}}",
+            &[],
+        );
         check("{websocket: {url: 'wss://h', token: secret, pong_timeout: 5s}}", &[]);
     }
 

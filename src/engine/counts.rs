@@ -112,8 +112,8 @@ impl Engine {
         let session = self.counts.sources.entry(batch.source.clone()).or_default();
         session.begin(batch);
         let mut door = Door { store: &mut self.store, mappings: &mut self.mappings, source: &batch.source, now };
-        for change in &batch.changes {
-            session.change(&mut door, change);
+        for run in batch.changes.chunk_by(|one, next| one.series == next.series) {
+            session.changes(&mut door, run);
         }
         for (at, hash) in &batch.members {
             session.member(&mut door, *at, *hash);
@@ -219,19 +219,22 @@ impl Session {
         self.rows.get_mut(at as usize)?.as_mut()
     }
 
-    fn change(&mut self, door: &mut Door<'_>, change: &CountChange) {
-        let Some(row) = self.row(change.series) else { return };
+    /// Changes of one series, in order.
+    fn changes(&mut self, door: &mut Door<'_>, changes: &[CountChange]) {
+        let Some(row) = changes.first().and_then(|change| self.row(change.series)) else { return };
         row.updated_ms = door.now.millis();
-        if let Way::Known(handle) = row.way
-            && apply(door.store, handle, &row.series.kind, change, door.now)
-        {
-            return;
-        }
-        if matches!(row.way, Way::Known(_)) {
-            row.way = Way::Unknown;
-        }
-        if let Some(handle) = door.find(row) {
-            apply(door.store, handle, &row.series.kind, change, door.now);
+        for change in changes {
+            if let Way::Known(handle) = row.way
+                && apply(door.store, handle, &row.series.kind, change, door.now)
+            {
+                continue;
+            }
+            if matches!(row.way, Way::Known(_)) {
+                row.way = Way::Unknown;
+            }
+            if let Some(handle) = door.find(row) {
+                apply(door.store, handle, &row.series.kind, change, door.now);
+            }
         }
     }
 
@@ -256,7 +259,7 @@ impl Session {
             return door.refuse(OUT_OF_ORDER, 1);
         }
         row.stamp_ms = t_ms;
-        self.change(door, &CountChange { series: at, means: Means::Set, value });
+        self.changes(door, &[CountChange { series: at, means: Means::Set, value }]);
     }
 }
 
@@ -300,7 +303,7 @@ mod tests {
             session.begin(batch);
             let now = Timestamp::from_millis(self.now_ms);
             let mut door = Door { store: &mut self.store, mappings: &mut self.mappings, source: &batch.source, now };
-            batch.changes.iter().for_each(|change| session.change(&mut door, change));
+            batch.changes.chunks(1).for_each(|change| session.changes(&mut door, change));
             batch.members.iter().for_each(|(at, hash)| session.member(&mut door, *at, *hash));
             batch.stamped.iter().for_each(|(at, t_ms, value)| session.stamped(&mut door, *at, *t_ms, *value));
             self.pass(1_000);

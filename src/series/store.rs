@@ -90,6 +90,8 @@ pub(super) struct Hot {
     /// Grows when the series ends, so that its handles go stale.
     pub generation: u32,
     pub epoch: u32,
+    /// As in the entry, which is colder.
+    pub metric: u32,
     pub flags: u8,
 }
 
@@ -277,8 +279,8 @@ impl Store {
     /// Notes a change for the next tick, the next delta and the rules that look at the metric.
     #[cold]
     pub(super) fn mark(&mut self, slot: u32) {
-        let Some(metric) = self.entry(slot).map(|entry| entry.metric) else { return };
         let hot = &mut self.hot[slot as usize];
+        let metric = MetricId(hot.metric);
         if hot.flags & flag::TICK == 0 {
             self.dirty.push(slot);
         }
@@ -334,11 +336,12 @@ impl Store {
     /// Puts a series into the given empty slot.
     pub(super) fn place_entry(&mut self, slot: u32, entry: Entry, hot: Hot) {
         let (own_hash, labels_hash, counted) = (entry.own_hash, entry.labels_hash, entry.counted);
+        let metric = entry.metric.0;
         self.index.insert(slot, &entry.labels);
         self.bytes += entry.bytes;
         self.entries[slot as usize] = Some(Box::new(entry));
         let generation = self.hot[slot as usize].generation.wrapping_add(1);
-        self.hot[slot as usize] = Hot { generation, epoch: 0, ..hot };
+        self.hot[slot as usize] = Hot { generation, epoch: 0, metric, ..hot };
         let entries = &self.entries;
         let rehash = |own: bool| {
             move |slot: &u32| {

@@ -91,7 +91,7 @@ pub struct CountBatch {
     pub session: u64,
     /// Series that are named for the first time.
     pub fresh: Vec<(u32, Arc<CountedSeries>)>,
-    /// What changed, in order.
+    /// What changed; changes of one series stand in order.
     pub changes: Vec<CountChange>,
     /// Members of sets by their hashes.
     pub members: Vec<(u32, u64)>,

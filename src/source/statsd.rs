@@ -4,10 +4,10 @@
 //! [`super::counts`]). DogStatsD's events and service checks become events of the stream. Names, tags and the mapping file
 //! are read as statsd_exporter reads them.
 //!
-//! A socket is emptied without waiting, then handed over as one batch; under load the next look is some milliseconds away, so
-//! that a wake-up serves many datagrams. While the core's queue is full nothing is read: TCP and unix senders wait, and of
+//! A socket is emptied without waiting, then handed over as one batch. While the core's queue is full nothing is read: TCP and unix senders wait, and of
 //! UDP the kernel drops what its buffer cannot hold, which it counts and we show.
 
+mod datagrams;
 mod drops;
 mod event;
 pub mod line;
@@ -24,6 +24,7 @@ use super::message::Messages;
 use super::{BLOCK_BYTES, Ingest, RETRY, SourceContext, SourceState};
 use crate::config::schema::StatsdConfig;
 use crate::telemetry::{OnChange, clock, self_metrics};
+use datagrams::{Pace, udp_socket, unix_socket};
 use drops::KernelDrops;
 use std::collections::BTreeMap;
 use std::io;
@@ -31,23 +32,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// The longest datagram there is.
-const DATAGRAM_BYTES: usize = 65_536;
-/// Bytes of datagrams that one batch may hold before it is handed over.
-const BATCH_BYTES: usize = 1 << 20;
-/// And how many of them: a datagram may be empty.
-const BATCH_DATAGRAMS: usize = 20_000;
-/// When a look found more than this many datagrams, the next one is a little later.
-const BUSY_DATAGRAMS: usize = 2;
-/// How much later, in milliseconds: one for each MiB of the kernel's buffer, which holds far more than comes meanwhile.
-const PAUSE_MS: std::ops::RangeInclusive<usize> = 1..=5;
-/// How often the kernel is asked what it dropped.
-const LOOK: Duration = Duration::from_secs(1);
 /// One line of the log for each reason in so much time.
 const SAY: Duration = Duration::from_secs(60);
 /// Open connections.
@@ -163,69 +152,6 @@ async fn bind<T, B: Future<Output = io::Result<T>>>(
     }
 }
 
-/// A datagram socket.
-trait Datagrams: Sync {
-    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;
-    fn try_recv(&self, into: &mut [u8]) -> io::Result<usize>;
-}
-
-impl Datagrams for UdpSocket {
-    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send {
-        Self::readable(self)
-    }
-    fn try_recv(&self, into: &mut [u8]) -> io::Result<usize> {
-        Self::try_recv(self, into)
-    }
-}
-
-impl Datagrams for UnixDatagram {
-    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send {
-        Self::readable(self)
-    }
-    fn try_recv(&self, into: &mut [u8]) -> io::Result<usize> {
-        Self::try_recv(self, into)
-    }
-}
-
-/// A UDP socket with a large buffer, as far as the kernel grants it.
-async fn udp_socket(address: &str, bytes: usize) -> io::Result<UdpSocket> {
-    let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
-    for address in tokio::net::lookup_host(address).await? {
-        let bound = || {
-            let domain = socket2::Domain::for_address(address);
-            let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
-            // Less than asked for is granted silently (net.core.rmem_max); an error means that it stays as it was.
-            let _ = socket.set_recv_buffer_size(bytes);
-            socket.set_nonblocking(true)?;
-            socket.bind(&address.into())?;
-            UdpSocket::from_std(socket.into())
-        };
-        match bound() {
-            Ok(socket) => return Ok(socket),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-/// A unix datagram socket; one that a dead process left behind is replaced.
-async fn unix_socket(path: &Path) -> io::Result<UnixDatagram> {
-    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-    if tokio::fs::symlink_metadata(path).await.is_ok_and(|found| found.file_type().is_socket()) {
-        let asking = UnixDatagram::unbound()?;
-        match asking.connect(path) {
-            Ok(()) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on this socket")),
-            // Nobody listens. Any other error says nothing about who owns it.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => tokio::fs::remove_file(path).await?,
-            Err(error) => return Err(error),
-        }
-    }
-    let socket = UnixDatagram::bind(path)?;
-    // Its user and group may write.
-    tokio::fs::set_permissions(path, PermissionsExt::from_mode(0o660)).await?;
-    Ok(socket)
-}
-
 impl Intake {
     async fn udp(&self, address: &str, bytes: usize, standing: &Standing, cancel: &CancellationToken) {
         let context = &self.context;
@@ -235,8 +161,7 @@ impl Intake {
         let local = socket.local_addr().map_or_else(|_| address.to_owned(), |local| local.to_string());
         tracing::info!(source = %context.name, address = %local, receive_buffer_bytes = granted, "listening for StatsD datagrams");
         let drops = KernelDrops::new(&socket, &context.name);
-        let pause_ms = (granted >> 20).clamp(*PAUSE_MS.start(), *PAUSE_MS.end());
-        self.datagrams(&socket, Duration::from_millis(pause_ms as u64), drops, cancel).await;
+        self.datagrams(socket, Pace::new(granted), drops, cancel).await;
     }
 
     async fn unixgram(&self, path: &Path, standing: &Standing, cancel: &CancellationToken) {
@@ -246,66 +171,9 @@ impl Intake {
         tracing::info!(source = %self.context.name, path = %shown, "listening for StatsD datagrams");
         // A unix socket drops nothing: its senders wait, or are told. It holds a few datagrams only, so that any pause of
         // ours would be theirs.
-        self.datagrams(&socket, Duration::ZERO, None, cancel).await;
+        self.datagrams(socket, Pace::none(), None, cancel).await;
         // Only a leftover for the next start, which replaces it.
         let _ = tokio::fs::remove_file(path).await;
-    }
-
-    async fn datagrams(
-        &self,
-        socket: &impl Datagrams,
-        pause: Duration,
-        mut drops: Option<KernelDrops>,
-        cancel: &CancellationToken,
-    ) {
-        let received = self_metrics::source_received_bytes(&self.context.name);
-        let messages = self_metrics::source_messages(&self.context.name);
-        let mut buffer = vec![0; DATAGRAM_BYTES];
-        let mut looks = tokio::time::interval(LOOK);
-        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                ready = socket.readable() => if ready.is_err() { tokio::time::sleep(RETRY).await },
-                _ = looks.tick() => {
-                    if let Some(drops) = &mut drops {
-                        drops.look();
-                    }
-                    continue;
-                }
-                () = cancel.cancelled() => break,
-            }
-            let mut lines = self.lines.lock().await;
-            let (mut count, mut bytes, mut failed) = (0, 0, false);
-            while bytes < BATCH_BYTES && count < BATCH_DATAGRAMS {
-                match socket.try_recv(&mut buffer) {
-                    Ok(length) => {
-                        lines.read(&buffer[..length]);
-                        (count, bytes) = (count + 1, bytes + length);
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(_) => {
-                        failed = true;
-                        break;
-                    }
-                }
-            }
-            received.increment(bytes as u64);
-            messages.increment(count as u64);
-            if !self.hand_over(&mut lines).await {
-                return;
-            }
-            drop(lines);
-            if failed && count == 0 {
-                // Whatever it is (an error of the network behind an earlier datagram), it must not be asked for at full speed.
-                tokio::time::sleep(RETRY).await;
-            }
-            if count > BUSY_DATAGRAMS && bytes < BATCH_BYTES && !pause.is_zero() {
-                tokio::time::sleep(pause).await;
-            }
-        }
-        if let Some(drops) = &mut drops {
-            drops.look();
-        }
     }
 
     async fn tcp(self: &Arc<Self>, address: &str, standing: &Standing, cancel: &CancellationToken) {

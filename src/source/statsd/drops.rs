@@ -2,9 +2,9 @@
 
 use crate::telemetry::self_metrics;
 use metrics::Counter;
+use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use tokio::net::UdpSocket;
 
 /// Follows the kernel's count for one socket.
 #[derive(Debug)]

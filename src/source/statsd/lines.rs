@@ -131,7 +131,9 @@ impl Lines {
 
     fn seal(&mut self) {
         let fresh = CountBatch { source: self.source.clone(), session: self.session, ..CountBatch::default() };
-        let batch = std::mem::replace(&mut self.batch, fresh);
+        let mut batch = std::mem::replace(&mut self.batch, fresh);
+        // Each series by itself, its own changes in order: the core looks for it once, and finds it in the cache.
+        batch.changes.sort_by_key(|change| change.series);
         if !batch.is_empty() {
             self.sealed.push(batch);
         }

@@ -13,7 +13,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 /// The order of shutdown, first to stop first.
@@ -94,7 +93,14 @@ struct Tasks {
 struct Running {
     stage: Stage,
     name: Arc<str>,
-    abort: Option<AbortHandle>,
+    abort: Option<Box<dyn Fn() + Send>>,
+}
+
+/// A task on the list that does not run yet.
+struct Registered {
+    id: u64,
+    handle: TaskHandle,
+    guard: EndGuard,
 }
 
 /// One task: to cancel it alone and to wait for its end. Dropping the handle leaves the task running.
@@ -168,7 +174,46 @@ impl Supervisor {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let name: Arc<str> = name.into();
+        let registered = self.register(stage, name.into());
+        let Registered { id, handle, guard } = registered;
+        let running = guarded(task(handle.cancel.clone()), guard, handle.name.clone());
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is the one place where tasks are spawned, with their names"
+        )]
+        let spawned = tokio::spawn(running).abort_handle();
+        self.shared.set_abort(id, move || spawned.abort());
+        handle
+    }
+
+    /// Runs a task as [`Supervisor::spawn`] does, but on a thread of its own: it keeps no other task waiting, whatever it
+    /// has to do, and none keeps it waiting. Only timers run there; it must not spawn tasks.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn spawn_apart<F>(
+        &self,
+        stage: Stage,
+        name: &'static str,
+        task: impl FnOnce(CancellationToken) -> F,
+    ) -> std::io::Result<TaskHandle>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let Registered { id, handle, guard } = self.register(stage, name.into());
+        let running = guarded(task(handle.cancel.clone()), guard, handle.name.clone());
+        let aborted = CancellationToken::new();
+        let abort = aborted.clone();
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            // An abort drops the task at its next await.
+            runtime.block_on(async { aborted.run_until_cancelled(running).await });
+        })?;
+        self.shared.set_abort(id, move || abort.cancel());
+        Ok(handle)
+    }
+
+    fn register(&self, stage: Stage, name: Arc<str>) -> Registered {
         let cancel = self.shared.tokens[stage as usize].child_token();
         let (ended_sender, ended) = watch::channel(false);
         let id = {
@@ -179,24 +224,7 @@ impl Supervisor {
             id
         };
         let guard = EndGuard { shared: Arc::clone(&self.shared), id, ended: ended_sender };
-        let future = task(cancel.clone());
-        let task_name = Arc::clone(&name);
-        let running = async move {
-            let guard = guard;
-            if let Err(payload) = AssertUnwindSafe(future).catch_unwind().await {
-                guard.panicked(task_name, panic_message(&*payload));
-            }
-        };
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "this is the one place where tasks are spawned, with their names"
-        )]
-        let handle = tokio::spawn(running);
-        // The task may have ended already; then there is nothing left to abort.
-        if let Some(entry) = self.shared.tasks().running.get_mut(&id) {
-            entry.abort = Some(handle.abort_handle());
-        }
-        TaskHandle { name, cancel, ended }
+        Registered { id, handle: TaskHandle { name, cancel, ended }, guard }
     }
 
     /// The names of the running tasks of a stage.
@@ -259,7 +287,7 @@ impl Supervisor {
             .filter(|task| task.stage == stage)
             .map(|task| {
                 if let Some(abort) = &task.abort {
-                    abort.abort();
+                    abort();
                 }
                 Arc::clone(&task.name)
             })
@@ -271,6 +299,20 @@ impl Shared {
     fn tasks(&self) -> MutexGuard<'_, Tasks> {
         // Nothing under the lock can leave the map half changed, so that a poisoned lock is as good as any.
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_abort(&self, id: u64, abort: impl Fn() + Send + 'static) {
+        // The task may have ended already; then there is nothing left to abort.
+        if let Some(entry) = self.tasks().running.get_mut(&id) {
+            entry.abort = Some(Box::new(abort));
+        }
+    }
+}
+
+/// Runs a task to its end; a panic is noted with its name.
+async fn guarded(task: impl Future<Output = ()>, guard: EndGuard, name: Arc<str>) {
+    if let Err(payload) = AssertUnwindSafe(task).catch_unwind().await {
+        guard.panicked(name, panic_message(&*payload));
     }
 }
 
@@ -356,6 +398,30 @@ mod tests {
             assert!(!bystander.has_ended());
             assert!(bystander.stop(Duration::from_secs(5)).await);
             assert_eq!(supervisor.drain(Duration::from_secs(5)).await.panicked, [expected]);
+        });
+    }
+
+    #[test]
+    fn a_task_apart_keeps_nobody_waiting_and_ends_like_the_others() {
+        check(async {
+            let supervisor = Supervisor::new();
+            let (began, mut begun) = tokio::sync::mpsc::unbounded_channel();
+            let (go_on, blocked) = std::sync::mpsc::channel::<()>();
+            let blocking = |cancel: CancellationToken| async move {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                began.send(std::thread::current().name().map(str::to_owned)).unwrap();
+                // The thread is blocked; this test's only thread is not.
+                blocked.recv().unwrap();
+                cancel.cancelled().await;
+            };
+            supervisor.spawn_apart(Stage::Core, "core", blocking).unwrap();
+            assert_eq!(begun.recv().await, Some(Some("core".to_owned())));
+            go_on.send(()).unwrap();
+            supervisor.spawn_apart(Stage::Api, "stuck", |_| std::future::pending()).unwrap();
+            supervisor.spawn_apart(Stage::Api, "broken", |_| async { panic!("x") }).unwrap();
+            assert_eq!(supervisor.panicked().await.task, "broken".into());
+            assert_eq!(supervisor.drain(Duration::from_secs(2)).await.stragglers, ["api: stuck"]);
+            assert!(supervisor.running(Stage::Core).is_empty());
         });
     }
 

@@ -237,7 +237,7 @@ pub async fn run(
         publishing: publishing.clone(),
         telling,
     };
-    supervisor.spawn(Stage::Core, "core", |cancel| task.run(cancel));
+    supervisor.spawn_apart(Stage::Core, "core", |cancel| task.run(cancel)).context("starting the core's thread")?;
     let delivering = deliveries.clone();
     supervisor.spawn(Stage::Notifier, "deliveries", |cancel| async move {
         let report = delivering.run(cancel, FLUSH).await;

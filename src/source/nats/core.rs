@@ -9,6 +9,7 @@ use crate::source::message::Messages;
 use crate::source::standing::Standing;
 use crate::telemetry::self_metrics;
 use async_nats::{Message, Subscriber};
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -42,14 +43,14 @@ pub(super) async fn listen(
     let mut drops = Drops::new(context, connection, subscriptions.len());
     let mut topics = Topics::default();
     let mut messages = Messages::new(context.event_bytes);
-    let (mut waiting, mut overflow) = (Vec::<Message>::new(), Vec::<Message>::new());
+    let (mut kept, mut arrived) = (Kept::default(), Vec::new());
     let mut look = tokio::time::interval(LOOK);
     loop {
-        if waiting.is_empty() {
+        if kept.messages.is_empty() {
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return End::Cancelled,
-                open = receive(&mut subscriptions, &mut waiting, BATCH_MESSAGES, BATCH_BYTES) => {
+                open = receive(&mut subscriptions, &mut arrived, BATCH_MESSAGES, BATCH_BYTES) => {
                     if !open {
                         return drops.end();
                     }
@@ -68,27 +69,23 @@ pub(super) async fn listen(
                 }
             }
         }
+        drops.dropped(kept.take(&mut arrived));
         let (mut count, mut bytes) = (0, 0);
         while count < BATCH_MESSAGES
             && bytes < BATCH_BYTES
-            && let Some(message) = waiting.get(count)
+            && let Some(message) = kept.next()
         {
             count += 1;
             bytes += message.length;
-            topics.push(message, &mut messages);
+            topics.push(&message, &mut messages);
         }
-        waiting.drain(..count);
         counted.increment(count as u64);
         received.increment(bytes as u64);
         drops.taken += count as u64;
         let deliver = context.deliver_messages(&mut messages, None);
         tokio::pin!(deliver);
-        let mut held: usize = waiting.iter().map(|message| message.length).sum();
         loop {
             // While the core has no room, so much is kept; what comes beyond it is dropped, and counted.
-            let full = waiting.len() >= KEPT_MESSAGES || held >= KEPT_BYTES;
-            let room = (&mut waiting, KEPT_MESSAGES, KEPT_BYTES.saturating_sub(held));
-            let (into, limit, room_bytes) = if full { (&mut overflow, BATCH_MESSAGES, BATCH_BYTES) } else { room };
             tokio::select! {
                 biased;
                 sent = &mut deliver => match sent {
@@ -96,16 +93,17 @@ pub(super) async fn listen(
                     None => return End::Cancelled,
                 },
                 () = cancel.cancelled() => return End::Cancelled,
-                open = receive(&mut subscriptions, into, limit, room_bytes), if !news.gone.is_cancelled() => {
+                open = receive(&mut subscriptions, &mut arrived, BATCH_MESSAGES, BATCH_BYTES), if !news.gone.is_cancelled() => {
                     if !open {
                         news.gone.cancel();
                     }
                 }
             }
-            drops.dropped(overflow.len() as u64);
-            overflow.clear();
-            held = waiting.iter().map(|message| message.length).sum();
+            drops.dropped(kept.take(&mut arrived));
+            // Messages may come without a pause: the others have their turn.
+            tokio::task::yield_now().await;
         }
+        tokio::task::yield_now().await;
         drops.look(false);
     }
 }
@@ -130,6 +128,35 @@ async fn subscribe(config: &NatsConfig, connection: &Connection) -> Result<Vec<S
         () = connection.news.gone.cancelled() => return Err(End::Gone),
     }
     Ok(subscriptions)
+}
+
+/// What has arrived and waits for the core.
+#[derive(Default)]
+struct Kept {
+    messages: VecDeque<Message>,
+    bytes: usize,
+}
+
+impl Kept {
+    /// Keeps what there is room for; the number of the others.
+    fn take(&mut self, arrived: &mut Vec<Message>) -> u64 {
+        let mut dropped = 0;
+        for message in arrived.drain(..) {
+            if self.messages.len() >= KEPT_MESSAGES || self.bytes >= KEPT_BYTES {
+                dropped += 1;
+            } else {
+                self.bytes += message.length;
+                self.messages.push_back(message);
+            }
+        }
+        dropped
+    }
+
+    fn next(&mut self) -> Option<Message> {
+        let message = self.messages.pop_front()?;
+        self.bytes -= message.length;
+        Some(message)
+    }
 }
 
 /// Messages that were dropped because they came faster than they were counted.

@@ -19,6 +19,7 @@ pub(super) async fn receive(
     limit: usize,
     bytes: usize,
 ) -> bool {
+    debug_assert!(into.is_empty(), "what is there already would be taken for what has arrived");
     let mut held = 0;
     // One task may take as much as there is: the limits are ours, not those of tokio's fairness.
     tokio::task::unconstrained(std::future::poll_fn(|context| {

@@ -228,3 +228,36 @@ fn a_message_that_the_client_cannot_read_disturbs_only_itself() {
         });
     }
 }
+
+#[test]
+fn a_broker_that_is_restarted_fifty_times_is_heard_again_each_time() {
+    let mut broker = Broker::start("");
+    broker.add_stream("EVENTS", &["order.>"]);
+    let dir = tempfile::tempdir().unwrap();
+    let url = broker.url();
+    let sidewatch = start(
+        dir.path(),
+        &format!(
+            "sources:\n  js: {{nats: {{url: '{url}', stream: EVENTS, durable: side, scope: per_instance}}}}\n\
+             \x20 core: {{nats: {{url: '{url}', subjects: 'pulse', scope: per_instance}}}}\n"
+        ),
+    );
+    for restart in 1..=50 {
+        broker.publish("order.x", &order(restart));
+        // Now and then as by a crash.
+        broker.stop(restart % 5 == 0);
+        broker.run();
+        let connected = f64::from(restart as u32 + 1);
+        for source in ["js", "core"] {
+            wait(&sidewatch, &format!("sidewatch_source_connected_total{{source=\"{source}\"}}"), connected);
+        }
+        broker.publish("pulse", &order(restart));
+        wait(&sidewatch, "sum(events_total{source=\"core\"})", f64::from(restart as u32));
+        assert_eq!((sidewatch.get("/livez").0, sidewatch.get("/readyz").0), (200, 200));
+    }
+    wait(&sidewatch, "sum(events_total{source=\"js\"})", 50.0);
+    wait(&sidewatch, "sidewatch_source_gaps_total{source=\"core\",reason=\"disconnected\"}", 50.0);
+    let log = sidewatch.err();
+    let said = |source: &str| log.lines().filter(|line| line.contains("cannot hear") && line.contains(source)).count();
+    assert_eq!((said("\"js\""), said("\"core\"")), (50, 50), "each outage is said once: {log}");
+}

@@ -17,12 +17,12 @@ use crate::config::schema::SecretSource;
 use crate::config::{Diagnostics, Span};
 use crate::model::Timestamp;
 use crate::secret::Secret;
+use crate::telemetry::root_cause;
 use bytes::Bytes;
 use oauth2::Tokens;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, StatusCode, Url};
-use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -395,13 +395,4 @@ fn explain(error: reqwest::Error, url: &Url, timeout_ms: i64) -> String {
         return format!("{host} did not answer within {}", crate::model::format_duration_ms(timeout_ms));
     }
     format!("the connection to {host} broke: {}", root_cause(&error.without_url()))
-}
-
-/// The innermost error: the one that says what really happened.
-pub(super) fn root_cause(error: &(dyn Error + 'static)) -> String {
-    let mut cause: &(dyn Error + 'static) = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }

@@ -120,6 +120,13 @@ impl Sidewatch {
         answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
     }
 
+    /// Waits for two more checkpoints: everything that was counted up to now stands in the second.
+    pub fn checkpointed(&self) {
+        let written = || self.value("sidewatch_checkpoint_seconds_count").unwrap_or(0.0);
+        let before = written();
+        eventually("two more checkpoints", 20, || (written() > before + 1.0).then_some(()));
+    }
+
     pub fn stdin(&mut self) -> std::process::ChildStdin {
         self.child.stdin.take().unwrap()
     }

@@ -102,23 +102,41 @@ fn a_stream_with_ids_goes_on_where_it_stood() {
     // A server that counts from the id and not from behind it repeats the last event.
     let (mut stream, head) = server.stream();
     assert!(head.contains("last-event-id: 3\r\n"), "{head}");
-    (3..=5).for_each(|number| order(&mut stream, number));
-    is(&sidewatch, "events_total{type=\"order.placed\"}", 5.0);
+    order(&mut stream, 3);
     is(&sidewatch, "sidewatch_source_duplicates_total{source=\"feed\"}", 1.0);
+    (4..=5).for_each(|number| order(&mut stream, number));
+    is(&sidewatch, "events_total{type=\"order.placed\"}", 5.0);
     is(&sidewatch, "sidewatch_source_resumed_total{source=\"feed\"}", 1.0);
     assert_eq!(sidewatch.value("sidewatch_source_gaps_total{source=\"feed\"}"), None);
     // Killed: the id stands in the checkpoint with the counts.
-    let stored = || sidewatch.value("sidewatch_checkpoint_failures_total");
-    eventually("a checkpoint", 10, || stored().and_then(|_| dir.path().join("state").exists().then_some(())));
-    std::thread::park_timeout(std::time::Duration::from_millis(1_500));
+    sidewatch.checkpointed();
     sidewatch.kill();
     drop(stream);
     let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
     let (mut stream, head) = server.stream();
     assert!(head.contains("last-event-id: 5\r\n"), "{head}");
-    (6..=10).for_each(|number| order(&mut stream, number));
+    // One without an id of its own still has the old one, and repeats nothing.
+    stream.write_all(b"event: order.placed\ndata: {\"amount\":6}\n\n").unwrap();
+    is(&sidewatch, "events_total{type=\"order.placed\"}", 6.0);
+    (7..=10).for_each(|number| order(&mut stream, number));
     is(&sidewatch, "events_total{type=\"order.placed\"}", 10.0);
     is(&sidewatch, "sum(amount_total)", 55.0);
+    // An id that no header can carry is none, and nothing that keeps the source from coming back.
+    stream.write_all(b"id: a\x01b\nevent: order.placed\ndata: {\"amount\":11}\n\n").unwrap();
+    is(&sidewatch, "sum(amount_total)", 66.0);
+    drop(stream);
+    let (mut stream, head) = server.stream();
+    assert!(!head.contains("last-event-id"), "{head}");
+    order(&mut stream, 12);
+    is(&sidewatch, "sum(amount_total)", 78.0);
+    // Another address is another stream, whatever was stored under the same name.
+    sidewatch.checkpointed();
+    sidewatch.kill();
+    drop(stream);
+    configure(dir.path(), &format!("'sse:http://127.0.0.1:{port}/other'"));
+    let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
+    let (_stream, head) = server.stream();
+    assert!(head.starts_with("get /other ") && !head.contains("last-event-id"), "{head}");
     // A stop does not wait for a stream that says nothing.
     assert_eq!(sidewatch.terminate(), Some(0));
 }

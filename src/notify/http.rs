@@ -13,6 +13,7 @@ pub use proxy::{NamedProxy, Proxy};
 
 use super::outbox::Outcome;
 use super::receiver::read_secret;
+use crate::config::reader::header_fault;
 use crate::config::schema::SecretSource;
 use crate::config::{Diagnostics, Span};
 use crate::model::Timestamp;
@@ -62,12 +63,9 @@ impl HttpOptions {
     pub(super) fn check_headers(&self, span: &Span, found: &mut Diagnostics) -> Option<()> {
         let secret = self.secret_headers.iter().map(|(name, _)| (name, None));
         let mut usable = true;
-        for (name, value) in self.headers.iter().map(|(name, value)| (name, Some(value))).chain(secret) {
-            if HeaderName::from_bytes(name.as_bytes()).is_err() {
-                found.error(span, format!("headers: {name:?} is no name of a header"));
-                usable = false;
-            } else if value.is_some_and(|value| HeaderValue::from_str(value).is_err()) {
-                found.error(span, format!("headers: the value of {name} holds characters that a header cannot"));
+        for (name, value) in self.headers.iter().map(|(name, value)| (name, Some(value.as_str()))).chain(secret) {
+            if let Some(message) = header_fault(name, value) {
+                found.error(span, message);
                 usable = false;
             }
         }

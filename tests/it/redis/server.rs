@@ -109,17 +109,3 @@ pub fn pending(client: &mut redis::Connection, stream: &str, group: &str) -> i64
         redis::cmd("XPENDING").arg(stream).arg(group).query(client).unwrap();
     count
 }
-
-/// An authority, and a certificate for `redis.test` with its key: ca.pem, cert.pem, key.pem.
-pub fn certificates(dir: &Path) {
-    std::fs::write(dir.join("leaf.ext"), "subjectAltName=DNS:redis.test\nextendedKeyUsage=serverAuth,clientAuth\n")
-        .unwrap();
-    for command in [
-        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=authority",
-        "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout key.pem -out leaf.csr -subj /CN=redis",
-        "x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile leaf.ext -out cert.pem",
-    ] {
-        let done = Command::new("openssl").args(command.split(' ')).current_dir(dir).output().unwrap();
-        assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
-    }
-}

@@ -1,7 +1,7 @@
 //! What `load` makes of whole files.
 
-use super::schema::{Config, Profile, ReceiverKind};
-use super::{Diagnostics, LoadOptions, Overrides, load, show};
+use super::schema::{Config, Profile};
+use super::{LoadOptions, Overrides, load, show};
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -238,7 +238,7 @@ fn a_cluster_and_sentinels_name_the_servers() {
     master.kill();
     // A server that becomes a master closes its clients' connections: it is asked anew each time.
     let mut client = eventually("the replica is master", 30, || {
-        let mut client = replica.client();
+        let mut client = replica.try_client().ok()?;
         let info: String = redis::cmd("INFO").arg("replication").query(&mut client).ok()?;
         info.contains("role:master").then_some(client)
     });

@@ -76,7 +76,12 @@ impl Redis {
 
     /// A connection for the test.
     pub fn client(&self) -> redis::Connection {
-        redis::Client::open(self.url.as_str()).unwrap().get_connection().unwrap()
+        self.try_client().unwrap()
+    }
+
+    /// The same while the server may close it.
+    pub fn try_client(&self) -> redis::RedisResult<redis::Connection> {
+        redis::Client::open(self.url.as_str())?.get_connection()
     }
 
     /// Logs the test's client in as this user.

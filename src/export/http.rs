@@ -3,8 +3,8 @@
 use super::{Outcome, read_secret};
 use crate::config::schema::{ScrapeHttp, SecretSource};
 use crate::model::Timestamp;
-use crate::source::scrape::{http_client, is_local, root_cause};
-use crate::telemetry::clock;
+use crate::source::scrape::{http_client, is_local};
+use crate::telemetry::{clock, root_cause};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, StatusCode, Url};
 use std::path::PathBuf;

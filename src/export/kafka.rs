@@ -1,9 +1,10 @@
 //! Publishing to Kafka (CloudEvents 1.0, "Kafka Protocol Binding"): structured, or binary with `ce_` headers. The key is
 //! the event's subject, so that what happens to one thing stays in order.
 
+use super::Outcome;
 use super::publish::Published;
-use super::{Outcome, read_secret};
 use crate::config::schema::KafkaTarget;
+use crate::source::kafka::reach;
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -24,26 +25,21 @@ impl KafkaPublisher {
         Self { config: config.clone(), base_dir, producer: None }
     }
 
-    async fn producer(&mut self) -> Result<FutureProducer, String> {
+    fn producer(&mut self) -> Result<FutureProducer, String> {
         if let Some(producer) = &self.producer {
             return Ok(producer.clone());
         }
-        let brokers: Vec<&str> = self.config.brokers.iter().map(|broker| broker.value.as_str()).collect();
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", brokers.join(",")).set("client.id", "sidewatch");
+        config.set("client.id", "sidewatch");
         config.set("enable.idempotence", "true").set("linger.ms", "0").set("queue.buffering.max.messages", "1000");
         config.set("message.timeout.ms", PATIENCE.as_millis().to_string());
-        if let Some((username, password)) = &self.config.user {
-            let password = read_secret(password, &self.base_dir).await?;
-            config.set("security.protocol", "SASL_PLAINTEXT").set("sasl.mechanism", "PLAIN");
-            config.set("sasl.username", username).set("sasl.password", password.expose());
-        }
+        reach(&mut config, &self.config.servers, &self.base_dir)?;
         let producer: FutureProducer = config.create().map_err(|error| format!("Kafka: {error}"))?;
         Ok(self.producer.insert(producer).clone())
     }
 
     pub async fn send(&mut self, event: &Published) -> Outcome {
-        let producer = match self.producer().await {
+        let producer = match self.producer() {
             Ok(producer) => producer,
             Err(error) => return Outcome::retry(error),
         };

@@ -10,7 +10,7 @@ use super::ExportContext;
 use crate::config::schema::RemoteWriteConfig;
 use crate::model::{Label, Labels};
 use crate::source::scrape::{Relabeling, http_client, is_local, with_options};
-use crate::telemetry::{OnChange, clock, self_metrics};
+use crate::telemetry::{OnChange, clock, root_cause, self_metrics};
 use collect::Collector;
 use encode::Batch;
 use queue::Queue;
@@ -272,12 +272,4 @@ impl<'a> Sender<'a> {
             status.last_error = figures.last_error;
         });
     }
-}
-
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }

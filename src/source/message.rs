@@ -11,6 +11,7 @@ pub(super) enum Binding {
     /// `ce-type`, percent-encoded: NATS and HTTP.
     Hyphen,
     /// `ce_type`: Kafka.
+    #[cfg_attr(not(feature = "kafka"), allow(dead_code, reason = "a build without Kafka"))]
     Underscore,
     /// `cloudEvents:type` or `cloudEvents_type`: AMQP.
     Long,

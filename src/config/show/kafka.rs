@@ -1,13 +1,12 @@
 //! A `kafka` source as YAML.
 
-use super::Yaml::{Map, Seq, Text};
-use super::{Fields, Yaml, pairs, text, texts};
-use crate::config::read::HIDDEN;
-use crate::config::schema::{KafkaConfig, KafkaMechanism, SecretSource};
+use super::Yaml::{Map, Seq};
+use super::{Fields, Yaml, pairs, secret, text, texts};
+use crate::config::schema::{KafkaConfig, KafkaMechanism, KafkaServers};
 
 pub(super) fn kafka(config: &KafkaConfig) -> Yaml {
     let mut map = Fields::default();
-    map.add("brokers", Seq(config.brokers.iter().map(|broker| text(&broker.value)).collect()));
+    servers(&config.servers, &mut map);
     map.add("topics", texts(&config.topics));
     map.text("group", config.group.as_ref().map(|group| &group.value));
     map.raw("start", if config.from_end { "last" } else { "first" });
@@ -15,11 +14,16 @@ pub(super) fn kafka(config: &KafkaConfig) -> Yaml {
         map.raw("scope", scope.word());
     }
     map.text("member", config.member.as_ref().map(|member| &member.value));
+    map.map("properties", pairs(&config.properties));
+    Map(map.0)
+}
+
+/// How brokers are reached.
+pub(super) fn servers(config: &KafkaServers, map: &mut Fields) {
+    map.add("brokers", Seq(config.brokers.iter().map(|broker| text(&broker.value)).collect()));
     map.text("user", config.user.as_ref().map(|user| &user.value));
-    match &config.password {
-        Some(SecretSource::Inline(_)) => map.add("password", Text(HIDDEN.into())),
-        Some(SecretSource::File(path)) => map.text("password_file", Some(&path.value)),
-        None => {}
+    if let Some(password) = &config.password {
+        secret(map, "password", password);
     }
     if config.user.is_some() && config.mechanism != KafkaMechanism::Plain {
         map.raw("mechanism", config.mechanism.name());
@@ -27,6 +31,4 @@ pub(super) fn kafka(config: &KafkaConfig) -> Yaml {
     if let Some(tls) = &config.tls {
         map.add("tls", super::tls::tls(tls));
     }
-    map.map("properties", pairs(&config.properties));
-    Map(map.0)
 }

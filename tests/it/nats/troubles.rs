@@ -228,3 +228,33 @@ fn a_message_that_the_client_cannot_read_disturbs_only_itself() {
         });
     }
 }
+
+#[test]
+fn what_came_together_with_the_end_of_its_consumer_is_counted_at_once() {
+    let broker = Broker::start("");
+    broker.add_stream("EVENTS", &["order.>"]);
+    let dir = tempfile::tempdir().unwrap();
+    let sidewatch = start(
+        dir.path(),
+        &format!(
+            "sources: {{js: {{nats: {{url: '{}', stream: EVENTS, durable: side, scope: shared}}}}}}\n",
+            broker.url()
+        ),
+    );
+    wait_state(&sidewatch, "js", "connected");
+    broker.publish_stream("order.x", &order(0));
+    wait(&sidewatch, "sum(events_total)", 1.0);
+    // While it sleeps, messages and the word that the consumer is gone gather in its socket. It cannot be bound anew.
+    let signal = |name: &str| {
+        let sent = std::process::Command::new("kill").arg(name).arg(sidewatch.pid().to_string()).status();
+        assert!(sent.unwrap().success());
+    };
+    signal("-STOP");
+    for at in 1..=100 {
+        broker.publish_stream("order.x", &order(at));
+    }
+    eventually("all are on their way", 10, || (broker.consumer("EVENTS", "side")["num_pending"] == 0).then_some(()));
+    assert_eq!(broker.api("STREAM.DELETE.EVENTS", "")["success"], true);
+    signal("-CONT");
+    wait(&sidewatch, "sum(events_total)", 101.0);
+}

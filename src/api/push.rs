@@ -125,7 +125,7 @@ async fn take(backend: &Shared, name: Option<&str>, request: Request) -> Result<
         ));
     }
     let (arrived, size, overflow) = (clock::now(), body.len(), source.overflow);
-    let plan = Arc::clone(&push.plan);
+    let (plan, decoder) = (Arc::clone(&push.plan), Arc::clone(&source.decoder));
     let batch = if body.len() < LARGE_BODY_BYTES {
         source.decoder.decode(body, framing, &plan, &source.name, arrived)
     } else {
@@ -141,8 +141,10 @@ async fn take(backend: &Shared, name: Option<&str>, request: Request) -> Result<
     }
     // A batch of refusals alone goes to the core as well: that is where they are counted.
     let queue_bytes = backend.sink.limits().bytes;
-    let offered =
-        backend.sink.offer(Ingest::Batch(batch), overflow).map_err(|full| not_taken(full, size > queue_bytes))?;
+    let offered = backend
+        .sink
+        .offer(Ingest::Batch(batch, decoder), overflow)
+        .map_err(|full| not_taken(full, size > queue_bytes))?;
     match offered {
         Offered::Taken(number) => {
             if waits_for_checkpoint {

@@ -17,6 +17,7 @@ pub use pace::Pace;
 
 use super::SourceState;
 use super::counts::CountBatch;
+use super::decode::Decoder;
 use super::rate::Client;
 use super::received::ReceivedBatch;
 use super::scrape::ScrapeBatch;
@@ -29,7 +30,7 @@ use metrics::{Counter, Gauge};
 use room::{Need, NoRoom, Pool, Room};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 /// Why an input was not taken, and its pieces when there is no room for them now.
 type Refused = (Full, [Option<Piece>; 2]);
@@ -38,8 +39,8 @@ type Refused = (Full, [Option<Piece>; 2]);
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "nearly every input is a batch, and one allocation less for each")]
 pub enum Ingest {
-    /// Decoded events.
-    Batch(EventBatch),
+    /// Decoded events, and what decoded them: a reload may change the plan, and the source's decoder, while they wait.
+    Batch(EventBatch, Arc<Decoder>),
     /// How a source stands.
     State {
         /// The source's name.
@@ -60,13 +61,20 @@ pub enum Ingest {
         /// Their keys.
         targets: Vec<Arc<str>>,
     },
+    /// Where a source goes on: told when everything before this is counted.
+    Position {
+        /// The source's name.
+        source: Arc<str>,
+        /// Who asks.
+        reply: oneshot::Sender<Option<Vec<u8>>>,
+    },
 }
 
 impl Ingest {
     /// What it takes of the queue's room; bytes roughly.
     fn need(&self) -> Need {
         match self {
-            Self::Batch(batch) => Need {
+            Self::Batch(batch, _) => Need {
                 bytes: batch.buffer.len()
                     + batch.arena.len()
                     + (batch.fields.len() + batch.lists.len()) * size_of::<Field>(),
@@ -75,14 +83,14 @@ impl Ingest {
             Self::Scrape(batch) => Need { bytes: batch.size(), events: 0 },
             Self::Counts(batch) => Need { bytes: batch.size(), events: 0 },
             Self::Received(batch) => Need { bytes: batch.size(), events: 0 },
-            Self::State { .. } | Self::ScrapeTargets { .. } => Need { bytes: 0, events: 0 },
+            Self::State { .. } | Self::ScrapeTargets { .. } | Self::Position { .. } => Need { bytes: 0, events: 0 },
         }
     }
 
     /// The batch, if it may be dropped: a position must never be ahead of what was counted.
     fn droppable(&self) -> Option<&EventBatch> {
         match self {
-            Self::Batch(batch) if batch.position.is_none() => Some(batch),
+            Self::Batch(batch, _) if batch.position.is_none() => Some(batch),
             _ => None,
         }
     }
@@ -266,7 +274,7 @@ impl Shared {
 /// Events of an input, and what of it was refused: all that is lost with it.
 fn items(ingest: &Ingest) -> usize {
     match ingest {
-        Ingest::Batch(batch) => batch.events.len() + batch.refused.len(),
+        Ingest::Batch(batch, _) => batch.events.len() + batch.refused.len(),
         _ => 0,
     }
 }
@@ -390,7 +398,7 @@ impl IngestSink {
     /// # Errors
     /// [`Full::Closed`] when the core has ended.
     pub async fn send(&self, ingest: Ingest) -> Result<u64, Full> {
-        if let (Some(pace), Ingest::Batch(batch)) = (&self.pace, &ingest) {
+        if let (Some(pace), Ingest::Batch(batch, _)) = (&self.pace, &ingest) {
             let may_drop = self.overflow != Overflow::Block && batch.position.is_none();
             if !pace.admit(batch.events.len(), may_drop).await {
                 return Ok(self.shared().line().lanes.last_number());
@@ -467,7 +475,7 @@ impl IngestSink {
     /// # Errors
     /// As [`IngestSink::try_send`].
     pub fn offer_by_policy(&self, ingest: Ingest) -> Result<Offered, Full> {
-        if let (Some(pace), Ingest::Batch(batch)) = (&self.pace, &ingest)
+        if let (Some(pace), Ingest::Batch(batch, _)) = (&self.pace, &ingest)
             && !pace.try_admit(batch.events.len())
         {
             return Err(Full::Later);
@@ -520,16 +528,18 @@ impl IngestSink {
     /// Which line it belongs to. A mixed batch is split; what has a position stays whole and in order.
     fn pieces(&self, ingest: Ingest) -> (Option<Piece>, Option<Piece>) {
         let threshold = self.shared().options.high_priority;
-        let Ingest::Batch(mut batch) = ingest else { return (None, Some(Piece::new(ingest, Priority::Normal))) };
+        let Ingest::Batch(mut batch, decoder) = ingest else {
+            return (None, Some(Piece::new(ingest, Priority::Normal)));
+        };
+        let piece = |batch, priority| Some(Piece::new(Ingest::Batch(batch, decoder.clone()), priority));
         let is_urgent = |event: &crate::model::Event| event.priority >= threshold;
         if batch.position.is_some() || !batch.events.iter().any(is_urgent) {
-            return (None, Some(Piece::new(Ingest::Batch(batch), Priority::Normal)));
+            return (None, piece(batch, Priority::Normal));
         }
         if batch.events.iter().all(is_urgent) {
-            return (Some(Piece::new(Ingest::Batch(batch), Priority::High)), None);
+            return (piece(batch, Priority::High), None);
         }
         let urgent = batch.split_off(is_urgent);
-        let piece = |batch, priority| Some(Piece::new(Ingest::Batch(batch), priority));
         (piece(urgent, Priority::High), piece(batch, Priority::Normal))
     }
 

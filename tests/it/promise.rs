@@ -220,7 +220,7 @@ const MARKER: &str = "MARKER4111";
 #[test]
 fn what_is_redacted_is_found_nowhere() {
     let dir = tempfile::tempdir().unwrap();
-    let hook = Receiver::start(200);
+    let (hook, spans, told) = (Receiver::start(200), Receiver::start(200), Receiver::start(200));
     let configuration = format!(
         "sources: {{push: {{http: {{}}}}, lines: {{unix: {{path: in.sock}}, lines: '(?P<type>\\S+) (?P<card>\\S+)'}}}}
 state: {{dir: state, checkpoint_interval: 100ms}}
@@ -229,7 +229,10 @@ redact:
   hash_key: 0123456789abcdef
 schemas:
   strict: {{match: strict, schema: {{properties: {{card: {{type: integer}}}}}}}}
-export: {{seen: {{log: {{match: '*', fields: [data.card, data.note, data.buyer, headers, correlation]}}}}}}
+export:
+  seen: {{log: {{match: '*', fields: [data.card, data.note, data.buyer, headers, correlation]}}}}
+  spans: {{otlp: {{url: 'http://127.0.0.1:{}', traces: true, gzip: false, interval: 200ms}}}}
+publish: {{told: {{http: {{url: 'http://127.0.0.1:{}'}}}}}}
 metrics:
   users_total: {{counter: {{match: pay, labels: {{user: data.user}}}}}}
 alerts:
@@ -237,14 +240,14 @@ alerts:
     event: {{match: pay, where: {{data.card: {{exists: true}}}}, count: '>= 1', within: 1h, by: data.user}}
     annotations: {{summary: 'card {{{{ $event.data.card }}}} of {{{{ $event.data.buyer }}}}'}}
     notify: hook
-notify: {{hook: {{webhook: {{url: '{}'}}}}}}
+notify: {{hook: {{webhook: {{url: 'http://127.0.0.1:{}/'}}}}}}
 ",
-        format_args!("http://127.0.0.1:{}/", hook.port)
+        spans.port, told.port, hook.port
     );
     std::fs::write(dir.path().join("sidewatch.yaml"), configuration).unwrap();
     let sidewatch = Sidewatch::start(dir.path(), "run", &["--log", "trace"]);
     let full = format!(
-        r#"{{"type":"pay","id":"1","correlation_id":"{MARKER}","headers":{{"Authorization":"{MARKER}"}},"data":{{"card":"{MARKER}","user":"{MARKER}","buyer":{{"email":"{MARKER}","name":"n"}},"note":"see {MARKER} there"}}}}"#
+        r#"{{"type":"pay","id":"{MARKER}","subject":"of {MARKER}","correlation_id":"{MARKER}","headers":{{"Authorization":"{MARKER}","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}},"data":{{"duration_ms":5,"card":"{MARKER}","user":"{MARKER}","buyer":{{"email":"{MARKER}","name":"n"}},"note":"see {MARKER} there"}}}}"#
     );
     for body in [
         full.clone(),
@@ -268,7 +271,18 @@ notify: {{hook: {{webhook: {{url: '{}'}}}}}}
     for shown in ["\"router\"", "\"ce\"", "\"typed\"", "\"line\"", "[redacted]"] {
         assert!(recent.contains(shown), "{shown} in {recent}");
     }
+    let of_spans = || spans.bodies().into_iter().filter(|body| body.contains("event.id"));
+    let span = eventually("the span", 20, || of_spans().find(|body| body.contains("pay")));
+    assert!(span.contains("event.subject") && span.contains("[redacted]"), "{span}");
+    eventually("what is published", 20, || told.bodies().into_iter().find(|body| body.contains("Paid")));
+    for body in spans.bodies().iter().chain(&told.bodies()) {
+        assert!(!body.contains("MARKER"), "{body}");
+    }
+    let exemplars = "/api/v1/query_exemplars?query=event_duration_seconds_bucket&start=0&end=9999999999";
+    let kept = sidewatch.get(exemplars).1;
+    assert!(kept.contains("0af7651916cd43dd8448eb211c80319c"), "{kept}");
     let paths = [
+        exemplars,
         "/api/events?limit=100",
         "/api/quarantine",
         "/api/dashboard",
@@ -285,13 +299,18 @@ notify: {{hook: {{webhook: {{url: '{}'}}}}}}
     ];
     for path in paths {
         let (status, body) = sidewatch.get(path);
-        assert!(status == 200 || path.starts_with("/api/alerts/why"), "{path}: {status} {body}");
+        assert_eq!(status, 200, "{path}: {body}");
         assert!(!body.contains("MARKER") && !body.contains("TUFSS0VS"), "{path}: {body}");
     }
     let (url, labels) = (format!("127.0.0.1:{}", sidewatch.observe), sidewatch.get("/metrics").1);
     assert!(labels.contains("users_total{user=\"hash:"), "{labels}");
-    for command in [&["events", "recent"][..], &["events", "quarantine"], &["alerts", "why", "Paid"]] {
-        let (_, out, err) = run(dir.path(), &[command, &["--url", &url]].concat());
+    for (command, known) in [
+        (&["events", "recent"][..], "typed"),
+        (&["events", "quarantine"], "strict"),
+        (&["alerts", "why", "Paid"], "FIRING"),
+    ] {
+        let (code, out, err) = run(dir.path(), &[command, &["--url", &url]].concat());
+        assert!(code == 0 && out.contains(known), "{command:?}: {code} {out}{err}");
         assert!(!out.contains("MARKER") && !err.contains("MARKER"), "{command:?}: {out}{err}");
     }
     let (out, err) = (sidewatch.out(), sidewatch.err());

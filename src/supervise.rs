@@ -419,7 +419,7 @@ mod tests {
             go_on.send(()).unwrap();
             supervisor.spawn_apart(Stage::Api, "stuck", |_| std::future::pending()).unwrap();
             supervisor.spawn_apart(Stage::Api, "broken", |_| async { panic!("x") }).unwrap();
-            assert_eq!(supervisor.panicked().await.task, "broken".into());
+            assert_eq!(&*supervisor.panicked().await.task, "broken");
             assert_eq!(supervisor.drain(Duration::from_secs(2)).await.stragglers, ["api: stuck"]);
             assert!(supervisor.running(Stage::Core).is_empty());
         });

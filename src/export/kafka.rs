@@ -1,13 +1,12 @@
 //! Publishing to Kafka (CloudEvents 1.0, "Kafka Protocol Binding"): structured, or binary with `ce_` headers. The key is
 //! the event's subject, so that what happens to one thing stays in order.
 
+use super::Outcome;
 use super::publish::Published;
-use super::{Outcome, read_secret};
 use crate::config::schema::KafkaTarget;
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long a message may take.
@@ -15,13 +14,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct KafkaPublisher {
     config: KafkaTarget,
-    base_dir: PathBuf,
     producer: Option<FutureProducer>,
 }
 
 impl KafkaPublisher {
-    pub fn new(config: &KafkaTarget, base_dir: PathBuf) -> Self {
-        Self { config: config.clone(), base_dir, producer: None }
+    pub fn new(config: &KafkaTarget) -> Self {
+        Self { config: config.clone(), producer: None }
     }
 
     async fn producer(&mut self) -> Result<FutureProducer, String> {
@@ -34,7 +32,7 @@ impl KafkaPublisher {
         config.set("enable.idempotence", "true").set("linger.ms", "0").set("queue.buffering.max.messages", "1000");
         config.set("message.timeout.ms", PATIENCE.as_millis().to_string());
         if let Some((username, password)) = &self.config.user {
-            let password = read_secret(password, &self.base_dir).await?;
+            let password = password.read().await?;
             config.set("security.protocol", "SASL_PLAINTEXT").set("sasl.mechanism", "PLAIN");
             config.set("sasl.username", username).set("sasl.password", password.expose());
         }

@@ -1,7 +1,7 @@
 //! Publishing to NATS: core subjects, or a JetStream stream that acknowledges and drops what it has seen by `Nats-Msg-Id`.
 
+use super::Outcome;
 use super::publish::Published;
-use super::{Outcome, read_secret};
 use crate::config::schema::NatsTarget;
 use async_nats::{Client, ConnectOptions, HeaderMap};
 use std::path::PathBuf;
@@ -28,11 +28,11 @@ impl NatsPublisher {
         }
         let mut options = ConnectOptions::new().name("sidewatch").connection_timeout(PATIENCE);
         if let Some((username, password)) = &self.config.user {
-            let password = read_secret(password, &self.base_dir).await?;
+            let password = password.read().await?;
             options = options.user_and_password(username.clone(), password.expose().to_owned());
         }
         if let Some(token) = &self.config.token {
-            options = options.token(read_secret(token, &self.base_dir).await?.expose().to_owned());
+            options = options.token(token.read().await?.expose().to_owned());
         }
         if let Some(file) = &self.config.credentials_file {
             let path = self.base_dir.join(&file.value);

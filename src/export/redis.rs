@@ -1,11 +1,10 @@
 //! Publishing to Redis: an entry of a stream (XADD with MAXLEN) or a message of a channel (PUBLISH).
 
+use super::Outcome;
 use super::publish::Published;
-use super::{Outcome, read_secret};
 use crate::config::schema::RedisTarget;
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{Client, Cmd, IntoConnectionInfo, RedisError};
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long a connection and an answer may take.
@@ -13,13 +12,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) struct RedisPublisher {
     config: RedisTarget,
-    base_dir: PathBuf,
     connection: Option<MultiplexedConnection>,
 }
 
 impl RedisPublisher {
-    pub fn new(config: &RedisTarget, base_dir: PathBuf) -> Self {
-        Self { config: config.clone(), base_dir, connection: None }
+    pub fn new(config: &RedisTarget) -> Self {
+        Self { config: config.clone(), connection: None }
     }
 
     async fn connection(&mut self) -> Result<MultiplexedConnection, String> {
@@ -34,7 +32,7 @@ impl RedisPublisher {
             settings = settings.set_username(username);
         }
         if let Some(password) = &self.config.password {
-            settings = settings.set_password(read_secret(password, &self.base_dir).await?.expose());
+            settings = settings.set_password(password.read().await?.expose());
         }
         info = info.set_redis_settings(settings);
         let client = Client::open(info).map_err(wrong)?;

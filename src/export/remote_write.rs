@@ -9,6 +9,7 @@ mod queue;
 use super::ExportContext;
 use crate::config::schema::RemoteWriteConfig;
 use crate::model::{Label, Labels};
+use crate::notify::redirect_hint;
 use crate::source::scrape::{Relabeling, http_client, is_local, with_options};
 use crate::telemetry::{OnChange, clock, self_metrics};
 use collect::Collector;
@@ -112,7 +113,7 @@ impl<'a> Sender<'a> {
         Ok(Self {
             context,
             config,
-            client: http_client(&config.http, is_local(&url), &context.base_dir)?,
+            client: http_client(&config.http, is_local(&url), true, &context.base_dir)?,
             url,
             relabeling: Relabeling::new(&config.relabel),
             external: context.external_labels.iter().map(label).collect(),
@@ -240,6 +241,7 @@ impl<'a> Sender<'a> {
             Err(error) => return later(root_cause(&error.without_url())),
         };
         let status = answer.status();
+        let redirected = redirect_hint(&self.url, &answer);
         if status.is_success() {
             return Outcome::Taken;
         }
@@ -250,6 +252,7 @@ impl<'a> Sender<'a> {
             .map(Duration::from_secs);
         let text = answer.text().await.unwrap_or_default();
         let first: String = text.lines().next().unwrap_or_default().chars().take(200).collect();
+        let first = redirected.unwrap_or(first);
         let text = format!("{status} {first}").trim_end().to_owned();
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             Outcome::Later { text, wait }

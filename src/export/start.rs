@@ -53,9 +53,9 @@ impl Target {
                 Self::Http { http: HttpTarget::new(url, http, *timeout_ms, base_dir), binary: *binary }
             }
             PublishTo::Nats(config) => Self::Nats(NatsPublisher::new(config, base_dir)),
-            PublishTo::Redis(config) => Self::Redis(RedisPublisher::new(config, base_dir)),
+            PublishTo::Redis(config) => Self::Redis(RedisPublisher::new(config)),
             #[cfg(feature = "kafka")]
-            PublishTo::Kafka(config) => Self::Kafka(KafkaPublisher::new(config, base_dir)),
+            PublishTo::Kafka(config) => Self::Kafka(KafkaPublisher::new(config)),
             // The configuration has refused it.
             #[cfg(not(feature = "kafka"))]
             PublishTo::Kafka(_) => return None,

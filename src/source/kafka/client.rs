@@ -50,16 +50,7 @@ const DEFAULTS: [(&str, &str); 9] = [
 /// # Errors
 /// A sentence: the password's file cannot be read.
 pub(super) fn options(config: &KafkaConfig, base_dir: &Path) -> Result<ClientConfig, String> {
-    let password = match &config.password {
-        None => None,
-        Some(SecretSource::Inline(text)) => Some(text.value.clone()),
-        Some(SecretSource::File(path)) => {
-            let file = base_dir.join(&path.value);
-            let text = std::fs::read_to_string(&file);
-            let text = text.map_err(|error| format!("password_file {} cannot be read: {error}", file.display()))?;
-            Some(Secret::new(text.trim_end_matches(['\r', '\n'])))
-        }
-    };
+    let password = config.password.as_ref().map(SecretSource::read_now).transpose()?;
     Ok(with_password(config, password.as_ref(), base_dir))
 }
 

@@ -1,6 +1,6 @@
 //! What `load` makes of whole files.
 
-use super::schema::{Config, Profile, ReceiverKind};
+use super::schema::{Config, Profile, ReceiverKind, Transport};
 use super::yaml::{self, Kind, Node};
 use super::{Diagnostics, LoadOptions, Overrides, load, show};
 use std::collections::BTreeMap;
@@ -139,6 +139,11 @@ fn the_example_says_everything_and_shows_what_it_reads() {
     for receiver in &mut config.notify.receivers {
         if let ReceiverKind::Webhook { headers, .. } = &mut receiver.value.kind {
             headers.iter_mut().for_each(|(_, value)| *value = "<secret>".into());
+        }
+    }
+    for source in config.sources.iter_mut().flatten() {
+        if let Transport::WebSocket(socket) = &mut source.value.transport {
+            socket.headers.iter_mut().for_each(|(_, value)| value.value = "<secret>".into());
         }
     }
     let (before, after) = (without_places(&config), without_places(&again));

@@ -1,9 +1,8 @@
 //! A `kafka` source as YAML.
 
-use super::Yaml::{Map, Seq, Text};
-use super::{Fields, Yaml, pairs, text, texts};
-use crate::config::read::HIDDEN;
-use crate::config::schema::{KafkaConfig, KafkaMechanism, SecretSource};
+use super::Yaml::{Map, Seq};
+use super::{Fields, Yaml, hidden, secret, text, texts};
+use crate::config::schema::{KafkaConfig, KafkaMechanism};
 
 pub(super) fn kafka(config: &KafkaConfig) -> Yaml {
     let mut map = Fields::default();
@@ -16,10 +15,8 @@ pub(super) fn kafka(config: &KafkaConfig) -> Yaml {
     }
     map.text("member", config.member.as_ref().map(|member| &member.value));
     map.text("user", config.user.as_ref().map(|user| &user.value));
-    match &config.password {
-        Some(SecretSource::Inline(_)) => map.add("password", Text(HIDDEN.into())),
-        Some(SecretSource::File(path)) => map.text("password_file", Some(&path.value)),
-        None => {}
+    if let Some(password) = &config.password {
+        secret(&mut map, "password", password);
     }
     if config.user.is_some() && config.mechanism != KafkaMechanism::Plain {
         map.raw("mechanism", config.mechanism.name());
@@ -27,6 +24,6 @@ pub(super) fn kafka(config: &KafkaConfig) -> Yaml {
     if let Some(tls) = &config.tls {
         map.add("tls", super::tls::tls(tls));
     }
-    map.map("properties", pairs(&config.properties));
+    map.map("properties", hidden::pairs(&config.properties));
     Map(map.0)
 }

@@ -2,7 +2,7 @@
 
 use super::Yaml::{Map, Seq};
 use super::scrape::http;
-use super::{Fields, Yaml, duration, fields, pattern, secret, text, texts, tls, without_password};
+use super::{Fields, Yaml, duration, fields, hidden, pattern, secret, text, texts, tls};
 use crate::config::schema::{OtlpConfig, PublishConfig, PublishTo, QueueConfig, SecretSource};
 
 fn queue(queue: QueueConfig) -> Yaml {
@@ -31,7 +31,7 @@ pub(super) fn publisher(config: &PublishConfig) -> Yaml {
             "http"
         }
         PublishTo::Nats(nats) => {
-            to.add("url", text(&without_password(&nats.url.value)));
+            to.add("url", hidden::urls(&nats.url.value));
             to.text("subject", Some(&nats.subject.value));
             to.raw("jetstream", nats.jetstream);
             user(&mut to, nats.user.as_ref());
@@ -45,7 +45,7 @@ pub(super) fn publisher(config: &PublishConfig) -> Yaml {
             "nats"
         }
         PublishTo::Redis(redis) => {
-            to.add("url", text(&without_password(&redis.url.value)));
+            to.add("url", hidden::url(&redis.url.value));
             to.text(if redis.stream { "stream" } else { "channel" }, Some(&redis.name.value));
             to.raw("maxlen", redis.maxlen);
             to.text("username", redis.username.as_ref());

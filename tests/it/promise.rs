@@ -225,7 +225,7 @@ fn what_is_redacted_is_found_nowhere() {
         "sources: {{push: {{http: {{}}}}, lines: {{unix: {{path: in.sock}}, lines: '(?P<type>\\S+) (?P<card>\\S+)'}}}}
 state: {{dir: state, checkpoint_interval: 100ms}}
 redact:
-  fields: [data.card, 'data.*.email', headers.authorization, correlation, {{path: data.user, hash: true}}, {{regex: 'MARKER\\d+'}}]
+  fields: [data.card, 'data.*.email', headers.authorization, correlation, {{path: data.user, hash: true}}, {{regex: 'MARKER\\d+'}}, {{regex: 'feedfeed\\w+'}}]
   hash_key: 0123456789abcdef
 schemas:
   strict: {{match: strict, schema: {{properties: {{card: {{type: integer}}}}}}}}
@@ -252,6 +252,7 @@ notify: {{hook: {{webhook: {{url: 'http://127.0.0.1:{}/'}}}}}}
     for body in [
         full.clone(),
         full.replace("\"pay\"", "\"strict\""),
+        full.replace("\"pay\"", "\"other\"").replace("0af7651916cd43dd", "feedfeedfeedfeed"),
         full.replace("\"type\"", "\"tpe\""),
         full[..full.len() - 20].to_owned(),
         format!("nonsense card={MARKER}"),
@@ -278,11 +279,14 @@ notify: {{hook: {{webhook: {{url: 'http://127.0.0.1:{}/'}}}}}}
     for body in spans.bodies().iter().chain(&told.bodies()) {
         assert!(!body.contains("MARKER"), "{body}");
     }
-    let exemplars = "/api/v1/query_exemplars?query=event_duration_seconds_bucket&start=0&end=9999999999";
-    let kept = sidewatch.get(exemplars).1;
-    assert!(kept.contains("0af7651916cd43dd8448eb211c80319c"), "{kept}");
+    let open = [("accept", "application/openmetrics-text;version=1.0.0")];
+    let exemplars = exchange(sidewatch.observe, "GET", "/metrics", &open, b"").2;
+    assert!(
+        exemplars.contains("trace_id=\"0af7651916cd43dd8448eb211c80319c\"") && !exemplars.contains("feedfeed"),
+        "{exemplars}"
+    );
     let paths = [
-        exemplars,
+        "/api/v1/query_exemplars?query=event_duration_seconds_bucket&start=0&end=9999999999",
         "/api/events?limit=100",
         "/api/quarantine",
         "/api/dashboard",

@@ -111,6 +111,32 @@ fn nothing_that_can_be_throttled_may_be_dropped() {
 }
 
 #[test]
+fn limits_that_would_mean_nothing_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let configuration = "sources:
+  a: {statsd: {udp: '127.0.0.1:0'}, overflow: drop_newest}
+  b: {otlp: {}, overflow: drop_oldest}
+  c: {scrape: 'http://127.0.0.1:1/metrics', rate_limit: 5/s}
+  d: {statsd: {tcp: '127.0.0.1:0'}, rate_limit: {per_client: 5/s}}
+  e: {none: {}, rate_limit: 5/s}
+";
+    std::fs::write(dir.path().join("sidewatch.yaml"), configuration).unwrap();
+    let (code, out, err) = run(dir.path(), &["check"]);
+    let said = format!("{out}{err}");
+    assert_eq!(code, 2, "{said}");
+    for (line, expected) in [
+        (2, "overflow: a statsd source drops nothing itself"),
+        (3, "overflow: an otlp source drops nothing itself"),
+        (4, "rate_limit: nobody sends to a scrape source"),
+        (5, "per_client: the clients of a statsd source are not told apart"),
+        (6, "rate_limit: nobody sends to a none source"),
+    ] {
+        let found = said.lines().any(|one| one.contains(&format!("sidewatch.yaml:{line}:")) && one.contains(expected));
+        assert!(found, "{line} {expected}: {said}");
+    }
+}
+
+#[test]
 fn what_has_expired_is_counted_and_nothing_else() {
     let (_dir, sidewatch) = start("sources: {push: {http: {}}}\n");
     let events = br#"

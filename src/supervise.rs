@@ -405,11 +405,11 @@ mod tests {
     fn a_task_apart_keeps_nobody_waiting_and_ends_like_the_others() {
         check(async {
             let supervisor = Supervisor::new();
-            let (began, mut begun) = tokio::sync::mpsc::unbounded_channel();
-            let (go_on, blocked) = std::sync::mpsc::channel::<()>();
+            let (began, mut begun) = tokio::sync::mpsc::channel(1);
+            let (go_on, blocked) = std::sync::mpsc::sync_channel::<()>(1);
             let blocking = |cancel: CancellationToken| async move {
                 tokio::time::sleep(Duration::from_millis(1)).await;
-                began.send(std::thread::current().name().map(str::to_owned)).unwrap();
+                began.send(std::thread::current().name().map(str::to_owned)).await.unwrap();
                 // The thread is blocked; this test's only thread is not.
                 blocked.recv().unwrap();
                 cancel.cancelled().await;

@@ -8,3 +8,14 @@ mod once;
 pub mod self_metrics;
 
 pub use once::OnChange;
+
+use std::error::Error;
+
+/// The innermost error: the one that says what really happened.
+pub fn root_cause(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}

@@ -2,7 +2,6 @@
 
 use super::routes;
 use serde_yaml::Value;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 fn deploy(name: &str) -> PathBuf {
@@ -11,23 +10,6 @@ fn deploy(name: &str) -> PathBuf {
 
 fn yaml(name: &str) -> Value {
     serde_yaml::from_str(&std::fs::read_to_string(deploy(name)).unwrap()).unwrap()
-}
-
-#[test]
-fn the_configurations_of_the_examples_are_read_without_a_finding() {
-    for name in ["compose/sidewatch.yaml", "kubernetes/sidewatch.yaml"] {
-        let env: BTreeMap<String, String> = [("POD_NAME".to_owned(), "shop-1".to_owned())].into();
-        let options = crate::config::LoadOptions {
-            file: Some(deploy(name)),
-            env: &env,
-            overrides: crate::config::Overrides::default(),
-            read_file: &|path| std::fs::read_to_string(path),
-        };
-        let (config, findings) = crate::config::load(&options);
-        assert!(!findings.has_errors(), "{name}: {findings:?}");
-        // The probes and the published port come from outside of the container.
-        assert_eq!(config.unwrap().listen.observe.value, "0.0.0.0:9180", "{name}");
-    }
 }
 
 #[test]

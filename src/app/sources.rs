@@ -6,6 +6,7 @@ use crate::model::FieldPlan;
 use crate::source::rate::RateLimits;
 use crate::source::{Ingest, IngestSink, Pace, SourceContext};
 use crate::supervise::{Stage, Supervisor, TaskHandle};
+use crate::telemetry::self_metrics;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -52,6 +53,9 @@ impl Sources {
                 && !task.stop(END).await
             {
                 tracing::warn!(source = %name, "the source did not end in time");
+            }
+            if !parts.iter().any(|part| part.name == name) {
+                self_metrics::source_gone(&name);
             }
             if !parts.iter().any(|part| part.name == name && part.kind == "scrape") {
                 // Behind everything that its task has sent: its series end. An error means that the core has ended.

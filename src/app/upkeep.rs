@@ -4,8 +4,9 @@ use crate::api::CoreHandle;
 use crate::engine::{Core, Input, InputSample};
 use crate::model::AlertStatus;
 use crate::notify::{Deliveries, SilenceState};
-use crate::series::text;
+use crate::series::{STALE_NAN_BITS, text};
 use crate::telemetry::self_metrics::{self, SelfMetrics};
+use std::collections::HashSet;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +20,8 @@ pub(super) async fn run(
     cancel: CancellationToken,
 ) {
     let mut hits = 0;
+    // Series that are over and were ended.
+    let mut over = HashSet::new();
     loop {
         own.upkeep();
         outbox(&deliveries);
@@ -26,7 +29,15 @@ pub(super) async fn run(
             Ok(seen) => hits = seen,
             Err(_) => return,
         }
-        let exposition = text::parse(&own.render());
+        let mut exposition = text::parse(&own.render_all());
+        exposition.samples.retain_mut(|sample| {
+            let ends = sample.value.is_nan();
+            sample.value = if ends { f64::from_bits(STALE_NAN_BITS) } else { sample.value };
+            if !ends {
+                over.remove(&sample.labels);
+            }
+            !ends || over.insert(sample.labels.clone())
+        });
         let told = core.call(move |core, now| {
             let base = core.engine.base_labels().clone();
             let sample = |sample: text::TextSample| InputSample {

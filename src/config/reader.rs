@@ -52,6 +52,11 @@ impl<'n, 'f> MapReader<'n, 'f> {
         Some(Self { what, span: node.span.clone(), entries, asked: Vec::new(), refused: Vec::new(), found })
     }
 
+    /// What messages call the mapping.
+    pub fn what(&self) -> &'static str {
+        self.what
+    }
+
     /// Where the mapping begins.
     pub fn span(&self) -> &Span {
         &self.span
@@ -177,6 +182,17 @@ impl<'n, 'f> MapReader<'n, 'f> {
         self.named(key, |_, value, found| string_or_empty(value, key, found))
     }
 
+    /// `headers:` of a request.
+    pub fn headers(&mut self) -> Vec<(Spanned<String>, Spanned<String>)> {
+        let headers = self.string_map("headers");
+        for (name, value) in &headers {
+            if let Some(message) = header_fault(&name.value, Some(&value.value)) {
+                self.found.error(&name.span, message);
+            }
+        }
+        headers
+    }
+
     /// Reads each element of a list; a key that is absent or null is an empty list, anything but a list an error.
     pub fn each<T>(
         &mut self,
@@ -274,7 +290,7 @@ impl<'n, 'f> MapReader<'n, 'f> {
     /// Ends the mapping: each key that nobody asked for is an error with the nearest valid name.
     pub fn finish(self) {
         #[cfg(test)]
-        record::keys(self.what, &self.asked);
+        record::keys(self.what, &self.asked, self.entries.iter().filter_map(|(name, _)| name.as_str()));
         for (name, _) in self.unknown().collect::<Vec<_>>() {
             let text = name.as_str().unwrap_or_default();
             let message = format!("{}: unknown key {text:?}", self.what);
@@ -439,6 +455,16 @@ pub fn wrong<T>(node: &Node, what: &str, expected: &str, found: &mut Diagnostics
     None
 }
 
+/// Why a header cannot be sent (RFC 9110, section 5); a value that is not known yet is taken for a good one, and none is
+/// repeated in the message.
+pub fn header_fault(name: &str, value: Option<&str>) -> Option<String> {
+    if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
+        return Some(format!("headers: {name:?} is no name of a header"));
+    }
+    let bad = value.is_some_and(|value| http::HeaderValue::from_str(value).is_err());
+    bad.then(|| format!("headers: the value of {name} holds characters that a header cannot"))
+}
+
 /// `a, b or c`.
 pub fn list(words: &[&str], conjunction: &str) -> String {
     match words {
@@ -480,12 +506,21 @@ pub(super) mod record {
 
     type Known = BTreeMap<&'static str, BTreeSet<&'static str>>;
 
+    type Given = BTreeMap<&'static str, BTreeSet<String>>;
+
     thread_local! {
         static KNOWN: RefCell<Known> = const { RefCell::new(BTreeMap::new()) };
+        static GIVEN: RefCell<Given> = const { RefCell::new(BTreeMap::new()) };
     }
 
-    pub fn keys(what: &'static str, asked: &[&'static str]) {
+    pub fn keys<'n>(what: &'static str, asked: &[&'static str], given: impl Iterator<Item = &'n str>) {
         KNOWN.with_borrow_mut(|known| known.entry(what).or_default().extend(asked));
+        GIVEN.with_borrow_mut(|known| known.entry(what).or_default().extend(given.map(str::to_owned)));
+    }
+
+    /// What stood in the mappings that were read in this thread since the last call.
+    pub fn given() -> Given {
+        GIVEN.take()
     }
 
     /// What was asked for in this thread since the last call.

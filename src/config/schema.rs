@@ -35,15 +35,15 @@ pub use docker::{DockerConfig, DockerSocket};
 pub use export::{EventLogConfig, ExportConfig, ExportKind, RemoteWriteConfig};
 pub use flow::{FlowConfig, Overflow, Rate, RateLimitConfig};
 pub use hosts::HostsConfig;
-pub use kafka::{KafkaConfig, KafkaMechanism};
+pub use kafka::{KafkaConfig, KafkaMechanism, KafkaServers};
 pub use mqtt::MqttConfig;
-pub use nats::{NatsConfig, NatsCredentials, NatsScope, NatsStream, NatsUrl};
+pub use nats::{NatsConfig, NatsCredentials, NatsServers, NatsStream, NatsUrl};
 pub use notify::{FlappingConfig, NotifyConfig, ReceiverConfig, ReceiverKind, WatchdogConfig};
 pub use policy::{RedactConfig, RedactEntry, SchemaConfig, SchemaSource};
 pub use publish::{
     KafkaTarget, NatsTarget, OtlpConfig, PublishConfig, PublishTo, PublishedKind, QueueConfig, RedisTarget,
 };
-pub use redis::{RedisAddress, RedisConfig, RedisInput, RedisScope, RedisServers, RedisStreams};
+pub use redis::{RedisAccess, RedisAddress, RedisConfig, RedisInput, RedisServers, RedisStreams};
 pub use scope::Scope;
 pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
 pub use secret::SecretSource;

@@ -4,9 +4,11 @@
 use super::Outcome;
 use super::publish::Published;
 use crate::config::schema::KafkaTarget;
+use crate::source::kafka::reach;
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long a message may take.
@@ -14,34 +16,30 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct KafkaPublisher {
     config: KafkaTarget,
+    base_dir: PathBuf,
     producer: Option<FutureProducer>,
 }
 
 impl KafkaPublisher {
-    pub fn new(config: &KafkaTarget) -> Self {
-        Self { config: config.clone(), producer: None }
+    pub fn new(config: &KafkaTarget, base_dir: PathBuf) -> Self {
+        Self { config: config.clone(), base_dir, producer: None }
     }
 
-    async fn producer(&mut self) -> Result<FutureProducer, String> {
+    fn producer(&mut self) -> Result<FutureProducer, String> {
         if let Some(producer) = &self.producer {
             return Ok(producer.clone());
         }
-        let brokers: Vec<&str> = self.config.brokers.iter().map(|broker| broker.value.as_str()).collect();
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", brokers.join(",")).set("client.id", "sidewatch");
+        config.set("client.id", "sidewatch");
         config.set("enable.idempotence", "true").set("linger.ms", "0").set("queue.buffering.max.messages", "1000");
         config.set("message.timeout.ms", PATIENCE.as_millis().to_string());
-        if let Some((username, password)) = &self.config.user {
-            let password = password.read().await?;
-            config.set("security.protocol", "SASL_PLAINTEXT").set("sasl.mechanism", "PLAIN");
-            config.set("sasl.username", username).set("sasl.password", password.expose());
-        }
+        reach(&mut config, &self.config.servers, &self.base_dir)?;
         let producer: FutureProducer = config.create().map_err(|error| format!("Kafka: {error}"))?;
         Ok(self.producer.insert(producer).clone())
     }
 
     pub async fn send(&mut self, event: &Published) -> Outcome {
-        let producer = match self.producer().await {
+        let producer = match self.producer() {
             Ok(producer) => producer,
             Err(error) => return Outcome::retry(error),
         };

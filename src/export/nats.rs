@@ -3,7 +3,8 @@
 use super::Outcome;
 use super::publish::Published;
 use crate::config::schema::NatsTarget;
-use async_nats::{Client, ConnectOptions, HeaderMap};
+use crate::source::nats::Connection;
+use async_nats::{Client, HeaderMap};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,36 +16,22 @@ pub(super) struct NatsPublisher {
     config: NatsTarget,
     base_dir: PathBuf,
     client: Option<Client>,
+    /// Which server is asked first: after a failure the next one.
+    turn: usize,
 }
 
 impl NatsPublisher {
     pub fn new(config: &NatsTarget, base_dir: PathBuf) -> Self {
-        Self { config: config.clone(), base_dir, client: None }
+        Self { config: config.clone(), base_dir, client: None, turn: 0 }
     }
 
     async fn client(&mut self) -> Result<Client, String> {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
-        let mut options = ConnectOptions::new().name("sidewatch").connection_timeout(PATIENCE);
-        if let Some((username, password)) = &self.config.user {
-            let password = password.read().await?;
-            options = options.user_and_password(username.clone(), password.expose().to_owned());
-        }
-        if let Some(token) = &self.config.token {
-            options = options.token(token.read().await?.expose().to_owned());
-        }
-        if let Some(file) = &self.config.credentials_file {
-            let path = self.base_dir.join(&file.value);
-            options = options.credentials_file(path).await.map_err(|error| format!("{}: {error}", file.value))?;
-        }
-        if let Some(tls) = &self.config.tls {
-            let config = tls.options(&self.base_dir).client_config()?;
-            options = options.require_tls(true).tls_client_config(config);
-        }
-        let servers: Vec<&str> = self.config.url.value.split(',').map(str::trim).collect();
-        let client = options.connect(servers).await.map_err(|error| format!("cannot connect to NATS: {error}"))?;
-        Ok(self.client.insert(client).clone())
+        let opened = Connection::open(&self.config.servers, &self.base_dir, "sidewatch", self.turn).await;
+        self.turn += 1;
+        Ok(self.client.insert(opened?.client).clone())
     }
 
     pub async fn send(&mut self, event: &Published) -> Outcome {

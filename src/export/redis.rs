@@ -3,68 +3,59 @@
 use super::Outcome;
 use super::publish::Published;
 use crate::config::schema::RedisTarget;
-use ::redis::aio::MultiplexedConnection;
-use ::redis::{Client, Cmd, IntoConnectionInfo, RedisError};
-use std::time::Duration;
+use crate::source::redis::{Access, Wire};
+use std::path::PathBuf;
+use std::sync::Arc;
 
-/// How long a connection and an answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Longer answers are errors that nobody would read to the end.
+const ANSWER_BYTES: usize = 64 << 10;
 
 pub(super) struct RedisPublisher {
     config: RedisTarget,
-    connection: Option<MultiplexedConnection>,
+    base_dir: PathBuf,
+    connection: Option<Wire>,
 }
 
 impl RedisPublisher {
-    pub fn new(config: &RedisTarget) -> Self {
-        Self { config: config.clone(), connection: None }
+    pub fn new(config: &RedisTarget, base_dir: PathBuf) -> Self {
+        Self { config: config.clone(), base_dir, connection: None }
     }
 
-    async fn connection(&mut self) -> Result<MultiplexedConnection, String> {
-        if let Some(connection) = &self.connection {
-            return Ok(connection.clone());
-        }
-        crate::tls::install_provider();
-        let wrong = |error: RedisError| format!("the address of Redis: {error}");
-        let mut info = self.config.url.value.as_str().into_connection_info().map_err(wrong)?;
-        let mut settings = info.redis_settings().clone();
-        if let Some(username) = &self.config.username {
-            settings = settings.set_username(username);
-        }
-        if let Some(password) = &self.config.password {
-            settings = settings.set_password(password.read().await?.expose());
-        }
-        info = info.set_redis_settings(settings);
-        let client = Client::open(info).map_err(wrong)?;
-        let connected = client.get_multiplexed_async_connection().await;
-        let connection = connected.map_err(|error| format!("cannot connect to Redis: {error}"))?;
-        Ok(self.connection.insert(connection).clone())
+    /// To the server that holds the stream; masters and slots move, so that it is asked for each time.
+    async fn connect(&self) -> Result<Wire, String> {
+        let access = Access { config: &self.config.access, base_dir: &self.base_dir, event_bytes: ANSWER_BYTES };
+        let stream: Option<Arc<str>> = self.config.stream.then(|| self.config.name.value.as_str().into());
+        let nodes = access.nodes(stream.as_slice()).await?;
+        let node = nodes.first().ok_or("no server is known")?;
+        access.open(&node.address).await
     }
 
     pub async fn send(&mut self, event: &Published) -> Outcome {
-        let outcome = match tokio::time::timeout(PATIENCE, self.publish(event)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(format!("Redis did not answer within {PATIENCE:?}")),
-        };
-        match outcome {
+        match self.publish(event).await {
             Ok(()) => Outcome::Taken,
             Err(error) => {
                 self.connection = None;
-                Outcome::retry(error)
+                Outcome::retry(format!("Redis: {error}"))
             }
         }
     }
 
     async fn publish(&mut self, event: &Published) -> Result<(), String> {
-        let mut connection = self.connection().await?;
-        let name = &self.config.name.value;
-        let mut command = Cmd::new();
+        let mut wire = match self.connection.take() {
+            Some(wire) => wire,
+            None => self.connect().await?,
+        };
+        let (name, document) = (self.config.name.value.as_bytes(), event.document.as_bytes());
         if self.config.stream {
-            command.arg("XADD").arg(name).arg("MAXLEN").arg("~").arg(self.config.maxlen).arg("*");
-            command.arg("event").arg(&event.document).arg("id").arg(&event.id).arg("type").arg(&event.event_type);
+            let maxlen = self.config.maxlen.to_string();
+            let (id, kind) = (event.id.as_bytes(), event.event_type.as_bytes());
+            let entry =
+                [b"XADD", name, b"MAXLEN", b"~", maxlen.as_bytes(), b"*", b"event", document, b"id", id, b"type", kind];
+            wire.ask(&entry).await?;
         } else {
-            command.arg("PUBLISH").arg(name).arg(&event.document);
+            wire.ask(&[b"PUBLISH", name, document]).await?;
         }
-        command.exec_async(&mut connection).await.map_err(|error| format!("Redis: {error}"))
+        self.connection = Some(wire);
+        Ok(())
     }
 }

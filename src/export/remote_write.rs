@@ -11,7 +11,7 @@ use crate::config::schema::RemoteWriteConfig;
 use crate::model::{Label, Labels};
 use crate::notify::redirect_hint;
 use crate::source::scrape::{Relabeling, http_client, is_local, with_options};
-use crate::telemetry::{OnChange, clock, self_metrics};
+use crate::telemetry::{OnChange, clock, root_cause, self_metrics};
 use collect::Collector;
 use encode::Batch;
 use queue::{First, Queue};
@@ -300,12 +300,4 @@ impl<'a> Sender<'a> {
             status.last_error = figures.last_error;
         });
     }
-}
-
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }

@@ -53,9 +53,9 @@ impl Target {
                 Self::Http { http: HttpTarget::new(url, http, *timeout_ms, base_dir), binary: *binary }
             }
             PublishTo::Nats(config) => Self::Nats(NatsPublisher::new(config, base_dir)),
-            PublishTo::Redis(config) => Self::Redis(RedisPublisher::new(config)),
+            PublishTo::Redis(config) => Self::Redis(RedisPublisher::new(config, base_dir)),
             #[cfg(feature = "kafka")]
-            PublishTo::Kafka(config) => Self::Kafka(KafkaPublisher::new(config)),
+            PublishTo::Kafka(config) => Self::Kafka(KafkaPublisher::new(config, base_dir)),
             // The configuration has refused it.
             #[cfg(not(feature = "kafka"))]
             PublishTo::Kafka(_) => return None,

@@ -13,6 +13,7 @@ use super::texts;
 use crate::config::schema::{ReceiverKind, SecretSource};
 use crate::config::{Diagnostics, Span, Spanned};
 use crate::secret::Secret;
+use crate::telemetry::root_cause;
 use crate::template::Template;
 use lettre::Message;
 use lettre::message::header::{HeaderName, HeaderValue};
@@ -325,7 +326,7 @@ fn judge(error: &lettre::transport::smtp::Error, config: &EmailConfig) -> Outcom
     let mut text = match (error.status(), error.source()) {
         (Some(code), Some(said)) => format!("{server} answered {code} {said}"),
         (Some(code), None) => format!("{server} answered {code}"),
-        (None, _) => format!("{server}: {}", http::root_cause(error)),
+        (None, _) => format!("{server}: {}", root_cause(error)),
     };
     let code = error.status().map(u16::from);
     let hint = match code {

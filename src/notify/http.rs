@@ -14,16 +14,17 @@ pub use proxy::{NamedProxy, Proxy};
 pub use redirect::{post_redirects, redirect_hint};
 
 use super::outbox::Outcome;
+use crate::config::reader::header_fault;
 use crate::config::schema::SecretSource;
 use crate::config::{Diagnostics, Span};
 use crate::model::Timestamp;
 use crate::secret::Secret;
+use crate::telemetry::root_cause;
 use bytes::Bytes;
 use oauth2::Tokens;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, StatusCode, Url};
-use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -63,12 +64,9 @@ impl HttpOptions {
     pub(super) fn check_headers(&self, span: &Span, found: &mut Diagnostics) -> Option<()> {
         let secret = self.secret_headers.iter().map(|(name, _)| (name, None));
         let mut usable = true;
-        for (name, value) in self.headers.iter().map(|(name, value)| (name, Some(value))).chain(secret) {
-            if HeaderName::from_bytes(name.as_bytes()).is_err() {
-                found.error(span, format!("headers: {name:?} is no name of a header"));
-                usable = false;
-            } else if value.is_some_and(|value| HeaderValue::from_str(value).is_err()) {
-                found.error(span, format!("headers: the value of {name} holds characters that a header cannot"));
+        for (name, value) in self.headers.iter().map(|(name, value)| (name, Some(value.as_str()))).chain(secret) {
+            if let Some(message) = header_fault(name, value) {
+                found.error(span, message);
                 usable = false;
             }
         }
@@ -395,13 +393,4 @@ fn explain(error: reqwest::Error, url: &Url, timeout_ms: i64) -> String {
         return format!("{host} did not answer within {}", crate::model::format_duration_ms(timeout_ms));
     }
     format!("the connection to {host} broke: {}", root_cause(&error.without_url()))
-}
-
-/// The innermost error: the one that says what really happened.
-pub(super) fn root_cause(error: &(dyn Error + 'static)) -> String {
-    let mut cause: &(dyn Error + 'static) = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }

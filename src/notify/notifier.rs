@@ -218,15 +218,23 @@ impl Notifier {
     /// When the bytes are not a snapshot; then nothing is changed.
     pub fn restore(&mut self, bytes: &[u8], now: Timestamp) -> Result<(), String> {
         let failed = |error: postcard::Error| format!("the notification log cannot be read: {error}");
-        let (saved, mut rest): (Saved, _) = postcard::take_from_bytes(bytes).map_err(failed)?;
-        if !rest.is_empty() {
-            let unreadable = |error: postcard::Error| format!("the silences cannot be read: {error}");
-            let (silences, behind): (Vec<SavedSilence>, _) = postcard::take_from_bytes(rest).map_err(unreadable)?;
+        let (saved, rest): (Saved, _) = postcard::take_from_bytes(bytes).map_err(failed)?;
+        // Everything is read before anything is taken up.
+        let (silences, rest): (Option<Vec<SavedSilence>>, &[u8]) = match rest {
+            [] => (None, rest),
+            _ => postcard::take_from_bytes(rest)
+                .map(|(silences, rest)| (Some(silences), rest))
+                .map_err(|error| format!("the silences cannot be read: {error}"))?,
+        };
+        let flapping = if rest.is_empty() {
+            Flapping::default()
+        } else {
+            postcard::from_bytes(rest).map_err(|error| format!("what flaps cannot be read: {error}"))?
+        };
+        if let Some(silences) = silences {
             self.silences.load(silences)?;
-            rest = behind;
         }
-        self.flapping =
-            if rest.is_empty() { Flapping::default() } else { postcard::from_bytes(rest).map_err(failed)? };
+        self.flapping = flapping;
         self.groups = saved.groups.into_iter().collect();
         self.log = saved.log.into_iter().collect();
         // What the log says fires is known until the set or its absence says otherwise.

@@ -551,7 +551,15 @@ impl Outbox {
     pub fn restore(&mut self, bytes: &[u8], now: Timestamp) -> Result<(), String> {
         let (saved, rest): (Saved, &[u8]) =
             postcard::take_from_bytes(bytes).map_err(|error| format!("the outbox cannot be read: {error}"))?;
-        self.memory = postcard::from_bytes(rest).unwrap_or_default();
+        // Without it what was learnt about receivers is learnt anew; the messages matter more.
+        self.memory = if rest.is_empty() {
+            Default::default()
+        } else {
+            postcard::from_bytes(rest).unwrap_or_else(|error| {
+                tracing::warn!(%error, "what the outbox remembers of its receivers cannot be read; it begins anew");
+                Default::default()
+            })
+        };
         for lane_id in self.memory.lanes() {
             self.lanes.entry(lane_id).or_default();
         }

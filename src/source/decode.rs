@@ -252,6 +252,10 @@ impl Decoder {
     ) -> EventBatch {
         let prepared = self.prepared(plan);
         let mut batch = EventBatch::new(source.clone(), plan.clone(), arrived, String::new());
+        if let Framing::Messages(parts) = &framing {
+            batch.events.reserve(parts.len());
+            batch.fields.reserve(parts.len() * plan.len());
+        }
         let input = match &framing {
             Framing::CloudEventsBinary { attributes, content_type } => {
                 let valid = |body: &[u8]| self.is_json_value(&prepared, body);

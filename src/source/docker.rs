@@ -14,7 +14,7 @@ use super::message::Messages;
 use super::standing::Standing;
 use super::{SourceContext, decode};
 use crate::config::schema::DockerConfig;
-use crate::telemetry::{clock, self_metrics};
+use crate::telemetry::{clock, root_cause, self_metrics};
 use daemon::Daemon;
 use event::{Event, Running};
 use futures_util::StreamExt as _;
@@ -189,7 +189,7 @@ impl Source<'_> {
                         }
                     }
                     Ok(None) => end = Some("the daemon closed the connection".to_owned()),
-                    Err(error) => end = Some(format!("the connection to the daemon broke: {}", daemon::cause(&error))),
+                    Err(error) => end = Some(format!("the connection to the daemon broke: {}", root_cause(&error))),
                 },
                 remembered = &mut session.second_look, if replayed && !looked => {
                     looked = true;

@@ -12,6 +12,8 @@ mod heard;
 mod offsets;
 mod reader;
 
+pub(crate) use client::reach;
+
 use super::SourceContext;
 use super::acks::Acks;
 use super::standing::Standing;

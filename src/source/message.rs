@@ -11,6 +11,7 @@ pub(super) enum Binding {
     /// `ce-type`, percent-encoded: NATS and HTTP.
     Hyphen,
     /// `ce_type`: Kafka.
+    #[cfg_attr(not(feature = "kafka"), allow(dead_code, reason = "a build without Kafka"))]
     Underscore,
     /// `cloudEvents:type` or `cloudEvents_type`: AMQP.
     Long,
@@ -54,12 +55,31 @@ pub(super) struct Messages {
     refused: Vec<Refusal>,
     /// Bytes of one event.
     limit_bytes: usize,
+    /// How large the last batch was: the next one will be about as large.
+    last: Size,
+}
+
+/// Bytes and messages of a batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Size {
+    bytes: usize,
+    parts: usize,
 }
 
 impl Messages {
     /// `limit_bytes` is the limit of one event; a longer payload is refused without being kept.
     pub fn new(limit_bytes: usize) -> Self {
-        Self { buffer: Vec::new(), parts: Vec::new(), refused: Vec::new(), limit_bytes }
+        Self::like(Size::default(), limit_bytes)
+    }
+
+    /// For a batch that will be about as large as another one.
+    pub fn like(last: Size, limit_bytes: usize) -> Self {
+        Self { buffer: Vec::new(), parts: Vec::new(), refused: Vec::new(), limit_bytes, last }
+    }
+
+    /// How large it is.
+    pub fn size(&self) -> Size {
+        Size { bytes: self.buffer.len(), parts: self.parts.len() }
     }
 
     /// Messages so far, refused ones included.
@@ -137,6 +157,10 @@ impl Messages {
             let message = format!("the message has {size} bytes, the limit is {limit} (limits.event_bytes)");
             return self.refuse(reason::TOO_LARGE, message);
         }
+        if self.parts.is_empty() {
+            self.buffer.reserve(self.last.bytes);
+            self.parts.reserve(self.last.parts);
+        }
         let start = self.buffer.len();
         self.buffer.extend_from_slice(payload);
         self.parts.push(Part { range: start..self.buffer.len(), kind, topic: topic.cloned(), id: None });
@@ -151,7 +175,13 @@ impl Messages {
 
     /// What the decoder takes, and what was refused before it.
     pub fn take(&mut self) -> (Vec<u8>, Framing, Vec<Refusal>) {
+        self.last = self.size();
         let framing = Framing::Messages(std::mem::take(&mut self.parts));
-        (std::mem::take(&mut self.buffer), framing, std::mem::take(&mut self.refused))
+        let mut buffer = std::mem::take(&mut self.buffer);
+        if buffer.capacity() > 2 * buffer.len() {
+            // It waits in the queue, which counts its content only.
+            buffer.shrink_to_fit();
+        }
+        (buffer, framing, std::mem::take(&mut self.refused))
     }
 }

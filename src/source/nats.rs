@@ -17,7 +17,7 @@ use super::SourceContext;
 use super::standing::Standing;
 use crate::config::schema::NatsConfig;
 use crate::telemetry::self_metrics;
-use connect::Connection;
+pub(crate) use connect::Connection;
 use jetstream::Consumer;
 use tokio_util::sync::CancellationToken;
 
@@ -43,7 +43,7 @@ pub(super) async fn run(context: &SourceContext, config: &NatsConfig, cancel: &C
     let connected = self_metrics::source_connected(&context.name);
     let mut turn = 0;
     while !cancel.is_cancelled() {
-        let opening = Connection::open(config, &context.base_dir, "sidewatch", turn);
+        let opening = Connection::open(&config.servers, &context.base_dir, "sidewatch", turn);
         turn += 1;
         let opened = tokio::select! {
             opened = opening => opened,
@@ -119,7 +119,7 @@ fn matches(pattern: &str, subject: &str) -> bool {
 }
 
 fn addresses(config: &NatsConfig) -> String {
-    let all: Vec<String> = config.urls.iter().map(|url| url.address()).collect();
+    let all: Vec<String> = config.servers.urls.iter().map(|url| url.address()).collect();
     all.join(", ")
 }
 

@@ -13,12 +13,13 @@ mod wire;
 
 use super::SourceContext;
 use super::standing::Standing;
-use crate::config::schema::{RedisConfig, RedisInput, RedisScope};
+use crate::config::schema::{RedisConfig, RedisInput, Scope};
 use pubsub::Channels;
-use servers::Access;
+pub(crate) use servers::Access;
 use std::collections::HashMap;
 use streams::Streams;
 use tokio_util::sync::CancellationToken;
+pub(crate) use wire::Wire;
 
 /// How a connection ended.
 enum End {
@@ -50,8 +51,8 @@ pub(super) fn guarantee(config: &RedisConfig) -> String {
         }
         RedisInput::Streams(options) => {
             let whom = match options.scope {
-                Some(RedisScope::PerInstance) => "each instance hears everything",
-                Some(RedisScope::Shared) | None => "instances share the group, each hears a part",
+                Some(Scope::PerInstance) => "each instance hears everything",
+                Some(Scope::Shared) | None => "instances share the group, each hears a part",
             };
             format!(
                 "at least once, counted once: acknowledged when it stands in the checkpoint; group {}, consumer {}, {whom}",
@@ -65,10 +66,10 @@ pub(super) fn guarantee(config: &RedisConfig) -> String {
 /// Listens until cancelled.
 pub(super) async fn run(context: &SourceContext, config: &RedisConfig, cancel: &CancellationToken) {
     let listening = async {
-        let access = Access { config, base_dir: &context.base_dir, event_bytes: context.event_bytes };
+        let access = Access { config: &config.access, base_dir: &context.base_dir, event_bytes: context.event_bytes };
         let mut standing = Standing::new(context);
         let mut listener = match &config.input {
-            RedisInput::Streams(options) => Listener::Streams(Box::new(Streams::new(context, &access, options))),
+            RedisInput::Streams(options) => Listener::Streams(Box::new(Streams::new(context, config, options))),
             RedisInput::Channels { channels, patterns } => {
                 Listener::Channels(Channels { context, channels, patterns, names: HashMap::new() })
             }

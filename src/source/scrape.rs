@@ -17,8 +17,6 @@ mod target;
 mod tests;
 mod text;
 
-pub(crate) use fetch::root_cause;
-
 pub use batch::{FamilyMetadata, NativeHistogram, ScrapeBatch};
 pub use fetch::{client as http_client, is_local, with_options};
 pub use relabel::Relabeling;

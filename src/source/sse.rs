@@ -9,13 +9,14 @@ use super::SourceContext;
 use super::decode::reason;
 use super::message::Messages;
 use super::standing::Standing;
+use super::unacked::fingerprint;
 use crate::config::schema::SseConfig;
-use crate::telemetry::self_metrics;
+use crate::telemetry::{root_cause, self_metrics};
 use crate::tls::install_provider;
 use parser::{Parser, ServerEvent};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use reqwest::{Client, Response, StatusCode};
-use std::error::Error;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,8 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 const AFTER_NO_CONTENT: Duration = Duration::from_secs(60);
 /// A server that wants more between two connections does not get it.
 const LONGEST_RETRY: Duration = Duration::from_secs(600);
+/// What the position is marked with.
+const KIND: &str = "sse";
 /// The header that names the last id.
 const LAST_EVENT_ID: &str = "last-event-id";
 
@@ -48,7 +51,7 @@ pub(super) async fn run(context: &SourceContext, config: &SseConfig, cancel: &Ca
     let mut stream = Stream {
         context,
         config,
-        id: context.position.as_deref().and_then(position).unwrap_or_default(),
+        id: context.position.as_deref().and_then(|bytes| Position::id(bytes, &config.url.value)).unwrap_or_default(),
         retry: None,
         resuming: false,
         stored: context.position.is_some(),
@@ -82,9 +85,26 @@ pub(super) async fn run(context: &SourceContext, config: &SseConfig, cancel: &Ca
     }
 }
 
-/// The position is the last id.
-fn position(bytes: &[u8]) -> Option<String> {
-    String::from_utf8(bytes.to_vec()).ok()
+/// The position is the last id, and whose it is: another server, or what another transport stored under the same name, has
+/// nothing to do with it.
+#[derive(Serialize, Deserialize)]
+struct Position {
+    kind: String,
+    /// A fingerprint: the address itself may hold a secret.
+    url: u64,
+    id: String,
+}
+
+impl Position {
+    fn encode(url: &str, id: &str) -> Vec<u8> {
+        let position = Self { kind: KIND.into(), url: fingerprint(&[url.as_bytes()]), id: id.into() };
+        postcard::to_stdvec(&position).unwrap_or_default()
+    }
+
+    fn id(bytes: &[u8], url: &str) -> Option<String> {
+        let position: Self = postcard::from_bytes(bytes).ok()?;
+        (position.kind == KIND && position.url == fingerprint(&[url.as_bytes()])).then_some(position.id)
+    }
 }
 
 struct Stream<'a> {
@@ -151,10 +171,8 @@ impl Stream<'_> {
         }
         self.resuming = !self.id.is_empty();
         if self.resuming {
-            // Sent as UTF-8, as the standard says.
-            let id = reqwest::header::HeaderValue::from_bytes(self.id.as_bytes());
-            request =
-                request.header(LAST_EVENT_ID, id.map_err(|_| "the last id cannot be sent in a header".to_owned())?);
+            // Sent as UTF-8, as the standard says. The parser keeps only what a header can carry.
+            request = request.header(LAST_EVENT_ID, self.id.as_bytes());
         }
         request.send().await.map_err(|error| {
             let cause = root_cause(&error);
@@ -196,8 +214,8 @@ impl Stream<'_> {
             if !events.is_empty() {
                 self_metrics::source_messages(&self.context.name).increment(events.len() as u64);
                 if let Some(id) = repeated.take()
+                    && events[0].own_id
                     && events[0].id == id
-                    && parser.last_id() != id
                 {
                     self_metrics::source_duplicates(&self.context.name).increment(1);
                     events.remove(0);
@@ -230,7 +248,7 @@ impl Stream<'_> {
         }
         // An id once stored is replaced also by none: going on behind an old one would count everything since again.
         self.stored |= !self.id.is_empty();
-        let position = self.stored.then(|| self.id.as_bytes().to_vec());
+        let position = self.stored.then(|| Position::encode(&self.config.url.value, &self.id));
         self.context.deliver_messages(&mut messages, position).await.is_some()
     }
 }
@@ -250,11 +268,17 @@ fn client(config: &SseConfig, base_dir: &Path) -> Result<Client, String> {
         .map_err(|error| root_cause(&error))
 }
 
-/// The innermost error: the one that says what really happened.
-fn root_cause(error: &(dyn Error + 'static)) -> String {
-    let mut cause: &(dyn Error + 'static) = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_its_own_position_is_taken_for_an_id() {
+        let url = "https://h/feed";
+        assert_eq!(Position::id(&Position::encode(url, "e7"), url).as_deref(), Some("e7"));
+        assert_eq!(Position::id(&Position::encode(url, "e7"), "https://other/feed"), None);
+        for foreign in [&b"e7"[..], b"", b"\x01\x00\x00", &7_u64.to_le_bytes()] {
+            assert_eq!(Position::id(foreign, url), None);
+        }
     }
-    cause.to_string()
 }

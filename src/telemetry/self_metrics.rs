@@ -156,6 +156,13 @@ pub fn source_behind(source: &Arc<str>) -> Gauge {
     metrics::gauge!(SOURCE_BEHIND, "source" => Arc::clone(source))
 }
 
+/// The source is not configured any more: what is said of its connection ends.
+pub fn source_gone(source: &Arc<str>) {
+    // The exporter forgets no series; NaN marks what is left out (see `SelfMetrics::render`).
+    source_up(source).set(f64::NAN);
+    source_behind(source).set(f64::NAN);
+}
+
 /// Gauge: messages of a partition that are still to be read.
 pub fn source_partition_lag(source: &Arc<str>, topic: &Arc<str>, partition: i32) -> Gauge {
     metrics::gauge!(
@@ -521,8 +528,14 @@ pub fn install() -> Result<&'static SelfMetrics, InstallError> {
 }
 
 impl SelfMetrics {
-    /// The Prometheus text of every metric.
+    /// The Prometheus text of every metric that is not over.
     pub fn render(&self) -> String {
+        let over = |line: &&str| !line.starts_with('#') && line.ends_with(" NaN\n");
+        self.render_all().split_inclusive('\n').filter(|line| !over(line)).collect()
+    }
+
+    /// The same with those that are over, as NaN.
+    pub fn render_all(&self) -> String {
         let text = self.handle.render();
         // The facade's counters are integers and CPU time is not, so that it goes in as a gauge and is declared here.
         text.replacen(&format!("# TYPE {CPU_SECONDS} gauge"), &format!("# TYPE {CPU_SECONDS} counter"), 1)
@@ -612,7 +625,10 @@ mod tests {
         source_up(&"orders".into()).set(1.0);
         core_batch_seconds().record(0.002);
         notifications_failed("slack", "timeout").increment(2);
+        source_behind(&"gone".into()).set(7.0);
+        source_gone(&"gone".into());
         metrics.upkeep();
+        assert!(metrics.render_all().contains("sidewatch_source_behind{source=\"gone\"} NaN"));
         let text = metrics.render();
         for expected in [
             "# TYPE sidewatch_process_cpu_seconds_total counter",
@@ -625,6 +641,7 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected} is missing in\n{text}");
         }
+        assert!(!text.contains("\"gone\"") && !text.contains("NaN"), "{text}");
         assert!(std::ptr::eq(metrics, install().unwrap()), "a second call returns the first one's");
     }
 }

@@ -22,6 +22,7 @@ mod http;
 mod kafka;
 mod nats;
 mod queries;
+mod recovery;
 mod redis;
 mod rules;
 mod scrape;
@@ -43,6 +44,7 @@ const PROCESSES: &[(&str, fn())] = &[
     ("kafka", kafka::run),
     ("statsd", statsd::run),
     ("websocket", websocket::run),
+    ("recovery", recovery::run),
     ("http", http::run),
 ];
 

@@ -1,21 +1,10 @@
 //! Every file of sample events, piped to the real binary, gives the counts that a hand count gives.
 
-use crate::harness::{Sidewatch, eventually, free_port, in_ci};
+use crate::harness::{Sidewatch, eventually, free_port};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
-
-/// The folder of sample events beside the repository.
-pub fn samples() -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/events");
-    if !folder.is_dir() {
-        assert!(!in_ci(), "the folder of sample events is missing: {}", folder.display());
-        eprintln!("no folder {}: only the test's own events are sent", folder.display());
-        return None;
-    }
-    Some(folder)
-}
 
 #[derive(Default, Debug, PartialEq, Clone, Copy)]
 struct Count {
@@ -95,10 +84,17 @@ fn sample_events_of_every_shape_give_the_counts_of_a_hand_count() {
         "own",
         "{\"type\":\"a.failed\",\"id\":\"1\"}\n{\"event_type\":\"b\",\"status\":\"error\"}\n{\"event_type\":\"b\",\"data\":{}}\n",
     );
-    let Some(folder) = samples() else { return };
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    // Samples that stand beside the repository are read as well.
+    for folder in [root.join("tests/it/events"), root.join("../shared/events")] {
+        let entries = std::fs::read_dir(folder).into_iter().flatten();
+        files.extend(entries.map(|entry| entry.unwrap().path()));
+    }
     files.sort();
-    assert!(files.len() >= 6, "{files:?}");
+    for shape in ["cache", "cloudevents", "coordinator", "domain-envelope", "router", "typed"] {
+        assert!(files.contains(&root.join(format!("tests/it/events/{shape}.jsonl"))), "{files:?}");
+    }
     for file in files {
         check(&file.file_name().unwrap().to_string_lossy(), &std::fs::read_to_string(&file).unwrap());
     }

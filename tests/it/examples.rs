@@ -2,6 +2,7 @@
 
 use crate::harness::binary;
 use sidewatch::app::{build, lint};
+use sidewatch::config::schema::ExportKind;
 use sidewatch::config::{Overrides, load_text};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,17 @@ fn check(name: &str, text: &str) {
         lint(config, parts, &mut found);
     }
     assert!(parts.is_some() && found.to_string().is_empty(), "{name}:\n{found}");
+    fits_the_schema(name, text);
+}
+
+/// What `sidewatch config schema` prints takes it as well, as an editor would ask it.
+fn fits_the_schema(name: &str, text: &str) {
+    let schema: serde_json::Value = serde_json::from_str(&sidewatch::config::json_schema()).unwrap();
+    let value: serde_json::Value = serde_yaml::from_str(text).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let faults: Vec<String> =
+        validator.iter_errors(&value).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    assert!(faults.is_empty(), "{name}: {faults:#?}");
 }
 
 fn root() -> &'static Path {
@@ -26,6 +38,71 @@ fn the_example_with_every_key_builds_without_a_finding() {
         check(file, &std::fs::read_to_string(root().join(file)).unwrap());
     }
     check("demo.yaml", sidewatch::source::demo::CONFIG);
+}
+
+#[test]
+fn numbers_that_are_words_and_zeros_fit_the_schema() {
+    let more = "sources:
+  a: {mqtt: {url: 'mqtt://h', topics: a, version: 5, qos: 0, scope: per_instance}}
+  b: {mqtt: {url: 'mqtt://h', topics: a, version: 3.1.1, qos: 1, scope: per_instance}}
+  c: {mqtt: {url: 'mqtt://h', topics: a, version: 4, scope: per_instance}}
+  d: {amqp: {url: 'amqp://h', queue: q, scope: shared, max_deliveries: 0}}
+  e: {scrape: {url: 'http://h/metrics', sample_limit: 0}}
+  f: {redis: {url: 'redis://h', streams: s, scope: shared, claim_idle: 0}}
+export: {l: {log: {match: a, per_second: 0, rotate: {keep: 0}}}}
+state: /var/lib/sidewatch
+";
+    check("more.yaml", more);
+}
+
+/// What a configuration lets sidewatch hold, in bytes: the program itself, what its byte limits and queues allow, and what series take
+/// besides their samples (names and labels; of histograms the window for quantiles as well).
+fn most_bytes(file: &str) -> u64 {
+    let text = std::fs::read_to_string(root().join(file)).unwrap();
+    let (config, mut found) = load_text(file, &text, &BTreeMap::new(), &Overrides::default());
+    let config = config.unwrap();
+    let conditions = build(&config, &mut found).unwrap().rule_set.events;
+    let patterns: usize = conditions.iter().map(|condition| condition.key_bytes() * config.limits.pattern_keys).sum();
+    let exports = config.export.iter().map(|export| match &export.value.kind {
+        ExportKind::RemoteWrite(to) => to.queue_bytes,
+        ExportKind::Otlp(to) => to.queue.bytes,
+        ExportKind::Log(_) => 0,
+    });
+    let waiting: u64 = exports.chain(config.publish.iter().map(|publisher| publisher.value.queue.bytes)).sum();
+    let limits = config.limits;
+    let program = 16 << 20;
+    // Two bodies at a time: one that is read, one that is decoded.
+    let bytes = limits.series_bytes + limits.queue_bytes + limits.quarantine_bytes + 2 * limits.body_bytes;
+    let series = limits.series * 1_024 + limits.histogram_series * (20 << 10);
+    (program + bytes + limits.event_bytes + series + patterns) as u64 + waiting
+}
+
+#[test]
+fn the_limits_of_the_examples_fit_into_their_memory() {
+    let read = |file: &str| std::fs::read_to_string(root().join(file)).unwrap();
+    let bytes = |text: &str| {
+        let digits: u64 = text.trim_end_matches(|c: char| c.is_alphabetic()).parse().unwrap();
+        assert!(matches!(text.trim_start_matches(|c: char| c.is_ascii_digit()), "Mi" | "m" | "M"), "{text}");
+        digits << 20
+    };
+    let deployment: serde_yaml::Value = serde_yaml::from_str(&read("deploy/kubernetes/deployment.yaml")).unwrap();
+    let sidecar = &deployment["spec"]["template"]["spec"]["initContainers"][0];
+    let compose: serde_yaml::Value = serde_yaml::from_str(&read("deploy/compose.yaml")).unwrap();
+    let unit = read("deploy/sidewatch.service");
+    let unit = unit.lines().find_map(|line| line.strip_prefix("MemoryMax=")).unwrap();
+    for (file, memory) in [
+        ("deploy/kubernetes/sidewatch.yaml", sidecar["resources"]["limits"]["memory"].as_str().unwrap()),
+        ("deploy/compose/sidewatch.yaml", compose["services"]["sidewatch"]["mem_limit"].as_str().unwrap()),
+        ("deploy/sidewatch.yaml", unit),
+    ] {
+        let most = most_bytes(file);
+        assert!(most <= bytes(memory), "{file}: {} MiB of {memory}", most >> 20);
+    }
+    // The probes and the published port come from outside of the container.
+    for file in ["deploy/kubernetes/sidewatch.yaml", "deploy/compose/sidewatch.yaml"] {
+        let (config, _) = load_text(file, &read(file), &BTreeMap::new(), &Overrides::default());
+        assert_eq!(config.unwrap().listen.observe.value, "0.0.0.0:9180", "{file}");
+    }
 }
 
 #[test]

@@ -46,6 +46,33 @@ pub fn eventually<T>(what: &str, seconds: u64, mut probe: impl FnMut() -> Option
     }
 }
 
+/// An authority (ca.pem, ca.key) and certificates that it signs: NAME.pem and NAME.key for these subjectAltNames.
+pub fn certificates(dir: &Path, names: &[(&str, &str)]) {
+    let openssl = |arguments: String| {
+        let done = Command::new("openssl").args(arguments.split(' ')).current_dir(dir).output().unwrap();
+        assert!(done.status.success(), "{arguments}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30";
+    openssl(format!("req -x509 {key} -keyout ca.key -out ca.pem -subj /CN=ours"));
+    for (name, subjects) in names {
+        openssl(format!(
+            "req -x509 {key} -CA ca.pem -CAkey ca.key -keyout {name}.key -out {name}.pem -subj /CN={name} \
+             -addext subjectAltName={subjects} -addext basicConstraints=critical,CA:FALSE"
+        ));
+    }
+}
+
+/// Looks again and again for so long; `holds` panics when what should hold does not.
+pub fn throughout(what: &str, time: Duration, mut holds: impl FnMut()) {
+    let (deadline, mut looks) = (Instant::now() + time, 0);
+    while looks < 2 || Instant::now() < deadline {
+        holds();
+        looks += 1;
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+    println!("{what}: {looks} looks");
+}
+
 /// A running sidewatch; ended with the test.
 pub struct Sidewatch {
     pub child: Child,
@@ -118,6 +145,64 @@ impl Sidewatch {
         let answer = self.json(&path);
         assert_eq!(answer["status"], "success", "{query}: {answer}");
         answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
+    }
+
+    /// Waits until a query gives this value.
+    pub fn is(&self, query: &str, expected: f64) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let mut last = self.value(query);
+        while last != Some(expected) {
+            assert!(Instant::now() < deadline, "{query}: {last:?} instead of {expected}");
+            std::thread::park_timeout(Duration::from_millis(20));
+            last = self.value(query);
+        }
+    }
+
+    /// The same for what only grows: more is an error at once.
+    pub fn reaches(&self, query: &str, expected: f64) {
+        eventually(&format!("{query} = {expected}"), 120, || {
+            let seen = self.value(query).unwrap_or(0.0);
+            assert!(seen <= expected, "{query}: {seen} is more than {expected}");
+            (seen == expected).then_some(())
+        });
+    }
+
+    /// What is said of a source: its state, and why.
+    pub fn source(&self, name: &str) -> (String, String) {
+        let found = self.json("/health")["sidewatch"]["sources"][name].clone();
+        let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+        (text("state"), text("reason"))
+    }
+
+    /// Waits until a source is in a state whose reason says this; the whole reason.
+    pub fn source_is(&self, name: &str, state: &str, why: &str) -> String {
+        let mut last = Default::default();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            assert!(Instant::now() < deadline, "{name} is not {state}: {why:?}, but {last:?}");
+            last = self.source(name);
+            if last.0 == state && last.1.contains(why) {
+                return last.1;
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until a source is connected.
+    pub fn connected(&self, name: &str) {
+        self.source_is(name, "connected", "");
+    }
+
+    /// Waits until a source is lost for this reason.
+    pub fn lost(&self, name: &str, why: &str) {
+        self.source_is(name, "lost", why);
+    }
+
+    /// Waits for two more checkpoints: everything that was counted up to now stands in the second.
+    pub fn checkpointed(&self) {
+        let written = || self.value("sidewatch_checkpoint_seconds_count").unwrap_or(0.0);
+        let before = written();
+        eventually("two more checkpoints", 20, || (written() > before + 1.0).then_some(()));
     }
 
     pub fn stdin(&mut self) -> std::process::ChildStdin {

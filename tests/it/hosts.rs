@@ -85,10 +85,7 @@ fn records_are_told_as_they_come_change_and_go_and_a_restart_tells_only_what_cha
     fs::write(at("later"), "10.0.0.8 late later\n").unwrap();
     check(&sidewatch, &[("record.added", 7), ("file.changed", 3), ("record.invalid", 2), ("record.removed", 0)]);
     // The checkpoint holds what was told together with the counts.
-    eventually("a checkpoint after the last change", 10, || {
-        let text = sidewatch.get("/metrics").1;
-        text.contains("sidewatch_checkpoint_seconds_count").then_some(())
-    });
+    sidewatch.checkpointed();
     assert_eq!(sidewatch.terminate(), Some(0));
 
     fs::remove_file(at("later")).unwrap();

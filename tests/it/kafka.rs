@@ -2,7 +2,7 @@
 //!
 //! The mock cluster keeps about 5 MB of each partition; what is produced is compressed, so that everything stays.
 
-use crate::harness::{Sidewatch, eventually, run};
+use crate::harness::{Sidewatch, eventually, run, throughout};
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
@@ -69,10 +69,6 @@ fn source<'j>(status: &'j serde_json::Value, name: &str) -> &'j serde_json::Valu
     sources.iter().find(|source| source["name"] == name).unwrap_or_else(|| panic!("{status}"))
 }
 
-fn state(sidewatch: &Sidewatch) -> String {
-    source(&sidewatch.json("/api/status"), "bus")["state"].as_str().unwrap().to_owned()
-}
-
 #[test]
 fn a_topic_is_counted_with_headers_tombstones_and_lag() {
     let cluster = MockCluster::new(1).unwrap();
@@ -124,7 +120,7 @@ fn a_topic_is_counted_with_headers_tombstones_and_lag() {
     eventually("no lag is left", 10, || {
         (sidewatch.value("sum(sidewatch_source_partition_lag{source=\"bus\"})") == Some(0.0)).then_some(())
     });
-    assert_eq!(state(&sidewatch), "connected");
+    assert_eq!(sidewatch.source("bus").0, "connected");
     assert_eq!(sidewatch.terminate(), Some(0));
     // A restart reads on where it stood, and a clean end leaves the group at once.
     orders(&producer, "orders", 3, 300..400);
@@ -220,9 +216,14 @@ fn counters_are_exact_through_kills_and_broker_outages() {
     }
     flush(&producer);
     let sidewatch = Sidewatch::start(dir.path(), "run", &["--log", "error"]);
-    eventually("every event is counted", 60, || (counted(&sidewatch)?.0 >= events as f64).then_some(()));
-    assert_eq!(counted(&sidewatch), Some((events as f64, amounts(events))));
-    assert_eq!(sidewatch.value("sum(sidewatch_source_gaps_total{source=\"bus\"}) or vector(0)"), Some(0.0));
+    crate::exactness::hold(
+        &sidewatch,
+        &[
+            ("sum(events_total{type=\"order.placed\"})", events as f64),
+            ("sum(amount_total)", amounts(events)),
+            ("sum(sidewatch_source_gaps_total{source=\"bus\"}) or vector(0)", 0.0),
+        ],
+    );
 }
 
 #[test]
@@ -239,41 +240,32 @@ fn a_broker_that_is_gone_makes_deaf_and_not_silent() {
     // Absent at the start: it runs, says so once, and is ready.
     cluster.broker_down(-1).unwrap();
     let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
-    let reason = |part: &str| {
-        eventually(part, 20, || {
-            let status = sidewatch.json("/api/status");
-            let bus = source(&status, "bus");
-            (bus["state"] == "lost" && bus["reason"].as_str().unwrap_or("").contains(part)).then_some(())
-        });
-    };
-    reason("no broker of");
+    sidewatch.lost("bus", "no broker of");
     // There, but without the topic.
     cluster.broker_up(-1).unwrap();
-    reason("the topic orders does not exist yet");
+    sidewatch.lost("bus", "the topic orders does not exist yet");
     cluster.create_topic("orders", 2, 1).unwrap();
     orders(&producer, "orders", 2, 0..100);
     flush(&producer);
     eventually("the topic is found", 20, || (counted(&sidewatch)?.0 == 100.0).then_some(()));
-    eventually("it hears", 10, || (state(&sidewatch) == "connected").then_some(()));
+    eventually("it hears", 10, || (sidewatch.source("bus").0 == "connected").then_some(()));
     let firing = || sidewatch.value("ALERTS{alertname=\"Silent\",alertstate=\"firing\"}").is_some();
     eventually("silence fires while it hears", 20, || firing().then_some(()));
     orders(&producer, "orders", 2, 100..101);
     flush(&producer);
     eventually("and is over", 20, || (!firing()).then_some(()));
     cluster.broker_down(-1).unwrap();
-    reason("");
+    sidewatch.lost("bus", "");
     let health = || {
         let (_, body) = sidewatch.get("/health");
         body
     };
     eventually("health does not know", 10, || health().contains("unknown").then_some(()));
     // Longer than the rule's window: silence that cannot be heard is no silence.
-    let deadline = std::time::Instant::now() + Duration::from_secs(12);
-    while std::time::Instant::now() < deadline {
+    throughout("deaf", Duration::from_secs(12), || {
         assert!(!firing(), "a false alarm while deaf");
         assert_eq!((sidewatch.get("/livez").0, sidewatch.get("/readyz").0), (200, 200));
-        std::thread::park_timeout(Duration::from_millis(200));
-    }
+    });
     cluster.broker_up(-1).unwrap();
     orders(&producer, "orders", 2, 101..200);
     flush(&producer);

@@ -1,35 +1,12 @@
 //! `mqtt` sources against a real Mosquitto.
 
 use crate::exactness::{self, Trial};
-use crate::harness::{Receiver, Sidewatch, eventually, free_port, nonsense, run};
+use crate::harness::{Receiver, Sidewatch, eventually, free_port, nonsense, run, throughout};
 use crate::mosquitto::{Message, Mosquitto, publish};
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-fn wait(sidewatch: &Sidewatch, query: &str, value: f64) {
-    eventually(&format!("{query} is {value}, not {:?}", sidewatch.value(query)), 15, || {
-        (sidewatch.value(query) == Some(value)).then_some(())
-    });
-}
-
-fn state(sidewatch: &Sidewatch, source: &str) -> (String, String) {
-    let found = sidewatch.json("/health")["sidewatch"]["sources"][source].clone();
-    let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
-    (text("state"), text("reason"))
-}
-
-fn connected(sidewatch: &Sidewatch, source: &str) {
-    eventually(&format!("{source} is connected"), 20, || (state(sidewatch, source).0 == "connected").then_some(()));
-}
-
-fn lost(sidewatch: &Sidewatch, source: &str, why: &str) {
-    eventually(&format!("{source} is lost: {why}, not {:?}", state(sidewatch, source)), 20, || {
-        let (state, detail) = state(sidewatch, source);
-        (state == "lost" && detail.contains(why)).then_some(())
-    });
-}
 
 #[test]
 fn an_mqtt_source_does_what_it_says() {
@@ -84,16 +61,16 @@ metrics:
 
     let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
     for source in ["five", "three", "half", "other_half", "fleeting"] {
-        connected(&sidewatch, source);
+        sidewatch.connected(source);
     }
-    lost(&sidewatch, "denied", "look at username and password");
-    lost(&sidewatch, "denied_three", "look at username and password");
-    lost(&sidewatch, "absent", "nobody listens at 127.0.0.1");
-    lost(&sidewatch, "nonsense", "MQTT");
+    sidewatch.lost("denied", "look at username and password");
+    sidewatch.lost("denied_three", "look at username and password");
+    sidewatch.lost("absent", "nobody listens at 127.0.0.1");
+    sidewatch.lost("nonsense", "MQTT");
     assert_eq!((sidewatch.get("/livez").0, sidewatch.get("/readyz").0), (200, 200));
 
     // What was retained counts where it is asked for; bare values become data, the topic the type.
-    wait(&sidewatch, r#"events_total{source="five",type="shop.door"}"#, 1.0);
+    sidewatch.is(r#"events_total{source="five",type="shop.door"}"#, 1.0);
     send(&[
         Message::to("shop/hall/temperature", "21.5"),
         Message::to("shop/till", r#"{"type":"order.placed","id":"1","data":{"n":1}}"#),
@@ -104,19 +81,19 @@ metrics:
         Message::to("shop/till/bytes", vec![0xff, 0x00, 0xfe]),
     ]);
     for source in ["five", "three", "fleeting"] {
-        wait(&sidewatch, &format!(r#"events_total{{source="{source}",type="shop.hall.temperature"}}"#), 1.0);
-        wait(&sidewatch, &format!(r#"events_total{{source="{source}",type="order.placed"}}"#), 1.0);
-        wait(&sidewatch, &format!(r#"events_total{{source="{source}",type="shop.till.anything"}}"#), 1.0);
-        wait(&sidewatch, &format!(r#"sum(sidewatch_events_refused_total{{source="{source}"}})"#), 3.0);
-        wait(&sidewatch, &format!(r#"sidewatch_source_duplicates_total{{source="{source}"}}"#), 1.0);
+        sidewatch.is(&format!(r#"events_total{{source="{source}",type="shop.hall.temperature"}}"#), 1.0);
+        sidewatch.is(&format!(r#"events_total{{source="{source}",type="order.placed"}}"#), 1.0);
+        sidewatch.is(&format!(r#"events_total{{source="{source}",type="shop.till.anything"}}"#), 1.0);
+        sidewatch.is(&format!(r#"sum(sidewatch_events_refused_total{{source="{source}"}})"#), 3.0);
+        sidewatch.is(&format!(r#"sidewatch_source_duplicates_total{{source="{source}"}}"#), 1.0);
     }
-    wait(&sidewatch, r#"celsius{topic="shop/hall/temperature"}"#, 21.5);
-    wait(&sidewatch, r#"sidewatch_source_ignored_total{source="three"}"#, 1.0);
+    sidewatch.is(r#"celsius{topic="shop/hall/temperature"}"#, 21.5);
+    sidewatch.is(r#"sidewatch_source_ignored_total{source="three"}"#, 1.0);
     assert_eq!(sidewatch.value(r#"events_total{source="three",type="shop.door"}"#), None);
     // Between the two halves everything was heard once, but the identical ones by one or by both.
-    wait(&sidewatch, r#"sum(events_total{source=~".*half",type="shop.hall.temperature"})"#, 1.0);
-    wait(&sidewatch, r#"sum(events_total{source=~".*half",type="shop.till.anything"})"#, 1.0);
-    wait(&sidewatch, r#"sum(sidewatch_events_refused_total{source=~".*half"})"#, 3.0);
+    sidewatch.is(r#"sum(events_total{source=~".*half",type="shop.hall.temperature"})"#, 1.0);
+    sidewatch.is(r#"sum(events_total{source=~".*half",type="shop.till.anything"})"#, 1.0);
+    sidewatch.is(r#"sum(sidewatch_events_refused_total{source=~".*half"})"#, 3.0);
 
     // CloudEvents: user properties (version 5), and structured.
     let properties =
@@ -138,8 +115,8 @@ metrics:
     // Too large for an event: refused, and the connection goes on.
     send(&[Message::to("shop/large", vec![b' '; 5 << 20]), Message::to("shop/small", "1")]);
     for source in ["five", "three"] {
-        wait(&sidewatch, &format!(r#"events_total{{source="{source}",type="shop.small"}}"#), 1.0);
-        wait(&sidewatch, &format!(r#"sidewatch_events_refused_total{{source="{source}",reason="too_large"}}"#), 1.0);
+        sidewatch.is(&format!(r#"events_total{{source="{source}",type="shop.small"}}"#), 1.0);
+        sidewatch.is(&format!(r#"sidewatch_events_refused_total{{source="{source}",reason="too_large"}}"#), 1.0);
         assert_eq!(sidewatch.value(&format!("sidewatch_source_connected_total{{source=\"{source}\"}}")), Some(1.0));
     }
 
@@ -154,21 +131,21 @@ metrics:
     mosquitto.start_again();
     let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
     for source in ["five", "three"] {
-        wait(&sidewatch, &format!(r#"events_total{{source="{source}",type="shop.meanwhile"}}"#), 2.0);
-        wait(&sidewatch, &format!(r#"events_total{{source="{source}",type="shop.small"}}"#), 1.0);
+        sidewatch.is(&format!(r#"events_total{{source="{source}",type="shop.meanwhile"}}"#), 2.0);
+        sidewatch.is(&format!(r#"events_total{{source="{source}",type="shop.small"}}"#), 1.0);
     }
-    wait(&sidewatch, r#"events_total{source="five",type="shop.door"}"#, 1.0);
+    sidewatch.is(r#"events_total{source="five",type="shop.door"}"#, 1.0);
     assert_eq!(sidewatch.value(r#"events_total{source="fleeting",type="shop.meanwhile"}"#), None);
 
     // A gap is counted where nothing is kept.
     mosquitto.stop();
-    lost(&sidewatch, "five", &format!("127.0.0.1:{port}"));
+    sidewatch.lost("five", &format!("127.0.0.1:{port}"));
     mosquitto.start_again();
-    connected(&sidewatch, "five");
-    connected(&sidewatch, "fleeting");
-    wait(&sidewatch, r#"sidewatch_source_gaps_total{source="fleeting",reason="disconnected"}"#, 1.0);
+    sidewatch.connected("five");
+    sidewatch.connected("fleeting");
+    sidewatch.is(r#"sidewatch_source_gaps_total{source="fleeting",reason="disconnected"}"#, 1.0);
     assert_eq!(sidewatch.value(r#"sum(sidewatch_source_gaps_total{source="five"}) or vector(0)"#), Some(0.0));
-    wait(&sidewatch, r#"events_total{source="five",type="shop.door"}"#, 1.0);
+    sidewatch.is(r#"events_total{source="five",type="shop.door"}"#, 1.0);
     assert_eq!(sidewatch.terminate(), Some(0));
 }
 
@@ -190,7 +167,7 @@ fn an_mqtt_source_that_is_deaf_claims_no_silence() {
     )
     .unwrap();
     let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
-    connected(&sidewatch, "beats");
+    sidewatch.connected("beats");
     let (stop, ended) = (AtomicBool::new(false), AtomicBool::new(false));
     let heard = || sidewatch.value("sum(events_total{type=\"beat\"})").unwrap_or(0.0);
     std::thread::scope(|scope| {
@@ -207,13 +184,18 @@ fn an_mqtt_source_that_is_deaf_claims_no_silence() {
         eventually("some beats", 20, || (heard() > 3.0).then_some(()));
         stop.store(true, Ordering::Relaxed);
         mosquitto.stop();
-        lost(&sidewatch, "beats", "127.0.0.1");
-        std::thread::park_timeout(Duration::from_secs(if long { 60 } else { 5 }));
-        let health = sidewatch.json("/health");
-        assert_eq!(health["checks"]["heart"]["status"], "unknown", "{health}");
+        sidewatch.lost("beats", "127.0.0.1");
+        let heart = || sidewatch.json("/health")["checks"]["heart"]["status"].clone();
+        eventually("the check does not know", 10, || (heart() == "unknown").then_some(()));
+        // Longer than the rule's window: silence that cannot be heard is no silence.
+        throughout("deaf", Duration::from_secs(if long { 60 } else { 5 }), || {
+            assert_eq!(heart(), "unknown");
+            let told = hook.bodies();
+            assert!(!told.iter().any(|body| body.contains("\"Silent\"")), "{told:?}");
+        });
         mosquitto.start_again();
         stop.store(false, Ordering::Relaxed);
-        connected(&sidewatch, "beats");
+        sidewatch.connected("beats");
         let before = heard();
         eventually("beats again", 20, || (heard() > before + 10.0).then_some(()));
         ended.store(true, Ordering::Relaxed);
@@ -226,6 +208,10 @@ fn an_mqtt_source_that_is_deaf_claims_no_silence() {
     });
 }
 
+/// Mosquitto before 2.0.13 (Debian 12 has 2.0.11) miscounts after a restart what is in flight, and stops sending although
+/// everything is acknowledged. A new connection makes it go on.
+const RECONNECTS: u64 = 30;
+
 fn kills(version: &str, id: bool, trial: Trial) {
     let dir = tempfile::tempdir().unwrap();
     let mosquitto = Mutex::new(Mosquitto::start(dir.path(), ""));
@@ -236,7 +222,7 @@ fn kills(version: &str, id: bool, trial: Trial) {
     std::fs::write(dir.path().join("sidewatch.yaml"), exactness::config(&source)).unwrap();
     // The session must be there before anything is published: a broker keeps nothing for those it does not know.
     let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
-    connected(&sidewatch, "orders");
+    sidewatch.connected("orders");
     sidewatch.kill();
     let sidewatch = exactness::run(
         dir.path(),
@@ -266,17 +252,17 @@ fn kills(version: &str, id: bool, trial: Trial) {
 
 #[test]
 fn mqtt_counts_are_exact_through_kills_and_restarts() {
-    kills("5", true, Trial::new(Trial { events: 20_000, kills: 5, restarts: 2 }));
+    kills("5", true, Trial::new(Trial { events: 20_000, kills: 5, restarts: 2, reconnects: RECONNECTS }));
 }
 
 #[test]
 fn mqtt_3_counts_are_exact_through_kills_and_restarts() {
-    kills("3.1.1", true, Trial::new(Trial { events: 5_000, kills: 4, restarts: 2 }));
+    kills("3.1.1", true, Trial::new(Trial { events: 5_000, kills: 4, restarts: 2, reconnects: RECONNECTS }));
 }
 
 /// Without ids, and without restarts of the broker: a publisher that is not sure publishes again, and nobody could tell.
 #[test]
 fn mqtt_counts_of_events_without_ids_are_exact_through_kills() {
-    let trial = Trial::new(Trial { events: 10_000, kills: 4, restarts: 0 });
+    let trial = Trial::new(Trial { events: 10_000, kills: 4, restarts: 0, reconnects: RECONNECTS });
     kills("5", false, Trial { restarts: 0, ..trial });
 }

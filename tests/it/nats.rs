@@ -1,7 +1,7 @@
 //! NATS with Debian's nats-server: core subjects and queue groups, durable consumers of JetStream, credentials and TLS,
 //! kills and restarts, and what a broker may do wrong.
 
-mod broker;
+pub mod broker;
 mod kills;
 mod secrets;
 mod troubles;
@@ -14,26 +14,6 @@ use std::path::Path;
 fn start(dir: &Path, configuration: &str) -> Sidewatch {
     std::fs::write(dir.join("sidewatch.yaml"), format!("bundled_rules: false\n{configuration}")).unwrap();
     Sidewatch::start(dir, "run", &[])
-}
-
-/// Waits until a query has a value.
-fn wait(sidewatch: &Sidewatch, query: &str, expected: f64) {
-    let mut last = None;
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    while last != Some(expected) {
-        assert!(std::time::Instant::now() < deadline, "{query}: {last:?} instead of {expected}\n{}", sidewatch.err());
-        std::thread::park_timeout(std::time::Duration::from_millis(20));
-        last = sidewatch.value(query);
-    }
-}
-
-/// Waits until a source stands as `state`; its detail.
-fn wait_state(sidewatch: &Sidewatch, source: &str, state: &str) -> String {
-    eventually(&format!("{source} is {state}"), 30, || {
-        let health = sidewatch.json("/health");
-        let stands = &health["sidewatch"]["sources"][source];
-        (stands["state"] == state).then(|| stands.to_string())
-    })
 }
 
 fn order(at: u64) -> String {
@@ -59,7 +39,7 @@ fn subjects_streams_and_queue_groups_become_metrics() {
     );
     let sidewatch = start(dir.path(), &nats);
     for source in ["core", "short", "one", "two", "js", "some", "late"] {
-        wait_state(&sidewatch, source, "connected");
+        sidewatch.connected(source);
     }
     // The type is the event's own, else the subject; attributes may stand in headers, or all in the payload.
     broker.publish("plain.a", &order(5));
@@ -82,19 +62,19 @@ fn subjects_streams_and_queue_groups_become_metrics() {
         &[("Content-Type", "application/cloudevents+json; charset=utf-8")],
         "{\"specversion\":\"1.0\",\"type\":\"pay.structured\",\"id\":\"2\",\"source\":\"till\",\"data\":{}}",
     );
-    wait(&sidewatch, "events_total{type=\"order.placed\",source=\"core\"}", 1.0);
-    wait(&sidewatch, "events_total{type=\"plain.b\"}", 1.0);
-    wait(&sidewatch, "events_total{type=\"short.x\",source=\"short\"}", 1.0);
-    wait(&sidewatch, "events_total{type=\"pay.ed\",source=\"till\"}", 1.0);
-    wait(&sidewatch, "events_total{type=\"pay.structured\"}", 1.0);
-    wait(&sidewatch, "sum(sidewatch_events_refused_total{source=\"core\"})", 1.0);
+    sidewatch.is("events_total{type=\"order.placed\",source=\"core\"}", 1.0);
+    sidewatch.is("events_total{type=\"plain.b\"}", 1.0);
+    sidewatch.is("events_total{type=\"short.x\",source=\"short\"}", 1.0);
+    sidewatch.is("events_total{type=\"pay.ed\",source=\"till\"}", 1.0);
+    sidewatch.is("events_total{type=\"pay.structured\"}", 1.0);
+    sidewatch.is("sum(sidewatch_events_refused_total{source=\"core\"})", 1.0);
     let recent = sidewatch.json("/api/events?type=pay.ed");
     assert!(recent.to_string().contains("s x"), "headers are percent-decoded: {recent}");
 
     for at in 0..500 {
         broker.publish("work", &order(at));
     }
-    wait(&sidewatch, "sum(events_total{source=~\"one|two\"})", 500.0);
+    sidewatch.is("sum(events_total{source=~\"one|two\"})", 500.0);
     assert!(sidewatch.value("events_total{source=\"one\"}").unwrap() > 100.0, "each member gets its share");
     assert!(sidewatch.value("events_total{source=\"two\"}").unwrap() > 100.0, "each member gets its share");
 
@@ -102,13 +82,13 @@ fn subjects_streams_and_queue_groups_become_metrics() {
         broker.publish(["shop.a", "shop.b"][(at % 2) as usize], &order(at));
     }
     let sum = |from: u64, step: usize| (from..=1_000).step_by(step).map(|at| at % 97).sum::<u64>() as f64;
-    wait(&sidewatch, "sum(events_total{source=\"js\"})", 1_000.0);
-    wait(&sidewatch, "sum(events_total{source=\"late\"})", 999.0);
+    sidewatch.is("sum(events_total{source=\"js\"})", 1_000.0);
+    sidewatch.is("sum(events_total{source=\"late\"})", 999.0);
     // shop.early and the odd ones.
-    wait(&sidewatch, "sum(events_total{source=\"some\"})", 500.0);
+    sidewatch.is("sum(events_total{source=\"some\"})", 500.0);
     assert_eq!(sidewatch.value("amount_total{at=\"js\"}"), Some(sum(1, 1)));
     assert_eq!(sidewatch.value("amount_total{at=\"some\"}"), Some(sum(1, 2)));
-    wait(&sidewatch, "sidewatch_source_acknowledged_total{source=\"js\"}", 1_000.0);
+    sidewatch.is("sidewatch_source_acknowledged_total{source=\"js\"}", 1_000.0);
     for durable in ["side", "some", "late"] {
         eventually("the server has every acknowledgement", 10, || {
             let info = broker.consumer("EVENTS", durable);
@@ -129,8 +109,8 @@ fn subjects_streams_and_queue_groups_become_metrics() {
     // A restart goes on where it was, and what somebody else made is taken as it is.
     broker.publish("shop.a", &order(1));
     let sidewatch = start(dir.path(), &nats);
-    wait(&sidewatch, "sum(events_total{source=\"js\"})", 1_001.0);
-    wait(&sidewatch, "sum(events_total{source=\"late\"})", 1_000.0);
+    sidewatch.is("sum(events_total{source=\"js\"})", 1_001.0);
+    sidewatch.is("sum(events_total{source=\"late\"})", 1_000.0);
 }
 
 #[test]

@@ -227,9 +227,7 @@ schemas:
     assert!(out.contains("invalid_schema  order.placed 2") && out.contains("/host: "), "{out}");
 
     // What is in quarantine survives a kill, with the counts.
-    let written = || sidewatch.value("sidewatch_checkpoint_seconds_count").unwrap_or(0.0);
-    let before = written();
-    eventually("later checkpoints", 20, || (written() > before + 1.0).then_some(()));
+    sidewatch.checkpointed();
     sidewatch.kill();
     let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
     let again = sidewatch.json("/api/quarantine");

@@ -58,3 +58,21 @@ fn a_broken_configuration_is_told_whole_and_nothing_is_bound() {
         }
     }
 }
+
+#[test]
+fn a_removed_source_is_not_said_to_be_up_or_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("sidewatch.yaml");
+    let broker = "bus: {nats: {url: 'nats://127.0.0.1:1', subjects: [a]}}";
+    std::fs::write(&file, format!("bundled_rules: false\nsources: {{push: {{http: {{}}}}, {broker}}}\n")).unwrap();
+    let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
+    let up = |source: &str| sidewatch.value(&format!("sidewatch_source_up{{source=\"{source}\"}}"));
+    eventually("both are known", 20, || (up("push") == Some(1.0) && up("bus") == Some(0.0)).then_some(()));
+    std::fs::write(&file, "bundled_rules: false\nsources: {push: {http: {}}}\n").unwrap();
+    eventually("bus is gone", 20, || up("bus").is_none().then_some(()));
+    assert!(!sidewatch.get("/metrics").1.contains("source_up{source=\"bus\"}"));
+    // And comes back.
+    std::fs::write(&file, format!("bundled_rules: false\nsources: {{push: {{http: {{}}}}, {broker}}}\n")).unwrap();
+    eventually("bus is there again", 20, || (up("bus") == Some(0.0)).then_some(()));
+    assert_eq!(up("push"), Some(1.0));
+}

@@ -1,6 +1,6 @@
 //! Server-sent events: the real binary reads the stream of a small server.
 
-use crate::harness::{Sidewatch, eventually, free_port, run};
+use crate::harness::{Sidewatch, free_port, run};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -55,23 +55,6 @@ fn order(stream: &mut TcpStream, number: u64) {
     write!(stream, "id: {number}\nevent: order.placed\ndata: {{\"amount\":\ndata: {number}}}\n\n").unwrap();
 }
 
-fn is(sidewatch: &Sidewatch, query: &str, expected: f64) {
-    eventually(&format!("{query} is {expected}"), 20, || (sidewatch.value(query) == Some(expected)).then_some(()));
-}
-
-fn status(sidewatch: &Sidewatch) -> (String, String) {
-    let status = sidewatch.json("/api/status");
-    let text = |key: &str| status["sources"][0][key].as_str().unwrap_or("").to_owned();
-    (text("state"), text("reason"))
-}
-
-fn lost(sidewatch: &Sidewatch, part: &str) {
-    eventually(part, 20, || {
-        let (state, reason) = status(sidewatch);
-        (state == "lost" && reason.contains(part)).then_some(())
-    });
-}
-
 #[test]
 fn a_stream_with_ids_goes_on_where_it_stood() {
     let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
@@ -83,7 +66,7 @@ fn a_stream_with_ids_goes_on_where_it_stood() {
     assert!(code == 0 && out.contains("source feed: at most once, unless the server gives ids"), "{out}{err}");
     // Absent at the start.
     let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
-    lost(&sidewatch, "cannot connect to 127.0.0.1");
+    sidewatch.lost("feed", "cannot connect to 127.0.0.1");
     let server = Server::start(port);
     let (mut stream, head) = server.stream();
     assert!(head.starts_with("get /feed?all http/1.1\r\n"), "{head}");
@@ -96,29 +79,47 @@ fn a_stream_with_ids_goes_on_where_it_stood() {
     (1..=3).for_each(|number| order(&mut stream, number));
     // No event: it has no end.
     stream.write_all(b"id: 9\ndata: {\"type\":\"order.half\"}\n").unwrap();
-    is(&sidewatch, "events_total{type=\"order.placed\"}", 3.0);
-    is(&sidewatch, "sidewatch_source_up{source=\"feed\"}", 1.0);
+    sidewatch.is("events_total{type=\"order.placed\"}", 3.0);
+    sidewatch.is("sidewatch_source_up{source=\"feed\"}", 1.0);
     drop(stream);
     // A server that counts from the id and not from behind it repeats the last event.
     let (mut stream, head) = server.stream();
     assert!(head.contains("last-event-id: 3\r\n"), "{head}");
-    (3..=5).for_each(|number| order(&mut stream, number));
-    is(&sidewatch, "events_total{type=\"order.placed\"}", 5.0);
-    is(&sidewatch, "sidewatch_source_duplicates_total{source=\"feed\"}", 1.0);
-    is(&sidewatch, "sidewatch_source_resumed_total{source=\"feed\"}", 1.0);
+    order(&mut stream, 3);
+    sidewatch.is("sidewatch_source_duplicates_total{source=\"feed\"}", 1.0);
+    (4..=5).for_each(|number| order(&mut stream, number));
+    sidewatch.is("events_total{type=\"order.placed\"}", 5.0);
+    sidewatch.is("sidewatch_source_resumed_total{source=\"feed\"}", 1.0);
     assert_eq!(sidewatch.value("sidewatch_source_gaps_total{source=\"feed\"}"), None);
     // Killed: the id stands in the checkpoint with the counts.
-    let stored = || sidewatch.value("sidewatch_checkpoint_failures_total");
-    eventually("a checkpoint", 10, || stored().and_then(|_| dir.path().join("state").exists().then_some(())));
-    std::thread::park_timeout(std::time::Duration::from_millis(1_500));
+    sidewatch.checkpointed();
     sidewatch.kill();
     drop(stream);
     let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
     let (mut stream, head) = server.stream();
     assert!(head.contains("last-event-id: 5\r\n"), "{head}");
-    (6..=10).for_each(|number| order(&mut stream, number));
-    is(&sidewatch, "events_total{type=\"order.placed\"}", 10.0);
-    is(&sidewatch, "sum(amount_total)", 55.0);
+    // One without an id of its own still has the old one, and repeats nothing.
+    stream.write_all(b"event: order.placed\ndata: {\"amount\":6}\n\n").unwrap();
+    sidewatch.is("events_total{type=\"order.placed\"}", 6.0);
+    (7..=10).for_each(|number| order(&mut stream, number));
+    sidewatch.is("events_total{type=\"order.placed\"}", 10.0);
+    sidewatch.is("sum(amount_total)", 55.0);
+    // An id that no header can carry is none, and nothing that keeps the source from coming back.
+    stream.write_all(b"id: a\x01b\nevent: order.placed\ndata: {\"amount\":11}\n\n").unwrap();
+    sidewatch.is("sum(amount_total)", 66.0);
+    drop(stream);
+    let (mut stream, head) = server.stream();
+    assert!(!head.contains("last-event-id"), "{head}");
+    order(&mut stream, 12);
+    sidewatch.is("sum(amount_total)", 78.0);
+    // Another address is another stream, whatever was stored under the same name.
+    sidewatch.checkpointed();
+    sidewatch.kill();
+    drop(stream);
+    configure(dir.path(), &format!("'sse:http://127.0.0.1:{port}/other'"));
+    let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
+    let (_stream, head) = server.stream();
+    assert!(head.starts_with("get /other ") && !head.contains("last-event-id"), "{head}");
     // A stop does not wait for a stream that says nothing.
     assert_eq!(sidewatch.terminate(), Some(0));
 }
@@ -131,10 +132,10 @@ fn a_stream_without_ids_has_gaps_and_answers_that_are_none_are_said() {
     let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
     let (mut page, _) = server.accept();
     page.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 2\r\n\r\nhi").unwrap();
-    lost(&sidewatch, "answered \"text/html\", which is no text/event-stream");
+    sidewatch.lost("feed", "answered \"text/html\", which is no text/event-stream");
     let (mut refusal, _) = server.accept();
     refusal.write_all(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n").unwrap();
-    lost(&sidewatch, "answered 401 Unauthorized");
+    sidewatch.lost("feed", "answered 401 Unauthorized");
     assert_eq!((sidewatch.get("/livez").0, sidewatch.get("/readyz").0), (200, 200));
     let (mut stream, _) = server.stream();
     stream
@@ -144,18 +145,18 @@ fn a_stream_without_ids_has_gaps_and_answers_that_are_none_are_said() {
     stream.write_all(b"data: ").unwrap();
     stream.write_all(&vec![b'x'; 5 << 20]).unwrap();
     stream.write_all(b"\n\ndata: {\"amount\":1}\n\n").unwrap();
-    is(&sidewatch, "events_total{type=\"order.placed\"}", 1.0);
-    is(&sidewatch, "events_total{type=\"message\"}", 1.0);
-    is(&sidewatch, "sidewatch_events_refused_total{source=\"feed\",reason=\"too_large\"}", 1.0);
-    is(&sidewatch, "sum(sidewatch_events_refused_total{source=\"feed\"})", 2.0);
+    sidewatch.is("events_total{type=\"order.placed\"}", 1.0);
+    sidewatch.is("events_total{type=\"message\"}", 1.0);
+    sidewatch.is("sidewatch_events_refused_total{source=\"feed\",reason=\"too_large\"}", 1.0);
+    sidewatch.is("sum(sidewatch_events_refused_total{source=\"feed\"})", 2.0);
     drop(stream);
-    is(&sidewatch, "sidewatch_source_gaps_total{source=\"feed\",reason=\"disconnected\"}", 1.0);
+    sidewatch.is("sidewatch_source_gaps_total{source=\"feed\",reason=\"disconnected\"}", 1.0);
     let (mut stream, head) = server.stream();
     assert!(!head.contains("last-event-id"), "{head}");
     stream.write_all(b"event: order.placed\rdata: {\"amount\":3}\r\r").unwrap();
-    is(&sidewatch, "sum(amount_total)", 5.0);
+    sidewatch.is("sum(amount_total)", 5.0);
     drop(stream);
     let (mut nothing, _) = server.accept();
     nothing.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
-    lost(&sidewatch, "answered 204");
+    sidewatch.lost("feed", "answered 204");
 }

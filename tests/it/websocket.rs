@@ -22,12 +22,6 @@ fn count(sidewatch: &Sidewatch, expected: u64) {
     });
 }
 
-fn state(sidewatch: &Sidewatch, source: &str) -> (String, String) {
-    let health = sidewatch.json("/health");
-    let source = &health["sidewatch"]["sources"][source];
-    (source["state"].as_str().unwrap().to_owned(), source.to_string())
-}
-
 fn metric(sidewatch: &Sidewatch, name: &str) -> f64 {
     let text = sidewatch.get("/metrics").1;
     let lines = text.lines().filter(|line| line.starts_with(name));
@@ -72,8 +66,8 @@ fn the_client_subscribes_reads_every_kind_of_frame_and_comes_back() {
     std::fs::write(dir.path().join("token"), "s3cret\n").unwrap();
     // The server is absent at the start: said once, everything else goes on.
     let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
-    eventually("the source is lost", 10, || (state(&sidewatch, "bus").0 == "lost").then_some(()));
-    assert!(state(&sidewatch, "bus").1.contains("cannot connect"), "{:?}", state(&sidewatch, "bus"));
+    eventually("the source is lost", 10, || (sidewatch.source("bus").0 == "lost").then_some(()));
+    assert!(sidewatch.source("bus").1.contains("cannot connect"), "{:?}", sidewatch.source("bus"));
     assert_eq!((sidewatch.get("/livez").0, sidewatch.get("/readyz").0), (200, 200));
     assert_eq!(sidewatch.post("/events", "application/json", br#"{"type":"other"}"#).0, 202);
     count(&sidewatch, 1);
@@ -98,7 +92,7 @@ fn the_client_subscribes_reads_every_kind_of_frame_and_comes_back() {
     socket.send(Message::text(format!("{{\"type\":\"x\",\"v\":\"{}\"}}", "y".repeat(5_000)))).unwrap();
     socket.send(Message::text(r#"{"type":"order.paid","id":"7"}"#)).unwrap();
     count(&sidewatch, 8);
-    assert_eq!(state(&sidewatch, "bus").0, "connected");
+    assert_eq!(sidewatch.source("bus").0, "connected");
     assert_eq!(sidewatch.value("sum(sidewatch_events_refused_total{source=\"bus\",reason=\"too_large\"})"), Some(1.0));
     assert_eq!(
         sidewatch.value("sum(sidewatch_events_refused_total{source=\"bus\",reason=\"invalid_json\"})"),
@@ -166,8 +160,8 @@ fn a_server_that_refuses_or_talks_nonsense_is_named_and_tried_again() {
             let _ = stream.read(&mut head);
             stream.write_all(answer.as_bytes()).unwrap();
             drop(stream);
-            eventually("a state", 10, || (state(&sidewatch, "bus").0 == "lost").then_some(()));
-            state(&sidewatch, "bus").1.contains(reason).then_some(())
+            eventually("a state", 10, || (sidewatch.source("bus").0 == "lost").then_some(()));
+            sidewatch.source("bus").1.contains(reason).then_some(())
         });
     }
     let (mut socket, _) = take(listener.accept().unwrap().0);
@@ -224,7 +218,7 @@ fn the_client_speaks_tls_and_trusts_whom_it_is_told() {
     write("");
     let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
     eventually("the certificate is not trusted", 10, || {
-        state(&sidewatch, "bus").1.contains("UnknownIssuer").then_some(())
+        sidewatch.source("bus").1.contains("UnknownIssuer").then_some(())
     });
     write(", tls: {ca_file: cert.pem}");
     assert_eq!(request(sidewatch.ingest, "POST", "/-/reload", &[], b"").0, 200);

@@ -1,7 +1,7 @@
 //! What `check` says of `nats` sources: who hears which events when there are several sidecars.
 
 use crate::config::Diagnostics;
-use crate::config::schema::{Config, NatsScope, Transport};
+use crate::config::schema::{Config, Scope, Transport};
 
 const HINT: &str = "write scope: shared (each event to one sidecar) or scope: per_instance (each to all)";
 
@@ -31,7 +31,7 @@ pub(super) fn lint(config: &Config, found: &mut Diagnostics) {
         // A name that the instance's own stands in is one of its own.
         let own = durable.value.contains(&config.service.instance);
         match (nats.scope, own) {
-            (Some(NatsScope::PerInstance), false) => found.warning_hint(
+            (Some(Scope::PerInstance), false) => found.warning_hint(
                 &durable.span,
                 format!(
                     "source {name}: the durable is the same for every replica, which would share it, and acknowledge for each \

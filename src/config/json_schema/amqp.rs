@@ -1,6 +1,6 @@
 //! The keys of an `amqp` source.
 
-use super::{flag, integer, object, one_of, one_or_list, reference, text, time};
+use super::{flag, integer, object, one_of, one_or_list, reference, text, time, whole};
 use serde_json::{Value, json};
 
 /// Every key once.
@@ -24,7 +24,7 @@ pub(super) fn definitions() -> Vec<Value> {
                 ("prefetch", integer("Messages sent ahead of their acknowledgement (1000).")),
                 ("scope", one_of(&["shared", "per_instance"], "One queue for all sidecars, or one for each.")),
                 ("poison", one_of(&["ack", "reject"], "What becomes of messages that are no events (ack).")),
-                ("max_deliveries", integer("A message delivered more often is poison (20; 0 for never).")),
+                ("max_deliveries", whole("A message delivered more often is poison (20; 0 for never).")),
                 ("heartbeat", time("Between signs of life (30s).")),
                 ("tls", reference("source tls")),
             ],

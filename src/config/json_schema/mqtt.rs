@@ -1,7 +1,7 @@
 //! The keys of an `mqtt` source.
 
-use super::{bytes, flag, integer, object, one_of, one_or_list, reference, text, time};
-use serde_json::Value;
+use super::{bytes, flag, integer, object, one_of, one_of_values, one_or_list, reference, text, time};
+use serde_json::{Value, json};
 
 /// Every key once.
 #[cfg(test)]
@@ -13,8 +13,17 @@ pub(super) fn definitions() -> Vec<Value> {
         &[
             ("url", text("mqtt://HOST:1883, or mqtts:// for TLS.")),
             ("topics", one_or_list(&text(""), "Topic filters: + is one level, # all that follow.")),
-            ("version", one_of(&["5", "3.1.1", "4"], "Of the protocol (5); 4 is another name of 3.1.1.")),
-            ("qos", one_of(&["1", "0"], "1: at least once; 0: at most once (1).")),
+            (
+                "version",
+                one_of_values(
+                    &[json!(5), json!(4), json!("5"), json!("3.1.1"), json!("4")],
+                    "Of the protocol (5); 4 is another name of 3.1.1.",
+                ),
+            ),
+            (
+                "qos",
+                one_of_values(&[json!(1), json!(0), json!("1"), json!("0")], "1: at least once; 0: at most once (1)."),
+            ),
             ("client_id", text("Who we are to the broker (INSTANCE-SOURCE).")),
             ("clean_session", flag("Whether the broker keeps nothing for us (true with qos 0).")),
             ("session_expiry", time("How long the broker keeps the session (24h); version 5.")),

@@ -1,19 +1,8 @@
 //! The keys of `publish:`, and of `otlp:` of `export:`.
 
-use super::{bytes, flag, integer, object, one_of, one_or_list, reference, selection, text, texts, time};
+use super::scrape::request;
+use super::{bytes, flag, integer, object, one_of, one_or_list, reference, selection, text, time};
 use serde_json::{Value, json};
-
-/// What every request over HTTP may say.
-fn request() -> Vec<(&'static str, Value)> {
-    vec![
-        ("basic_auth", reference("basic_auth")),
-        ("authorization", reference("authorization")),
-        ("headers", texts("More headers of the request.")),
-        ("tls_config", reference("scrape tls_config")),
-        ("proxy_url", text("A proxy.")),
-        ("follow_redirects", flag("Whether redirects are followed (true).")),
-    ]
-}
 
 fn over_http(title: &str, keys: Vec<(&'static str, Value)>) -> Value {
     let mut all = vec![("url", text("The address.")), ("url_file", text("A file that holds the address."))];
@@ -25,32 +14,19 @@ fn over_http(title: &str, keys: Vec<(&'static str, Value)>) -> Value {
 pub(super) fn definitions() -> Vec<Value> {
     let queue = || ("queue", reference("export queue"));
     let mode = || ("mode", one_of(&["structured", "binary"], "How CloudEvents are written (structured)."));
-    let user = || {
-        [
-            ("username", text("The user.")),
-            ("password", text("The password.")),
-            ("password_file", text("A file that holds it.")),
-        ]
-    };
     let mut nats = vec![
-        ("url", text("nats://HOST:4222.")),
         ("subject", text("Where to; {type} stands for the event's type.")),
         ("jetstream", flag("Whether a stream must acknowledge (false).")),
-        ("token", text("A token.")),
-        ("token_file", text("A file that holds it.")),
-        ("credentials_file", text("A .creds file.")),
-        ("tls", reference("source tls")),
     ];
-    nats.extend(user());
+    nats.extend(super::nats::servers());
     let mut redis = vec![
-        ("url", text("redis://HOST:6379 or rediss://.")),
         ("stream", text("XADD to this.")),
         ("channel", text("PUBLISH to this.")),
         ("maxlen", integer("Entries of the stream that are kept, roughly (10000).")),
     ];
-    redis.extend(user());
-    let mut kafka = vec![("brokers", one_or_list(&text(""), "HOST:PORT.")), ("topic", text("Where to.")), mode()];
-    kafka.extend(user());
+    redis.extend(super::redis::access());
+    let mut kafka = vec![("topic", text("Where to.")), mode()];
+    kafka.extend(super::kafka::servers());
     vec![
         object(
             "publisher",

@@ -1,9 +1,12 @@
 //! `export:`.
 
+use super::publish::queue;
 use super::scrape::{relabel_config, request};
 use super::{events, is_http_url};
 use crate::config::reader::{self, MapReader};
-use crate::config::schema::{EventLogConfig, ExportConfig, ExportKind, Named, RemoteWriteConfig, ScrapeHttp};
+use crate::config::schema::{
+    EventLogConfig, ExportConfig, ExportKind, Named, QueueConfig, RemoteWriteConfig, ScrapeHttp,
+};
 use crate::config::yaml::{Kind, Node};
 use crate::config::{Diagnostics, Spanned};
 
@@ -72,17 +75,8 @@ fn remote_write(node: &Node, found: &mut Diagnostics) -> Option<RemoteWriteConfi
     }
     config.native_histograms = map.boolean("native_histograms").is_some_and(|wanted| wanted.value);
     config.relabel = map.each("write_relabel_configs", relabel_config);
-    if let Some(node) = map.get("queue")
-        && let Some(mut queue) = MapReader::new(node, "remote_write queue", map.found())
-    {
-        if let Some(bytes) = queue.bytes("bytes") {
-            config.queue_bytes = bytes.value.max(1);
-        }
-        if let Some(age) = queue.duration_ms("age") {
-            config.queue_age_ms = age.value.max(1_000);
-        }
-        queue.finish();
-    }
+    let queue = queue(&mut map, QueueConfig { bytes: QUEUE_BYTES, age_ms: QUEUE_AGE_MS });
+    (config.queue_bytes, config.queue_age_ms) = (queue.bytes, queue.age_ms);
     config.http = request(&mut map);
     map.finish();
     config.url = url?;
@@ -133,7 +127,7 @@ fn log(node: &Node, found: &mut Diagnostics) -> Option<EventLogConfig> {
 }
 
 /// `1%` or `0.01`.
-fn share(node: &Node, found: &mut Diagnostics) -> Option<f64> {
+pub(super) fn share(node: &Node, found: &mut Diagnostics) -> Option<f64> {
     let text = node.as_str().unwrap_or_default().trim();
     let value = match text.strip_suffix('%') {
         Some(percent) => percent.trim().parse::<f64>().ok().map(|percent| percent / 100.0),

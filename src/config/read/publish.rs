@@ -1,13 +1,16 @@
 //! `publish:`, and `otlp:` of `export:`.
 
+use super::export::share;
 use super::notify::url;
 use super::scrape::request;
+use super::sources;
 use crate::config::Diagnostics;
 use crate::config::reader::{self, MapReader};
 use crate::config::schema::{
     KafkaTarget, Named, NatsTarget, OtlpConfig, PublishConfig, PublishTo, PublishedKind, QueueConfig, RedisTarget,
 };
 use crate::config::yaml::Node;
+use crate::model::format_duration_ms;
 
 const TARGETS: [&str; 4] = ["http", "nats", "redis", "kafka"];
 const MODES: [(&str, bool); 2] = [("structured", false), ("binary", true)];
@@ -45,19 +48,23 @@ fn publisher(node: &Node, found: &mut Diagnostics) -> Option<PublishConfig> {
     Some(PublishConfig { to, events, matches, queue, span: node.span.clone() })
 }
 
-fn queue(map: &mut MapReader<'_, '_>, default: QueueConfig) -> QueueConfig {
+/// `queue: {bytes, age}`.
+pub(super) fn queue(map: &mut MapReader<'_, '_>, default: QueueConfig) -> QueueConfig {
     let Some(node) = map.get("queue") else { return default };
     let Some(mut inner) = MapReader::new(node, "export queue", map.found()) else { return default };
-    let bytes = inner.bytes("bytes").map_or(default.bytes, |bytes| bytes.value.max(1));
-    let age_ms = inner.duration_ms("age").map_or(default.age_ms, |age| age.value.max(1));
+    let bytes = inner.bytes("bytes");
+    if let Some(none) = bytes.as_ref().filter(|bytes| bytes.value == 0) {
+        inner.found().error(&none.span, "bytes: without room nothing could wait");
+    }
+    let age_ms = time(&mut inner, "age", default.age_ms, 1_000);
     inner.finish();
-    QueueConfig { bytes, age_ms }
+    QueueConfig { bytes: bytes.map_or(default.bytes, |bytes| bytes.value), age_ms }
 }
 
 fn time(map: &mut MapReader<'_, '_>, key: &'static str, default_ms: i64, least_ms: i64) -> i64 {
     let Some(time) = map.duration_ms(key) else { return default_ms };
     if time.value < least_ms {
-        map.found().error(&time.span, format!("{key}: it must be at least {least_ms}ms"));
+        map.found().error(&time.span, format!("{key}: it must be at least {}", format_duration_ms(least_ms)));
     }
     time.value
 }
@@ -72,68 +79,64 @@ fn http(node: &Node, found: &mut Diagnostics) -> Option<PublishTo> {
     Some(PublishTo::Http { url: url?, binary: mode.is_some_and(|mode| mode.value), timeout_ms, http: Box::new(http) })
 }
 
-/// `username:` with `password:`.
-fn user(map: &mut MapReader<'_, '_>) -> Option<(String, crate::config::schema::SecretSource)> {
-    let username = map.string("username");
-    let password = map.secret("password", "password_file");
-    match (username, password) {
-        (Some(username), Some(password)) => Some((username.value, password)),
-        (Some(username), None) => {
-            map.found().error(&username.span, "username: password or password_file is missing");
-            None
-        }
-        _ => None,
-    }
-}
-
 fn nats(node: &Node, found: &mut Diagnostics) -> Option<NatsTarget> {
     let mut map = MapReader::new(node, "nats publisher", found)?;
-    let url = map.required_string("url");
+    let (servers, named) = sources::nats::servers(&mut map);
+    if let Some(named) = named.first() {
+        map.found().error_hint(
+            &named.span,
+            "url: the subject is a key of its own",
+            format!("write subject: {}", named.value),
+        );
+    }
     let subject = map.required_string("subject");
-    if let Some(subject) = subject.as_ref().filter(|it| it.value.contains(['*', '>', ' '])) {
-        let message = format!("subject: {:?} holds a wildcard or a space; one cannot publish to it", subject.value);
-        map.found().error_hint(&subject.span, message, "{type} stands for the event's type");
+    // A type has no part that would make a subject of another shape.
+    let fits =
+        |text: &str| sources::nats::is_subject(&text.replace("{type}", "t"), false) && !text.contains(['*', '>']);
+    if let Some(subject) = subject.as_ref().filter(|it| !fits(&it.value)) {
+        let message = format!("subject: {:?} is no subject that one can publish to", subject.value);
+        map.found().error_hint(&subject.span, message, "write ops.{type}: {type} stands for the event's type");
     }
     let jetstream = map.boolean("jetstream").is_some_and(|wanted| wanted.value);
-    let user = user(&mut map);
-    let token = map.secret("token", "token_file");
-    let credentials_file = map.string("credentials_file");
-    let tls = super::sources::tls::tls(&mut map);
     map.finish();
-    Some(NatsTarget { url: url?, subject: subject?, jetstream, user, token, credentials_file, tls })
+    Some(NatsTarget { servers: servers?, subject: subject?, jetstream })
 }
 
 fn redis(node: &Node, found: &mut Diagnostics) -> Option<RedisTarget> {
     let mut map = MapReader::new(node, "redis publisher", found)?;
-    let url = map.required_string("url");
-    if let Some(url) =
-        url.as_ref().filter(|url| !url.value.starts_with("redis://") && !url.value.starts_with("rediss://"))
-    {
-        map.found().error(&url.span, "url: it begins with redis:// or rediss://");
-    }
+    let access = sources::redis::access(&mut map);
     let name = map.exactly_one(&["stream", "channel"]);
     let named = name.and_then(|(key, node)| Some((key == "stream", reader::string(node, key, map.found())?)));
-    let maxlen = map.integer("maxlen", 1..=1_000_000_000).map_or(10_000, |it| it.value as usize);
-    let username = map.string("username").map(|name| name.value);
-    let password = map.secret("password", "password_file");
+    if let Some((_, name)) = named.as_ref().filter(|(_, name)| name.value.is_empty()) {
+        map.found().error(&name.span, "a name is missing");
+    }
+    let maxlen = map.integer("maxlen", 1..=1_000_000_000);
+    if let (Some(maxlen), Some((false, _))) = (&maxlen, &named) {
+        map.found().error(&maxlen.span, "maxlen belongs to a stream; a channel keeps nothing");
+    }
     map.finish();
     let (stream, name) = named?;
-    Some(RedisTarget { url: url?, stream, name, maxlen, username, password })
+    Some(RedisTarget { access: access?, stream, name, maxlen: maxlen.map_or(10_000, |it| it.value as usize) })
 }
 
 fn kafka(node: &Node, found: &mut Diagnostics) -> Option<KafkaTarget> {
-    if cfg!(not(feature = "kafka")) {
-        found.error(&node.span, "kafka is not in this build: it was built without the feature kafka");
+    let mut map = MapReader::new(node, "kafka publisher", found)?;
+    let servers = sources::kafka::servers(&mut map);
+    let topic = map.required_string("topic");
+    if let Some(topic) = &topic
+        && let Some(why) = match topic.value.starts_with('^') {
+            true => Some("one cannot publish to a regular expression".into()),
+            false => sources::kafka::bad_topic(&topic.value),
+        }
+    {
+        map.found().error(&topic.span, format!("topic: {:?} is no name of a topic: {why}", topic.value));
+    }
+    let mode = map.one_of("mode", &MODES);
+    map.finish();
+    if !sources::kafka::built(&node.span, found) {
         return None;
     }
-    let mut map = MapReader::new(node, "kafka publisher", found)?;
-    map.required("brokers");
-    let brokers = map.strings("brokers");
-    let topic = map.required_string("topic");
-    let mode = map.one_of("mode", &MODES);
-    let user = user(&mut map);
-    map.finish();
-    Some(KafkaTarget { brokers, topic: topic?, binary: mode.is_some_and(|mode| mode.value), user })
+    Some(KafkaTarget { servers: servers?, topic: topic?, binary: mode.is_some_and(|mode| mode.value) })
 }
 
 pub(super) fn otlp(node: &Node, found: &mut Diagnostics) -> Option<OtlpConfig> {
@@ -145,7 +148,7 @@ pub(super) fn otlp(node: &Node, found: &mut Diagnostics) -> Option<OtlpConfig> {
         let span = map.span().clone();
         map.found().error(&span, "otlp export: metrics or traces must be true");
     }
-    let sample = share(&mut map);
+    let sample = map.get("sample").and_then(|node| share(node, map.found())).unwrap_or(1.0);
     let interval_ms = time(&mut map, "interval", 15_000, 100);
     let timeout_ms = time(&mut map, "timeout", 10_000, 10);
     let gzip = map.boolean("gzip").is_none_or(|it| it.value);
@@ -153,22 +156,6 @@ pub(super) fn otlp(node: &Node, found: &mut Diagnostics) -> Option<OtlpConfig> {
     let http = request(&mut map);
     map.finish();
     Some(OtlpConfig { url: url?, metrics, traces, sample, interval_ms, timeout_ms, gzip, queue, http })
-}
-
-/// `sample:`, `1%` or `0.01`.
-fn share(map: &mut MapReader<'_, '_>) -> f64 {
-    let Some(text) = map.string("sample") else { return 1.0 };
-    let parsed = match text.value.strip_suffix('%') {
-        Some(percent) => percent.trim().parse::<f64>().map(|value| value / 100.0),
-        None => text.value.parse(),
-    };
-    match parsed {
-        Ok(share) if (0.0..=1.0).contains(&share) => share,
-        _ => {
-            map.found().error(&text.span, format!("sample: {:?} is no share such as 1% or 0.01", text.value));
-            1.0
-        }
-    }
 }
 
 #[cfg(test)]
@@ -183,9 +170,10 @@ mod tests {
     #[test]
     fn what_is_shown_reads_back() {
         let text = "publish:\n  a: {http: {url: 'http://h/x', mode: binary, headers: {x-a: b}}, events: alerts, match: 'sidewatch.alert.*'}\n  \
-            b: {nats: {url: 'nats://h', subject: 'ops.{type}', jetstream: true, username: u, password_file: p, tls: {}}, queue: {bytes: 1MiB, age: 1h}}\n  \
-            c: {redis: {url: 'redis://h', stream: s, maxlen: 5, password_file: p}}\n  d: {redis: {url: 'redis://h', channel: s}, events: [health, lifecycle]}\n  \
-            e: {kafka: {brokers: 'h:1', topic: t}}\n\
+            b: {nats: {url: 'nats://h', subject: 'ops.{type}', jetstream: true, user: u, password_file: p, tls: {}}, queue: {bytes: 1MiB, age: 1h}}\n  \
+            c: {redis: {url: 'redis://h', stream: s, maxlen: 5, username: u, password_file: p, tls: {ca_file: ca.pem}}}\n  d: {redis: {url: 'redis://h', channel: s}, events: [health, lifecycle]}\n  \
+            e: {kafka: {brokers: 'h:1,i:2', topic: t, user: u, password_file: p}}\n  \
+            f: {nats: {urls: ['tls://a', 'nats://b:5'], subject: s, creds_file: c, inbox_prefix: _IN}}\n\
             export:\n  o: {otlp: {url_file: u, traces: true, sample: 10%, gzip: false}}\n";
         let (config, found) = load(text);
         assert_eq!(found, "");
@@ -203,13 +191,68 @@ mod tests {
         for (text, message) in [
             ("publish: {a: {htp: {}}}", "exactly one of http, nats, redis or kafka is needed"),
             ("publish: {a: {http: {url: 'http://h'}, events: [alarms]}}", "did you mean \"alerts\"?"),
-            ("publish: {a: {nats: {url: 'nats://h', subject: 'x.>'}}}", "one cannot publish to it"),
+            (
+                "publish: {a: {nats: {url: 'nats://h', subject: 'x.>'}}}",
+                "\"x.>\" is no subject that one can publish to",
+            ),
+            (
+                "publish: {a: {nats: {url: 'nats://h', subject: 'a b'}}}",
+                "\"a b\" is no subject that one can publish to",
+            ),
+            ("publish: {a: {nats: {url: 'nats://h/x', subject: y}}}", "url: the subject is a key of its own"),
+            ("publish: {a: {nats: {url: 'http://h', subject: y}}}", "\"http\" is no scheme of a NATS server"),
+            ("publish: {a: {nats: {subject: y}}}", "nats publisher: one of \"url\" and \"urls\" is needed"),
+            ("publish: {a: {nats: {url: h, subject: y, password: p}}}", "password: user is missing"),
+            ("publish: {a: {nats: {url: h, subject: y, user: u}}}", "user: password or password_file is missing"),
+            (
+                "publish: {a: {nats: {url: h, subject: y, token: t, creds_file: c}}}",
+                "at most one of user, token, nkey_file and creds_file",
+            ),
+            ("publish: {a: {nats: {url: h, subject: y, username: u}}}", "nats publisher: unknown key \"username\""),
+            ("publish: {a: {redis: {url: 'h:1', stream: s}}}", "not the address of a Redis server"),
+            (
+                "publish: {a: {redis: {url: 'redis://h', stream: s, username: u}}}",
+                "username: password or password_file is missing",
+            ),
+            (
+                "publish: {a: {redis: {url: 'redis://u:p@h', stream: s, password: p}}}",
+                "one stands in the address already",
+            ),
+            ("publish: {a: {redis: {url: 'redis://h', channel: s, maxlen: 5}}}", "maxlen belongs to a stream"),
+            (
+                "publish: {a: {redis: {url: 'redis://h', stream: s, tls: {cert_file: c}}}}",
+                "cert_file and key_file belong together",
+            ),
+            ("publish: {a: {http: {url: 'http://h'}, queue: {age: 10ms}}}", "age: it must be at least 1s"),
+            ("publish: {a: {http: {url: 'http://h'}, queue: {bytes: 0}}}", "bytes: without room nothing could wait"),
+            ("export: {a: {remote_write: {url: 'http://h', queue: {age: 10ms}}}}", "age: it must be at least 1s"),
             ("publish: {a: {redis: {url: 'redis://h'}}}", "exactly one of stream or channel is needed"),
             ("export: {a: {otlp: {url: 'http://h', metrics: false}}}", "metrics or traces must be true"),
-            ("export: {a: {otlp: {url: 'http://h', sample: 200%}}}", "is no share such as 1% or 0.01"),
+            ("export: {a: {otlp: {url: 'http://h', sample: 200%}}}", "expected a share from 0% to 100%"),
         ] {
             let (_, found) = load(text);
             assert!(found.contains("error") && found.contains(message), "{text}: {found}");
         }
+    }
+
+    #[cfg(feature = "kafka")]
+    #[test]
+    fn mistakes_of_kafka_are_told_as_for_its_source() {
+        for (more, message) in [
+            ("brokers: 'a:b'", "brokers: \"a:b\" is not HOST:PORT"),
+            ("brokers: []", "kafka publisher: brokers is missing"),
+            ("brokers: a, password: p", "kafka publisher: a password without user"),
+            ("brokers: a, user: u", "kafka publisher: user needs password or password_file"),
+            ("brokers: a, username: u", "kafka publisher: unknown key \"username\""),
+        ] {
+            let (_, found) = load(&format!("publish: {{a: {{kafka: {{topic: t, {more}}}}}}}"));
+            assert!(found.contains(message), "{more}: {found}");
+        }
+        let (_, found) =
+            load("publish: {a: {kafka: {topic: 'a b', brokers: h}}, b: {kafka: {topic: '^a', brokers: h}}}");
+        assert!(
+            found.contains("' ' cannot stand in it") && found.contains("publish to a regular expression"),
+            "{found}"
+        );
     }
 }

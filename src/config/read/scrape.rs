@@ -268,17 +268,7 @@ pub(super) fn request(map: &mut MapReader<'_, '_>) -> ScrapeHttp {
     if let [_, second, ..] = ways.as_slice() {
         map.found().error(second, "at most one of basic_auth and authorization may be set");
     }
-    options.headers = map.string_map("headers");
-    for (name, value) in &options.headers {
-        if http::HeaderName::from_bytes(name.value.as_bytes()).is_err() {
-            map.found().error(&name.span, format!("headers: {:?} is no name of a header", name.value));
-        } else if http::HeaderValue::from_str(&value.value).is_err() {
-            map.found().error(
-                &value.span,
-                format!("headers: the value of {} holds characters that a header cannot", name.value),
-            );
-        }
-    }
+    options.headers = map.headers();
     if let Some(node) = map.get("tls_config")
         && let Some(mut inner) = MapReader::new(node, "scrape tls_config", map.found())
     {

@@ -6,8 +6,8 @@ use crate::config::Spanned;
 /// A `kafka` source: a member of a consumer group.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KafkaConfig {
-    /// `brokers:`, each HOST:PORT or HOST; the client finds the others by itself.
-    pub brokers: Vec<Spanned<String>>,
+    /// How the brokers are reached.
+    pub servers: KafkaServers,
     /// `topics:`; one that begins with `^` is a regular expression.
     pub topics: Vec<Spanned<String>>,
     /// `group:`; `sidewatch-SERVICE` when absent.
@@ -18,6 +18,17 @@ pub struct KafkaConfig {
     pub scope: Option<Scope>,
     /// `member:`: a name in the group that survives a restart (`group.instance.id`), so that none else takes over meanwhile.
     pub member: Option<Spanned<String>>,
+    /// `properties:` of librdkafka.
+    pub properties: Vec<(Spanned<String>, Spanned<String>)>,
+    /// `service.name` and `service.instance`, which name the group where the configuration does not.
+    pub identity: (String, String),
+}
+
+/// How brokers are reached.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KafkaServers {
+    /// `brokers:`, each HOST:PORT or HOST; the client finds the others by itself.
+    pub brokers: Vec<Spanned<String>>,
     /// `user:`.
     pub user: Option<Spanned<String>>,
     /// `password:` or `password_file:`.
@@ -26,10 +37,6 @@ pub struct KafkaConfig {
     pub mechanism: KafkaMechanism,
     /// `tls:`.
     pub tls: Option<TlsConfig>,
-    /// `properties:` of librdkafka.
-    pub properties: Vec<(Spanned<String>, Spanned<String>)>,
-    /// `service.name` and `service.instance`, which name the group where the configuration does not.
-    pub identity: (String, String),
 }
 
 impl KafkaConfig {

@@ -1,13 +1,13 @@
 //! `nats:` of a source: subjects of core NATS, or a durable consumer of a JetStream stream.
 
-use super::{SecretSource, TlsConfig};
+use super::{Scope, SecretSource, TlsConfig};
 use crate::config::Spanned;
 
 /// `nats: {url, subjects, ...}`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NatsConfig {
-    /// `url:` or `urls:`, at least one; each is tried in its turn.
-    pub urls: Vec<NatsUrl>,
+    /// How the servers are reached.
+    pub servers: NatsServers,
     /// `subjects:` with the wildcards `*` and `>`. Of core NATS at least one; of a stream none means all.
     pub subjects: Vec<Spanned<String>>,
     /// `queue_group:` of core NATS: each message goes to one member.
@@ -15,8 +15,15 @@ pub struct NatsConfig {
     /// `stream:` and what belongs to it; without it the source listens to core NATS.
     pub stream: Option<NatsStream>,
     /// `scope:`.
-    pub scope: Option<NatsScope>,
-    /// How the source says who it is.
+    pub scope: Option<Scope>,
+}
+
+/// How servers are reached.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NatsServers {
+    /// `url:` or `urls:`, at least one; each is tried in its turn.
+    pub urls: Vec<NatsUrl>,
+    /// Who we are to them.
     pub credentials: Option<NatsCredentials>,
     /// `tls:`.
     pub tls: Option<TlsConfig>,
@@ -51,15 +58,6 @@ impl std::fmt::Display for NatsUrl {
     }
 }
 
-/// `scope:`: who hears an event when several sidecars could.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NatsScope {
-    /// Each event goes to one sidecar.
-    Shared,
-    /// Each event goes to all of them.
-    PerInstance,
-}
-
 /// JetStream: a durable consumer that is pulled from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NatsStream {
@@ -81,7 +79,7 @@ pub struct NatsStream {
     pub from_end: bool,
 }
 
-/// How the source says who it is.
+/// Who we are to a server.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NatsCredentials {
     /// `user:` with `password:` or `password_file:`.

@@ -1,6 +1,6 @@
 //! `publish:`, and `otlp:` of `export:`.
 
-use super::{Pattern, ScrapeHttp, SecretSource, TlsConfig};
+use super::{KafkaServers, NatsServers, Pattern, RedisAccess, ScrapeHttp, SecretSource};
 use crate::config::{Span, Spanned};
 
 /// One entry of `publish:`: alerts, health and life cycle as CloudEvents.
@@ -65,50 +65,36 @@ pub enum PublishTo {
 /// `nats: {url, subject, jetstream, ...}`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NatsTarget {
-    /// `url:`, one or several with commas.
-    pub url: Spanned<String>,
+    /// How the servers are reached.
+    pub servers: NatsServers,
     /// `subject:`; `{type}` in it is replaced.
     pub subject: Spanned<String>,
     /// `jetstream:` (false): wait for the stream's acknowledgement.
     pub jetstream: bool,
-    /// `username:` and `password:`.
-    pub user: Option<(String, SecretSource)>,
-    /// `token:`.
-    pub token: Option<SecretSource>,
-    /// `credentials_file:`.
-    pub credentials_file: Option<Spanned<String>>,
-    /// `tls:`.
-    pub tls: Option<TlsConfig>,
 }
 
 /// `redis: {url, stream | channel, ...}`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RedisTarget {
-    /// `url:`; `redis://` or `rediss://`.
-    pub url: Spanned<String>,
+    /// How the servers are reached.
+    pub access: RedisAccess,
     /// `stream:` (XADD) or, when `false`, `channel:` (PUBLISH).
     pub stream: bool,
     /// The name of either.
     pub name: Spanned<String>,
     /// `maxlen:` of a stream, roughly (10,000).
     pub maxlen: usize,
-    /// `username:`.
-    pub username: Option<String>,
-    /// `password:`.
-    pub password: Option<SecretSource>,
 }
 
 /// `kafka: {brokers, topic, ...}`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KafkaTarget {
-    /// `brokers:`.
-    pub brokers: Vec<Spanned<String>>,
+    /// How the brokers are reached.
+    pub servers: KafkaServers,
     /// `topic:`.
     pub topic: Spanned<String>,
     /// `mode: binary` instead of structured.
     pub binary: bool,
-    /// `username:` and `password:`, SASL PLAIN.
-    pub user: Option<(String, SecretSource)>,
 }
 
 /// `queue: {bytes, age}`: what waits while nobody takes it.

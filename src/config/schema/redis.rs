@@ -1,15 +1,24 @@
 //! `redis:` of a source: streams with a consumer group, or channels.
 
-use super::{SecretSource, TlsConfig};
+use super::{Scope, SecretSource, TlsConfig};
 use crate::config::Spanned;
 
 /// A `redis` source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RedisConfig {
-    /// Where the servers are.
-    pub servers: RedisServers,
+    /// How the servers are reached.
+    pub access: RedisAccess,
     /// What is listened to.
     pub input: RedisInput,
+    /// `service.instance`: the consumer's name, and what makes a group unique.
+    pub instance: String,
+}
+
+/// How servers are reached.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RedisAccess {
+    /// Where they are.
+    pub servers: RedisServers,
     /// `username:` (ACL, Redis 6); the user `default` when `None`.
     pub username: Option<String>,
     /// `password:` or `password_file:`.
@@ -18,8 +27,6 @@ pub struct RedisConfig {
     pub database: i64,
     /// `tls:`, or `rediss://`; `None` for plain connections.
     pub tls: Option<TlsConfig>,
-    /// `service.instance`: the consumer's name, and what makes a group unique.
-    pub instance: String,
 }
 
 /// Where the servers are.
@@ -93,26 +100,12 @@ pub struct RedisStreams {
     /// `consumer:`; the instance when `None`.
     pub consumer: Option<String>,
     /// `scope:`; shared when `None`.
-    pub scope: Option<RedisScope>,
+    pub scope: Option<Scope>,
     /// `start: last`: a new group begins with what comes, not with what is there.
     pub from_end: bool,
     /// `claim_idle:` in milliseconds (60 s): entries that another consumer has not acknowledged for so long are taken over;
     /// 0 never does.
     pub claim_idle_ms: i64,
-}
-
-/// To whom an event goes where several sidecars listen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RedisScope {
-    /// Each event to one of them.
-    Shared,
-    /// Each event to all of them.
-    PerInstance,
-}
-
-impl RedisScope {
-    /// Both with their names.
-    pub const ALL: [(&'static str, Self); 2] = [("shared", Self::Shared), ("per_instance", Self::PerInstance)];
 }
 
 impl RedisConfig {
@@ -124,8 +117,8 @@ impl RedisConfig {
     /// The group that is read.
     pub fn group(&self, streams: &RedisStreams) -> String {
         match streams.scope {
-            Some(RedisScope::PerInstance) => format!("{}-{}", streams.group, self.instance),
-            Some(RedisScope::Shared) | None => streams.group.clone(),
+            Some(Scope::PerInstance) => format!("{}-{}", streams.group, self.instance),
+            Some(Scope::Shared) | None => streams.group.clone(),
         }
     }
 }

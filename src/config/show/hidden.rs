@@ -51,11 +51,6 @@ pub(super) fn url(address: &str) -> Yaml {
     text(&address_of(address))
 }
 
-/// One or more addresses with commas between them.
-pub(super) fn urls(addresses: &str) -> Yaml {
-    text(&addresses.split(',').map(address_of).collect::<Vec<_>>().join(","))
-}
-
 fn address_of(address: &str) -> String {
     let shown = without_password(address);
     let Some((before, query)) = shown.split_once('?') else { return shown };
@@ -132,7 +127,7 @@ export:
   o: {{otlp: {{url: 'https://h/M', {bearer}}}}}
 publish:
   p: {{http: {{url: 'https://h/M', {http}}}}}
-  n: {{nats: {{url: 'nats://u:M@h1,nats://M@h2', subject: s}}}}
+  n: {{nats: {{url: 'nats://h', token: M, subject: s}}}}
   r: {{redis: {{url: 'redis://u:M@h', stream: s}}}}
 "
         )

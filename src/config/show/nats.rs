@@ -2,11 +2,10 @@
 
 use super::Yaml::{Map, Raw, Seq};
 use super::{Fields, Yaml, duration, secret, text, texts, tls};
-use crate::config::schema::{NatsConfig, NatsCredentials, NatsScope};
+use crate::config::schema::{NatsConfig, NatsCredentials, NatsServers};
 
 pub(super) fn nats(config: &NatsConfig) -> Yaml {
     let mut map = Fields::default();
-    map.add("urls", Seq(config.urls.iter().map(|url| text(&url.to_string())).collect()));
     if !config.subjects.is_empty() {
         map.add("subjects", texts(&config.subjects));
     }
@@ -24,14 +23,21 @@ pub(super) fn nats(config: &NatsConfig) -> Yaml {
         map.raw("start", if stream.from_end { "last" } else { "first" });
     }
     if let Some(scope) = config.scope {
-        map.raw("scope", if scope == NatsScope::Shared { "shared" } else { "per_instance" });
+        map.raw("scope", scope.word());
     }
+    servers(&config.servers, &mut map);
+    Map(map.0)
+}
+
+/// How servers are reached.
+pub(super) fn servers(config: &NatsServers, map: &mut Fields) {
+    map.add("urls", Seq(config.urls.iter().map(|url| text(&url.to_string())).collect()));
     match &config.credentials {
         Some(NatsCredentials::User(user, password)) => {
             map.text("user", Some(user));
-            secret(&mut map, "password", password);
+            secret(map, "password", password);
         }
-        Some(NatsCredentials::Token(token)) => secret(&mut map, "token", token),
+        Some(NatsCredentials::Token(token)) => secret(map, "token", token),
         Some(NatsCredentials::Nkey(path)) => map.text("nkey_file", Some(&path.value)),
         Some(NatsCredentials::Creds(path)) => map.text("creds_file", Some(&path.value)),
         None => {}
@@ -40,5 +46,4 @@ pub(super) fn nats(config: &NatsConfig) -> Yaml {
         map.add("tls", tls::tls(config));
     }
     map.text("inbox_prefix", config.inbox_prefix.as_ref().map(|prefix| &prefix.value));
-    Map(map.0)
 }

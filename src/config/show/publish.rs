@@ -2,18 +2,11 @@
 
 use super::Yaml::{Map, Seq};
 use super::scrape::http;
-use super::{Fields, Yaml, duration, fields, hidden, pattern, secret, text, texts, tls};
-use crate::config::schema::{OtlpConfig, PublishConfig, PublishTo, QueueConfig, SecretSource};
+use super::{Fields, Yaml, duration, fields, kafka, nats, pattern, redis, secret, text};
+use crate::config::schema::{OtlpConfig, PublishConfig, PublishTo, QueueConfig};
 
 fn queue(queue: QueueConfig) -> Yaml {
     fields([("bytes", Yaml::Raw(queue.bytes.to_string())), ("age", Yaml::Raw(duration(queue.age_ms)))])
-}
-
-fn user(map: &mut Fields, user: Option<&(String, SecretSource)>) {
-    if let Some((username, password)) = user {
-        map.text("username", Some(username));
-        secret(map, "password", password);
-    }
 }
 
 fn mode(binary: bool) -> &'static str {
@@ -30,35 +23,24 @@ pub(super) fn publisher(config: &PublishConfig) -> Yaml {
             http(options, &mut to);
             "http"
         }
-        PublishTo::Nats(nats) => {
-            to.add("url", hidden::urls(&nats.url.value));
-            to.text("subject", Some(&nats.subject.value));
-            to.raw("jetstream", nats.jetstream);
-            user(&mut to, nats.user.as_ref());
-            if let Some(token) = &nats.token {
-                secret(&mut to, "token", token);
-            }
-            to.text("credentials_file", nats.credentials_file.as_ref().map(|file| &file.value));
-            if let Some(config) = &nats.tls {
-                to.add("tls", tls::tls(config));
-            }
+        PublishTo::Nats(target) => {
+            nats::servers(&target.servers, &mut to);
+            to.text("subject", Some(&target.subject.value));
+            to.raw("jetstream", target.jetstream);
             "nats"
         }
-        PublishTo::Redis(redis) => {
-            to.add("url", hidden::url(&redis.url.value));
-            to.text(if redis.stream { "stream" } else { "channel" }, Some(&redis.name.value));
-            to.raw("maxlen", redis.maxlen);
-            to.text("username", redis.username.as_ref());
-            if let Some(password) = &redis.password {
-                secret(&mut to, "password", password);
+        PublishTo::Redis(target) => {
+            redis::access(&target.access, &mut to);
+            to.text(if target.stream { "stream" } else { "channel" }, Some(&target.name.value));
+            if target.stream {
+                to.raw("maxlen", target.maxlen);
             }
             "redis"
         }
-        PublishTo::Kafka(kafka) => {
-            to.add("brokers", texts(&kafka.brokers));
-            to.text("topic", Some(&kafka.topic.value));
-            to.raw("mode", mode(kafka.binary));
-            user(&mut to, kafka.user.as_ref());
+        PublishTo::Kafka(target) => {
+            kafka::servers(&target.servers, &mut to);
+            to.text("topic", Some(&target.topic.value));
+            to.raw("mode", mode(target.binary));
             "kafka"
         }
     };

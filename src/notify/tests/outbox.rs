@@ -220,6 +220,18 @@ fn what_waits_and_what_is_being_sent_survives_a_restart() {
 }
 
 #[test]
+fn messages_survive_a_memory_that_cannot_be_read() {
+    let mut world = World::new(100);
+    world.push("r", &["A"]);
+    let mut bytes = world.outbox.snapshot();
+    *bytes.last_mut().unwrap() = 0xff;
+    world.outbox = Outbox::new(100, 1);
+    world.outbox.restore(&bytes, world.now).unwrap();
+    world.run_to(world.now);
+    check(&world.log, "0s r #1 A Well");
+}
+
+#[test]
 fn after_a_restart_the_newer_message_of_a_group_wins_over_the_one_that_was_being_sent() {
     let mut world = World::new(100);
     world.push("r", &["A"]);

@@ -32,6 +32,21 @@ fn uuid(short: &str) -> String {
 }
 
 #[test]
+fn a_snapshot_that_cannot_be_read_to_its_end_changes_nothing() {
+    let now = Timestamp::from_micros(1_000_000);
+    let mut notifier = Notifier::new(short());
+    let empty = notifier.snapshot();
+    command(&mut notifier, "silence", "a 0 1h alertname=A", now);
+    // What flaps stands last.
+    let mut bytes = notifier.snapshot();
+    *bytes.last_mut().unwrap() = 0xff;
+    let mut other = Notifier::new(short());
+    let error = other.restore(&bytes, now).unwrap_err();
+    assert!(error.contains("what flaps cannot be read"), "{error}");
+    assert_eq!(other.snapshot(), empty);
+}
+
+#[test]
 fn what_is_silenced_is_told_when_the_silence_is_over_and_it_still_fires() {
     check(
         short(),

@@ -2,11 +2,11 @@
 
 use super::event::{Details, Running};
 use crate::config::schema::{DockerConfig, DockerSocket};
+use crate::telemetry::root_cause;
 use crate::tls::install_provider;
 use reqwest::{Client, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::error::Error as _;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -25,17 +25,6 @@ const LONGEST_LOOK: Duration = Duration::from_secs(1);
 pub(super) struct Daemon {
     client: Client,
     base: String,
-}
-
-/// The innermost reason of an error.
-pub(super) fn cause(error: &reqwest::Error) -> String {
-    let mut source = error.source();
-    let mut text = error.to_string();
-    while let Some(inner) = source {
-        text = inner.to_string();
-        source = inner.source();
-    }
-    text
 }
 
 /// Why a socket cannot be opened, and what helps.
@@ -80,7 +69,7 @@ impl Daemon {
                 (builder, format!("{scheme}://{}", address.value))
             }
         };
-        let client = builder.build().map_err(|error| cause(&error))?;
+        let client = builder.build().map_err(|error| root_cause(&error))?;
         Ok(Self { client, base })
     }
 
@@ -90,7 +79,7 @@ impl Daemon {
         let answered = tokio::time::timeout(ANSWER, self.client.get(url).send()).await;
         let response = answered
             .map_err(|_| format!("the daemon does not answer {path} within {} s", ANSWER.as_secs()))?
-            .map_err(|error| format!("cannot reach the daemon: {}", cause(&error)))?;
+            .map_err(|error| format!("cannot reach the daemon: {}", root_cause(&error)))?;
         if response.status() == StatusCode::OK {
             return Ok(response);
         }
@@ -152,9 +141,9 @@ impl Daemon {
         };
         let images_wanted = |container: &Running| {
             images.is_empty()
-                || images.iter().any(|image| {
-                    container.details.image == *image || container.details.image.split(':').next() == Some(*image)
-                })
+                || images
+                    .iter()
+                    .any(|image| container.details.image == *image || repository(&container.details.image) == *image)
         };
         let running = listed.into_iter().map(Listed::running);
         Ok(running.filter(|container| containers_wanted(container) && images_wanted(container)).collect())
@@ -187,6 +176,13 @@ impl Daemon {
     }
 }
 
+/// The name of an image without its digest and tag; a port of the registry is no tag.
+fn repository(image: &str) -> &str {
+    let name = image.split('@').next().unwrap_or(image);
+    let last = name.rfind('/').map_or(0, |at| at + 1);
+    name[last..].find(':').map_or(name, |at| &name[..last + at])
+}
+
 /// Seconds since 1970 with their nanoseconds, as the daemon reads them.
 fn moment(nano: i64) -> String {
     format!("{}.{:09}", nano.div_euclid(1_000_000_000), nano.rem_euclid(1_000_000_000))
@@ -195,7 +191,7 @@ fn moment(nano: i64) -> String {
 async fn body(mut response: Response) -> Result<Vec<u8>, String> {
     let read = async {
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| cause(&error))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| root_cause(&error))? {
             if body.len() + chunk.len() > ANSWER_BYTES {
                 return Err(format!("the daemon's answer is larger than {ANSWER_BYTES} bytes"));
             }
@@ -406,6 +402,20 @@ mod tests {
             (r#"{"State":{"Running":true}}"#, true),
         ] {
             assert_eq!(serde_json::from_str::<Inspected>(document).unwrap().awaits_address(), awaits, "{document}");
+        }
+    }
+
+    #[test]
+    fn an_image_is_known_by_its_repository() {
+        for (image, expected) in [
+            ("web", "web"),
+            ("web:1", "web"),
+            ("registry:5000/web", "registry:5000/web"),
+            ("registry:5000/web:1", "registry:5000/web"),
+            ("registry:5000/shop/web:1@sha256:ab", "registry:5000/shop/web"),
+            ("docker.io/library/web@sha256:ab", "docker.io/library/web"),
+        ] {
+            assert_eq!(repository(image), expected, "{image}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::offsets::{Offsets, Partition};
 use crate::source::decode::reason;
-use crate::source::message::{Binding, Messages};
+use crate::source::message::{Binding, Messages, Size};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use smallvec::SmallVec;
 use std::collections::BTreeSet;
@@ -36,9 +36,10 @@ struct Run {
 }
 
 impl Batch {
-    pub fn new(event_bytes: usize) -> Self {
+    /// A batch that will be about as large as the last one.
+    pub fn new(last: Size, event_bytes: usize) -> Self {
         Self {
-            messages: Messages::new(event_bytes),
+            messages: Messages::like(last, event_bytes),
             next: Offsets::default(),
             count: 0,
             duplicates: 0,

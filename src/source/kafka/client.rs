@@ -2,7 +2,7 @@
 
 use super::heard::Statistics;
 use super::offsets::{Offsets, Partition};
-use crate::config::schema::{KafkaConfig, SecretSource};
+use crate::config::schema::{KafkaConfig, KafkaServers, SecretSource};
 use crate::config::{Span, Spanned};
 use crate::secret::Secret;
 use rdkafka::TopicPartitionList;
@@ -50,8 +50,18 @@ const DEFAULTS: [(&str, &str); 9] = [
 /// # Errors
 /// A sentence: the password's file cannot be read.
 pub(super) fn options(config: &KafkaConfig, base_dir: &Path) -> Result<ClientConfig, String> {
-    let password = config.password.as_ref().map(SecretSource::read_now).transpose()?;
+    let password = config.servers.password.as_ref().map(SecretSource::read_now).transpose()?;
     Ok(with_password(config, password.as_ref(), base_dir))
+}
+
+/// Sets how the brokers are reached. The password's file is read.
+///
+/// # Errors
+/// A sentence: the password's file cannot be read.
+pub(crate) fn reach(client: &mut ClientConfig, servers: &KafkaServers, base_dir: &Path) -> Result<(), String> {
+    let password = servers.password.as_ref().map(SecretSource::read_now).transpose()?;
+    reach_with(client, servers, password.as_ref(), base_dir);
+    Ok(())
 }
 
 fn with_password(config: &KafkaConfig, password: Option<&Secret>, base_dir: &Path) -> ClientConfig {
@@ -70,8 +80,7 @@ fn with_password(config: &KafkaConfig, password: Option<&Secret>, base_dir: &Pat
     for (key, value) in &config.properties {
         client.set(key.value.as_str(), value.value.as_str());
     }
-    let brokers: Vec<&str> = config.brokers.iter().map(|broker| broker.value.as_str()).collect();
-    client.set("bootstrap.servers", brokers.join(","));
+    reach_with(&mut client, &config.servers, password, base_dir);
     client.set("group.id", config.group_id());
     if let Some(member) = config.member_id() {
         client.set("group.instance.id", member);
@@ -86,19 +95,26 @@ fn with_password(config: &KafkaConfig, password: Option<&Secret>, base_dir: &Pat
     ] {
         client.set(key, value);
     }
-    let protocol = match (&config.tls, &config.user) {
+    client.set_log_level(RDKafkaLogLevel::Info);
+    client
+}
+
+fn reach_with(client: &mut ClientConfig, servers: &KafkaServers, password: Option<&Secret>, base_dir: &Path) {
+    let brokers: Vec<&str> = servers.brokers.iter().map(|broker| broker.value.as_str()).collect();
+    client.set("bootstrap.servers", brokers.join(","));
+    let protocol = match (&servers.tls, &servers.user) {
         (None, None) => "plaintext",
         (None, Some(_)) => "sasl_plaintext",
         (Some(_), None) => "ssl",
         (Some(_), Some(_)) => "sasl_ssl",
     };
     client.set("security.protocol", protocol);
-    if let Some(user) = &config.user {
-        client.set("sasl.mechanism", config.mechanism.name());
+    if let Some(user) = &servers.user {
+        client.set("sasl.mechanism", servers.mechanism.name());
         client.set("sasl.username", user.value.as_str());
         client.set("sasl.password", password.map(Secret::expose).unwrap_or_default());
     }
-    if let Some(tls) = &config.tls {
+    if let Some(tls) = &servers.tls {
         let files = [
             ("ssl.ca.location", &tls.ca_file),
             ("ssl.certificate.location", &tls.cert_file),
@@ -113,13 +129,11 @@ fn with_password(config: &KafkaConfig, password: Option<&Secret>, base_dir: &Pat
             client.set("enable.ssl.certificate.verification", "false");
         }
     }
-    client.set_log_level(RDKafkaLogLevel::Info);
-    client
 }
 
 /// What librdkafka would not take, with the place of it.
 pub(super) fn objection(config: &KafkaConfig) -> Option<(Span, String)> {
-    let first = &config.brokers.first()?.span;
+    let first = &config.servers.brokers.first()?.span;
     let place = |key: &str| config.properties.iter().find(|(name, _)| name.value == key).map(|(name, _)| name);
     let all = with_password(config, None, Path::new(""));
     // One by one, so that the property that is wrong can be named.

@@ -11,6 +11,7 @@ use super::batch::Batch;
 use super::client::{self, Change, Context, Heard};
 use super::offsets::{Offsets, Partition};
 use crate::config::schema::KafkaConfig;
+use crate::source::message::Size;
 use crate::telemetry::clock;
 use hearing::Hearing;
 use rdkafka::consumer::{BaseConsumer, Consumer, RebalanceProtocol};
@@ -99,6 +100,8 @@ struct Reader {
     /// Partitions whose lag is shown.
     shown: BTreeMap<Partition, metrics::Gauge>,
     batch: Option<Box<Batch>>,
+    /// How large the last one was.
+    last: Size,
     hearing: Hearing,
     /// Whether the group has given us something (or nothing at all), and since when it has not.
     joined: bool,
@@ -152,6 +155,7 @@ impl Reader {
             ends: Offsets::default(),
             shown: BTreeMap::new(),
             batch: None,
+            last: Size::default(),
             hearing: Hearing::Unknown,
             joined: false,
             joining_since: now,
@@ -183,12 +187,12 @@ impl Reader {
 
     /// Polls until nothing is there, or the batch is full.
     fn gather(&mut self) {
-        let event_bytes = self.start.event_bytes;
+        let (last, event_bytes) = (self.last, self.start.event_bytes);
         let mut polled = self.consumer.poll(POLL);
         while let Some(result) = polled {
             match result {
                 Ok(message) => {
-                    let batch = self.batch.get_or_insert_with(|| Box::new(Batch::new(event_bytes)));
+                    let batch = self.batch.get_or_insert_with(|| Box::new(Batch::new(last, event_bytes)));
                     batch.take(&message, &self.known, &self.assigned);
                     if batch.is_full() {
                         return;
@@ -209,6 +213,7 @@ impl Reader {
     fn hand_over(&mut self) -> bool {
         let Some(mut batch) = self.batch.take() else { return true };
         batch.finish();
+        self.last = batch.messages.size();
         self.known.merge(&batch.next);
         let position = self.known.encode();
         self.tell(Step::Batch { batch, position })

@@ -2,7 +2,7 @@
 
 use super::connect::{Connection, News, chain};
 use super::window::Bound;
-use crate::config::schema::{NatsConfig, NatsScope, NatsStream};
+use crate::config::schema::{NatsConfig, NatsStream, Scope};
 use async_nats::RequestErrorKind;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -230,7 +230,7 @@ impl<'a> Api<'a> {
             }
         }
         // One acknowledgement for many is only right for a consumer that nobody else pulls from.
-        let alone = self.config.scope == Some(NatsScope::PerInstance);
+        let alone = self.config.scope == Some(Scope::PerInstance);
         config.insert("ack_policy".into(), json!(if alone { "all" } else { "explicit" }));
         config.insert("replay_policy".into(), json!("instant"));
         self.change(&mut config);

@@ -1,6 +1,6 @@
 //! One connection to one server, and what went wrong when there is none.
 
-use crate::config::schema::{NatsConfig, NatsCredentials, NatsUrl, SecretSource};
+use crate::config::schema::{NatsCredentials, NatsServers, NatsUrl, SecretSource};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError};
 use std::error::Error;
 use std::path::Path;
@@ -24,14 +24,14 @@ const INFO_BYTES: usize = 64 << 10;
 pub(super) const WAITING_MESSAGES: usize = 32_768;
 
 /// A connection that ends once: whoever uses it makes a new one then.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     pub client: Client,
     pub news: Arc<News>,
 }
 
 /// What the client reports from its own task.
 #[derive(Debug, Default)]
-pub(super) struct News {
+pub(crate) struct News {
     /// The connection is gone.
     pub gone: CancellationToken,
     /// The server has refused something: a permission that is missing.
@@ -69,7 +69,7 @@ impl Connection {
     ///
     /// # Errors
     /// A sentence with the reason of each server.
-    pub async fn open(config: &NatsConfig, base_dir: &Path, name: &str, turn: usize) -> Result<Self, String> {
+    pub async fn open(config: &NatsServers, base_dir: &Path, name: &str, turn: usize) -> Result<Self, String> {
         let mut reasons: Vec<String> = Vec::new();
         let servers = config.urls.iter().cycle().skip(turn % config.urls.len().max(1)).take(config.urls.len());
         for url in servers {
@@ -83,7 +83,7 @@ impl Connection {
         Err(reasons.join("; "))
     }
 
-    async fn to(url: &NatsUrl, config: &NatsConfig, base_dir: &Path, name: &str) -> Result<Self, String> {
+    async fn to(url: &NatsUrl, config: &NatsServers, base_dir: &Path, name: &str) -> Result<Self, String> {
         let server_wants_tls = greet(url).await?;
         let news = Arc::new(News::default());
         let heard = news.clone();

@@ -41,16 +41,14 @@ pub(super) async fn listen(
     let counted = self_metrics::source_messages(&context.name);
     let received = self_metrics::source_received_bytes(&context.name);
     let mut drops = Drops::new(context, connection, subscriptions.len());
-    let mut topics = Topics::default();
-    let mut messages = Messages::new(context.event_bytes);
-    let (mut kept, mut arrived) = (Kept::default(), Vec::new());
+    let mut kept = Kept::new(context.event_bytes);
     let mut look = tokio::time::interval(LOOK);
     loop {
-        if kept.messages.is_empty() {
+        if kept.is_empty() {
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return End::Cancelled,
-                open = receive(&mut subscriptions, &mut arrived, BATCH_MESSAGES, BATCH_BYTES) => {
+                open = receive(&mut subscriptions, BATCH_MESSAGES, BATCH_BYTES, |message| kept.take(&message)) => {
                     if !open {
                         return drops.end();
                     }
@@ -69,20 +67,11 @@ pub(super) async fn listen(
                 }
             }
         }
-        drops.dropped(kept.take(&mut arrived));
-        let (mut count, mut bytes) = (0, 0);
-        while count < BATCH_MESSAGES
-            && bytes < BATCH_BYTES
-            && let Some(message) = kept.next()
-        {
-            count += 1;
-            bytes += message.length;
-            topics.push(&message, &mut messages);
-        }
-        counted.increment(count as u64);
-        received.increment(bytes as u64);
-        drops.taken += count as u64;
-        let deliver = context.deliver_messages(&mut messages, None);
+        let Some((mut batch, count, bytes)) = kept.next() else { continue };
+        counted.increment(count);
+        received.increment(bytes);
+        drops.taken += count;
+        let deliver = context.deliver_messages(&mut batch, None);
         tokio::pin!(deliver);
         loop {
             // While the core has no room, so much is kept; what comes beyond it is dropped, and counted.
@@ -93,13 +82,14 @@ pub(super) async fn listen(
                     None => return End::Cancelled,
                 },
                 () = cancel.cancelled() => return End::Cancelled,
-                open = receive(&mut subscriptions, &mut arrived, BATCH_MESSAGES, BATCH_BYTES), if !news.gone.is_cancelled() => {
+                open = receive(&mut subscriptions, BATCH_MESSAGES, BATCH_BYTES, |message| kept.take(&message)),
+                    if !news.gone.is_cancelled() => {
                     if !open {
                         news.gone.cancel();
                     }
                 }
             }
-            drops.dropped(kept.take(&mut arrived));
+            drops.dropped(std::mem::take(&mut kept.dropped));
             // Messages may come without a pause: the others have their turn.
             tokio::task::yield_now().await;
         }
@@ -130,32 +120,61 @@ async fn subscribe(config: &NatsConfig, connection: &Connection) -> Result<Vec<S
     Ok(subscriptions)
 }
 
-/// What has arrived and waits for the core.
-#[derive(Default)]
+/// What has arrived and waits for the core, in portions for one batch each.
 struct Kept {
-    messages: VecDeque<Message>,
+    /// Only the last one grows.
+    portions: VecDeque<Portion>,
+    messages: usize,
+    bytes: usize,
+    /// Messages that found no room.
+    dropped: u64,
+    topics: Topics,
+    event_bytes: usize,
+}
+
+struct Portion {
+    messages: Messages,
+    count: usize,
     bytes: usize,
 }
 
 impl Kept {
-    /// Keeps what there is room for; the number of the others.
-    fn take(&mut self, arrived: &mut Vec<Message>) -> u64 {
-        let mut dropped = 0;
-        for message in arrived.drain(..) {
-            if self.messages.len() >= KEPT_MESSAGES || self.bytes >= KEPT_BYTES {
-                dropped += 1;
-            } else {
-                self.bytes += message.length;
-                self.messages.push_back(message);
-            }
-        }
-        dropped
+    fn new(event_bytes: usize) -> Self {
+        Self { portions: VecDeque::new(), messages: 0, bytes: 0, dropped: 0, topics: Topics::default(), event_bytes }
     }
 
-    fn next(&mut self) -> Option<Message> {
-        let message = self.messages.pop_front()?;
-        self.bytes -= message.length;
-        Some(message)
+    fn is_empty(&self) -> bool {
+        self.messages == 0
+    }
+
+    /// Keeps a message if there is room for it.
+    fn take(&mut self, message: &Message) {
+        if self.messages >= KEPT_MESSAGES || self.bytes >= KEPT_BYTES {
+            self.dropped += 1;
+            return;
+        }
+        self.messages += 1;
+        self.bytes += message.length;
+        let last = self.portions.back_mut();
+        let size = last.as_ref().map(|portion| portion.messages.size());
+        let portion = match last.filter(|portion| portion.count < BATCH_MESSAGES && portion.bytes < BATCH_BYTES) {
+            Some(portion) => portion,
+            None => {
+                let messages = Messages::like(size.unwrap_or_default(), self.event_bytes);
+                self.portions.push_back_mut(Portion { messages, count: 0, bytes: 0 })
+            }
+        };
+        portion.count += 1;
+        portion.bytes += message.length;
+        self.topics.push(message, &mut portion.messages);
+    }
+
+    /// What came first, its messages and their bytes.
+    fn next(&mut self) -> Option<(Messages, u64, u64)> {
+        let Portion { messages, count, bytes } = self.portions.pop_front()?;
+        self.messages -= count;
+        self.bytes -= bytes;
+        Some((messages, count as u64, bytes as u64))
     }
 }
 

@@ -11,25 +11,24 @@ use std::task::Poll;
 /// Subjects whose names are kept. More of them (one for each order, say) are not worth keeping.
 const SUBJECTS: usize = 1_024;
 
-/// What has arrived by now, at most `limit` messages or `bytes`; waits for the first one. `false` when nothing more will
-/// ever come. Cancelling loses nothing.
+/// Takes what has arrived by now, at most `limit` messages or about `bytes`; waits for the first one. `false` when nothing
+/// more will ever come. Cancelling loses nothing.
 pub(super) async fn receive(
     subscriptions: &mut [Subscriber],
-    into: &mut Vec<Message>,
     limit: usize,
     bytes: usize,
+    mut take: impl FnMut(Message),
 ) -> bool {
-    debug_assert!(into.is_empty(), "what is there already would be taken for what has arrived");
-    let mut held = 0;
     // One task may take as much as there is: the limits are ours, not those of tokio's fairness.
     tokio::task::unconstrained(std::future::poll_fn(|context| {
-        let mut ended = false;
+        let (mut ended, mut count, mut held) = (false, 0, 0);
         for subscription in &mut *subscriptions {
-            while into.len() < limit && held < bytes {
+            while count < limit && held < bytes {
                 match Pin::new(&mut *subscription).poll_next(context) {
                     Poll::Ready(Some(message)) => {
+                        count += 1;
                         held += message.length;
-                        into.push(message);
+                        take(message);
                     }
                     Poll::Ready(None) => {
                         ended = true;
@@ -40,7 +39,7 @@ pub(super) async fn receive(
             }
         }
         match () {
-            () if !into.is_empty() => Poll::Ready(true),
+            () if count > 0 => Poll::Ready(true),
             () if ended => Poll::Ready(false),
             () => Poll::Pending,
         }

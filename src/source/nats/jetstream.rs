@@ -177,7 +177,7 @@ impl<'a> Consumer<'a> {
                     continue;
                 }
                 // Behind what comes seldom: under load there is always something here.
-                open = receive(&mut subscription, &mut batch, BATCH_MESSAGES, BATCH_BYTES) => {
+                open = receive(&mut subscription, BATCH_MESSAGES, BATCH_BYTES, |message| batch.push(message)) => {
                     if !open {
                         return End::Gone;
                     }

@@ -2,21 +2,21 @@
 
 use super::resp::Reader;
 use super::wire::{Login, Wire};
-use crate::config::schema::{RedisAddress, RedisConfig, RedisServers};
+use crate::config::schema::{RedisAccess, RedisAddress, RedisServers};
 use std::path::Path;
 use std::sync::Arc;
 
 /// A server and streams that are read there by one command.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Node {
+pub(crate) struct Node {
     pub address: RedisAddress,
     pub streams: Vec<Arc<str>>,
 }
 
 /// How servers are reached.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Access<'a> {
-    pub config: &'a RedisConfig,
+pub(crate) struct Access<'a> {
+    pub config: &'a RedisAccess,
     pub base_dir: &'a Path,
     /// The limit of one text.
     pub event_bytes: usize,

@@ -19,7 +19,7 @@ use super::resp::{Item, Reader};
 use super::servers::{Access, Node};
 use super::wire::Wire;
 use super::{End, lost};
-use crate::config::schema::RedisStreams;
+use crate::config::schema::{RedisConfig, RedisStreams};
 use crate::telemetry::self_metrics;
 use metrics::Counter;
 use std::collections::BTreeMap;
@@ -68,15 +68,15 @@ struct Counters {
 }
 
 impl<'a> Streams<'a> {
-    pub fn new(context: &'a SourceContext, access: &Access<'a>, options: &'a RedisStreams) -> Self {
-        let group = access.config.group(options);
+    pub fn new(context: &'a SourceContext, config: &'a RedisConfig, options: &'a RedisStreams) -> Self {
+        let group = config.group(options);
         let name = &context.name;
         Self {
             context,
             options,
             position: Position::restore(&group, context.position.as_deref()),
             group,
-            consumer: access.config.consumer(options),
+            consumer: config.consumer(options),
             names: options.names.iter().map(|name| name.value.as_str().into()).collect(),
             acks: Acks::new(&context.sink, WINDOW),
             counters: Counters {

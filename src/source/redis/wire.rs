@@ -4,7 +4,7 @@
 //! queue without end, and a reader that knows its limit can pass over a text of 100 MB without keeping it.
 
 use super::resp::{self, Item, Reader, Scanner};
-use crate::config::schema::{RedisAddress, RedisConfig, SecretSource, TlsConfig};
+use crate::config::schema::{RedisAccess, RedisAddress, SecretSource, TlsConfig};
 use rustls::pki_types::ServerName;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync> Duplex for T {}
 
 /// Who we are to a server.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Login<'a> {
+pub(crate) struct Login<'a> {
     pub username: Option<&'a str>,
     pub password: Option<&'a SecretSource>,
     pub database: i64,
@@ -39,13 +39,13 @@ pub(super) struct Login<'a> {
 
 impl<'a> Login<'a> {
     /// To the servers that hold the data.
-    pub fn of(config: &'a RedisConfig) -> Self {
+    pub fn of(config: &'a RedisAccess) -> Self {
         Self { username: config.username.as_deref(), password: config.password.as_ref(), database: config.database }
     }
 }
 
 /// One connection.
-pub(super) struct Wire {
+pub(crate) struct Wire {
     stream: Box<dyn Duplex>,
     address: String,
     buffer: Vec<u8>,

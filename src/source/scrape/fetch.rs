@@ -5,13 +5,13 @@ use super::text::Dialect;
 use crate::config::schema::{ScrapeConfig, ScrapeHttp};
 use crate::notify::post_redirects;
 use crate::secret::Secret;
+use crate::telemetry::root_cause;
 use flate2::read::MultiGzDecoder;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use reqwest::{Client, Url};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use std::error::Error;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -201,15 +201,6 @@ pub async fn with_options(
 pub fn is_local(url: &Url) -> bool {
     let host = url.host_str().unwrap_or("").trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|it| it.is_loopback())
-}
-
-/// The innermost error: the one that says what really happened.
-pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
-    let mut cause: &(dyn Error + 'static) = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }
 
 /// A client with the configured TLS and proxy; `local` for targets on this machine, `posts` for one that sends.

@@ -2,6 +2,8 @@
 //!
 //! Synchronous, and blind to how the bytes are cut: any division gives the same events.
 
+use http::HeaderValue;
+
 /// One event of the stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ServerEvent {
@@ -13,6 +15,8 @@ pub(super) struct ServerEvent {
     pub too_large: Option<usize>,
     /// The last `id` up to here; empty when the server gave none.
     pub id: String,
+    /// The id came with this event, and is not one from before that still holds.
+    pub own_id: bool,
 }
 
 /// The name of an event without one.
@@ -41,6 +45,8 @@ pub(super) struct Parser {
     has_data: bool,
     /// What `id` said last; it stays from event to event.
     id: String,
+    /// It was said in the lines of the event that is being read.
+    own_id: bool,
     retry_ms: Option<u64>,
 }
 
@@ -58,6 +64,7 @@ impl Parser {
             data_bytes: 0,
             has_data: false,
             id,
+            own_id: false,
             retry_ms: None,
         }
     }
@@ -141,9 +148,9 @@ impl Parser {
             }
             b"event" => self.name = word().unwrap_or_default(),
             b"id" if !value.contains(&0) => {
-                if let Some(id) = word() {
-                    self.id = id;
-                }
+                // One that cannot be sent back in a header is none: going on behind the one before would repeat events.
+                self.id = word().filter(|id| HeaderValue::from_bytes(id.as_bytes()).is_ok()).unwrap_or_default();
+                self.own_id = true;
             }
             b"retry" if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
                 // A number too large for a number is a server that wants no new connection for long.
@@ -158,18 +165,14 @@ impl Parser {
         let name = std::mem::take(&mut self.name);
         let data = std::mem::take(&mut self.data);
         let bytes = std::mem::take(&mut self.data_bytes);
+        let own_id = std::mem::take(&mut self.own_id);
         // By the standard, an event whose data is empty is none: `data` alone is a heartbeat of some servers.
         if std::mem::take(&mut self.has_data) && bytes > 0 {
             let too_large = (bytes > self.limit_bytes).then_some(bytes);
             let name = if name.is_empty() { MESSAGE.to_owned() } else { name };
             let data = if too_large.is_some() { Vec::new() } else { data };
-            events.push(ServerEvent { name, data, too_large, id: self.id.clone() });
+            events.push(ServerEvent { name, data, too_large, id: self.id.clone(), own_id });
         }
-    }
-
-    /// The last `id`, also one that came without an event.
-    pub fn last_id(&self) -> &str {
-        &self.id
     }
 }
 
@@ -183,7 +186,7 @@ mod tests {
         for piece in pieces {
             parser.push(piece, &mut events);
         }
-        (events, parser.take_retry_ms(), parser.last_id().to_owned())
+        (events, parser.take_retry_ms(), parser.id)
     }
 
     /// Events as `name|data|id`.
@@ -222,6 +225,24 @@ mod tests {
         check("Data: a\n data: b\ndata : c\n:data: d\n\n", &[]);
         check("data: a: b\n\n", &["message|a: b|"]);
         check("", &[]);
+    }
+
+    #[test]
+    fn an_event_says_whether_the_id_is_its_own() {
+        let stream = b"id: 1\ndata: a\n\ndata: b\n\nid: 2\n\ndata: c\n\nid: 2\ndata: d\n\n";
+        let (events, ..) = parse(&[stream], 100);
+        let ids: Vec<_> = events.iter().map(|event| (event.id.as_str(), event.own_id)).collect();
+        assert_eq!(ids, [("1", true), ("1", false), ("2", false), ("2", true)]);
+    }
+
+    #[test]
+    fn an_id_that_no_header_can_carry_is_none() {
+        for id in ["a\u{1}b", "\u{7f}", "\u{8}", &"i".repeat(5_000)] {
+            let stream = format!("id: 1\ndata: a\n\nid: {id}\ndata: b\n\ndata: c\n\nid: \u{e4} 2\ndata: d\n\n");
+            let (events, ..) = parse(&[stream.as_bytes()], 100);
+            let ids: Vec<_> = events.iter().map(|event| event.id.as_str()).collect();
+            assert_eq!(ids, ["1", "", "", "\u{e4} 2"], "{id:?}");
+        }
     }
 
     #[test]

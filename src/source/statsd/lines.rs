@@ -38,18 +38,18 @@ enum Stands {
 struct Known {
     hash: u64,
     kind: Kind,
-    name_bytes: u32,
-    /// Name and tags as written.
-    key: Box<[u8]>,
+    /// Where name and tags stand among the keys, as written: from, between, to.
+    key: (u32, u32, u32),
     stands: Stands,
     /// Tags that are none, each time.
     malformed: u32,
 }
 
 impl Known {
-    fn is(&self, sample: &Sample<'_>) -> bool {
-        let (name, tags) = self.key.split_at(self.name_bytes as usize);
-        self.kind == sample.kind && name == sample.name && tags == sample.tags
+    fn is(&self, sample: &Sample<'_>, keys: &[u8]) -> bool {
+        let (from, between, to) = self.key;
+        let part = |from: u32, to: u32| keys.get(from as usize..to as usize);
+        self.kind == sample.kind && part(from, between) == Some(sample.name) && part(between, to) == Some(sample.tags)
     }
 }
 
@@ -61,7 +61,8 @@ pub struct Lines {
     mapping: Option<Mapping>,
     hasher: RandomState,
     known: HashTable<Known>,
-    known_bytes: usize,
+    /// Their names and tags, side by side: they are looked at with every line.
+    keys: Vec<u8>,
     /// Different lines may stand for one series.
     series: HashMap<(Arc<str>, Labels, u8), u32, RandomState>,
     session: u64,
@@ -87,7 +88,7 @@ impl Lines {
             mapping,
             hasher: hasher(),
             known: HashTable::new(),
-            known_bytes: 0,
+            keys: Vec::new(),
             series: HashMap::with_hasher(hasher()),
             session,
             batch,
@@ -130,7 +131,13 @@ impl Lines {
     }
 
     fn seal(&mut self) {
-        let fresh = CountBatch { source: self.source.clone(), session: self.session, ..CountBatch::default() };
+        let fresh = CountBatch {
+            source: self.source.clone(),
+            session: self.session,
+            // The next one will be about as long.
+            changes: Vec::with_capacity(self.batch.changes.len()),
+            ..CountBatch::default()
+        };
         let mut batch = std::mem::replace(&mut self.batch, fresh);
         // Each series by itself, its own changes in order: the core looks for it once, and finds it in the cache.
         batch.changes.sort_by_key(|change| change.series);
@@ -205,16 +212,19 @@ impl Lines {
     /// Works out what a line of a new kind stands for.
     #[cold]
     fn learn(&mut self, sample: &Sample<'_>, hash: u64) {
-        if self.known.len() >= KNOWN || self.known_bytes > KNOWN_BYTES {
+        if self.known.len() >= KNOWN || self.keys.len() > KNOWN_BYTES {
             self.forget();
         }
         let (stands, malformed) = match names::read(sample.name, sample.tags, &self.config.tags) {
             Ok(tagged) => (self.stands_for(&tagged, sample.kind), tagged.malformed as u32),
             Err(reason) => (Stands::Refused(reason), 0),
         };
-        let key: Box<[u8]> = [sample.name, sample.tags].concat().into();
-        self.known_bytes += key.len() + size_of::<Known>();
-        let known = Known { hash, kind: sample.kind, name_bytes: sample.name.len() as u32, key, stands, malformed };
+        let from = self.keys.len() as u32;
+        self.keys.extend_from_slice(sample.name);
+        let between = self.keys.len() as u32;
+        self.keys.extend_from_slice(sample.tags);
+        let key = (from, between, self.keys.len() as u32);
+        let known = Known { hash, kind: sample.kind, key, stands, malformed };
         self.known.insert_unique(hash, known, |known| known.hash);
     }
 
@@ -222,7 +232,7 @@ impl Lines {
     fn forget(&mut self) {
         self.known.clear();
         self.series.clear();
-        self.known_bytes = 0;
+        self.keys = Vec::new();
         self.session = next_session();
         self.seal();
     }
@@ -298,12 +308,13 @@ impl Take for Lines {
         hasher.write_u8(sample.kind as u8);
         hasher.write(sample.tags);
         let hash = hasher.finish();
-        let found = self.known.find(hash, |known| known.is(sample)).map(|known| (known.stands, known.malformed));
+        let found = self.known.find(hash, |known| known.is(sample, &self.keys));
+        let found = found.map(|known| (known.stands, known.malformed));
         let (stands, malformed) = match found {
             Some(found) => found,
             None => {
                 self.learn(sample, hash);
-                let learnt = self.known.find(hash, |known| known.is(sample));
+                let learnt = self.known.find(hash, |known| known.is(sample, &self.keys));
                 match learnt.map(|known| (known.stands, known.malformed)) {
                     Some(learnt) => learnt,
                     None => return,

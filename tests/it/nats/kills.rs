@@ -113,11 +113,7 @@ fn exact(scope: &str, events: u64, kills: u64, restarts: u64) {
         std::mem::forget(failed);
     });
     let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
-    eventually("every event", 120, || {
-        let seen = sidewatch.value("sum(events_total)").unwrap_or(0.0) as u64;
-        assert!(seen <= events, "counted twice: {seen} of {events}");
-        (seen == events).then_some(())
-    });
+    sidewatch.reaches("sum(events_total)", events as f64);
     eventually("every acknowledgement", 60, || {
         let info = broker.consumer("EVENTS", "side");
         (info["num_ack_pending"] == 0 && info["num_pending"] == 0).then_some(())
@@ -128,12 +124,17 @@ fn exact(scope: &str, events: u64, kills: u64, restarts: u64) {
         began.elapsed().as_secs_f64()
     );
     let sum: u64 = (0..events).map(amount).sum();
-    assert_eq!(sidewatch.value("sum(events_total)"), Some(events as f64));
-    assert_eq!(sidewatch.value("sum(amount_total)"), Some(sum as f64));
     let eu: u64 = (0..events).step_by(3).map(amount).sum();
-    assert_eq!(sidewatch.value("amount_total{region=\"eu\"}"), Some(eu as f64));
-    assert_eq!(sidewatch.value("sum(amounts_count)"), Some(events as f64));
-    assert_eq!(sidewatch.value("sum(amounts_sum)"), Some(sum as f64));
+    crate::exactness::hold(
+        &sidewatch,
+        &[
+            ("sum(events_total)", events as f64),
+            ("sum(amount_total)", sum as f64),
+            ("amount_total{region=\"eu\"}", eu as f64),
+            ("sum(amounts_count)", events as f64),
+            ("sum(amounts_sum)", sum as f64),
+        ],
+    );
 }
 
 fn sizes() -> (u64, u64, u64) {

@@ -1,14 +1,13 @@
 //! TLS, passwords, tokens, nkeys and JWTs, and what a server says to the wrong ones.
 
 use super::broker::Broker;
-use super::{order, start, wait, wait_state};
+use super::{order, start};
+use crate::harness::certificates;
 use async_nats::ConnectOptions;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
-use std::path::Path;
-use std::process::{Command, Stdio};
 
 /// What an nkey is for, as the first bits of its text say.
 #[derive(Clone, Copy)]
@@ -63,36 +62,10 @@ fn encode(bytes: &[u8]) -> String {
     letters.collect()
 }
 
-fn openssl(dir: &Path, arguments: &str) {
-    let status = Command::new("openssl")
-        .args(arguments.split(' '))
-        .current_dir(dir)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(status.success(), "openssl {arguments}");
-}
-
-/// An authority, and certificates for the server (bus.test, 127.0.0.1) and for a client.
-fn certificates(dir: &Path) {
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30";
-    openssl(dir, &format!("req -x509 {key} -keyout ca.key -out ca.pem -subj /CN=ours"));
-    for (name, names) in [("server", "DNS:bus.test,IP:127.0.0.1"), ("client", "DNS:side.test")] {
-        openssl(
-            dir,
-            &format!(
-                "req -x509 {key} -CA ca.pem -CAkey ca.key -keyout {name}.key -out {name}.pem -subj /CN={name} \
-                 -addext subjectAltName={names} -addext basicConstraints=critical,CA:FALSE"
-            ),
-        );
-    }
-}
-
 #[test]
 fn tls_and_every_kind_of_credentials() {
     let dir = tempfile::tempdir().unwrap();
-    certificates(dir.path());
+    certificates(dir.path(), &[("server", "DNS:bus.test,IP:127.0.0.1"), ("client", "DNS:side.test")]);
     let path = |name: &str| dir.path().join(name).display().to_string();
     let user = Nkey::new(Role::User, [7; 32]);
     let mut secure = Broker::absent(&format!(
@@ -167,13 +140,13 @@ fn tls_and_every_kind_of_credentials() {
         ),
     );
     for source in ["user", "in_url", "nkey", "creds", "token"] {
-        wait_state(&sidewatch, source, "connected");
+        sidewatch.connected(source);
     }
     for broker in [&secure, &operated, &tokens] {
         broker.publish("mine", &order(1));
     }
     for source in ["user", "in_url", "nkey", "creds", "token"] {
-        wait(&sidewatch, &format!("events_total{{source=\"{source}\"}}"), 1.0);
+        sidewatch.is(&format!("events_total{{source=\"{source}\"}}"), 1.0);
     }
     for (source, reason) in [
         ("small", "Permissions Violation for Subscription"),
@@ -182,7 +155,7 @@ fn tls_and_every_kind_of_credentials() {
         ("nobody", "wants credentials"),
         ("no_file", "cannot read"),
     ] {
-        let said = wait_state(&sidewatch, source, "lost");
+        let said = sidewatch.source_is(source, "lost", "");
         assert!(said.contains(reason), "{source}: {said}");
     }
     let log = sidewatch.err();

@@ -1,7 +1,7 @@
 //! What a broker may do wrong: absent, gone, talking garbage, refusing, without the stream, with huge messages.
 
 use super::broker::Broker;
-use super::{order, start, wait, wait_state};
+use super::{order, start};
 use crate::harness::{Receiver, eventually, free_port};
 use serde_json::Value;
 use std::io::Write;
@@ -32,15 +32,15 @@ fn a_broker_that_is_gone_is_deaf_and_not_silent() {
             hook.port
         ),
     );
-    wait_state(&sidewatch, "js", "connected");
-    wait_state(&sidewatch, "core", "connected");
+    sidewatch.connected("js");
+    sidewatch.connected("core");
     let beat = "{\"data\":{\"worker\":\"w1\"}}";
     broker.publish("beat.w", beat);
     broker.publish("pulse", beat);
-    wait(&sidewatch, "sum(events_total)", 2.0);
+    sidewatch.is("sum(events_total)", 2.0);
     broker.stop(true);
     for source in ["js", "core"] {
-        let lost = wait_state(&sidewatch, source, "lost");
+        let lost = sidewatch.source_is(source, "lost", "");
         assert!(lost.contains(&broker.port.to_string()), "{lost}");
     }
     let health = eventually("health is unknown", 10, || {
@@ -49,10 +49,10 @@ fn a_broker_that_is_gone_is_deaf_and_not_silent() {
     });
     assert!(health["checks"]["beat"]["reason"].as_str().unwrap().contains("js"), "{health}");
     eventually("deafness is told", 10, || (told(&hook, "SidewatchDeaf", "firing") > 0).then_some(()));
-    wait(&sidewatch, "count(ALERTS{alertname=\"SidewatchDeaf\",alertstate=\"firing\"})", 2.0);
+    sidewatch.is("count(ALERTS{alertname=\"SidewatchDeaf\",alertstate=\"firing\"})", 2.0);
     assert_eq!((sidewatch.get("/livez").0, sidewatch.get("/readyz").0), (200, 200));
     assert_eq!(sidewatch.post("/events", "application/json", b"{\"type\":\"pushed\"}").0, 202);
-    wait(&sidewatch, "events_total{type=\"pushed\"}", 1.0);
+    sidewatch.is("events_total{type=\"pushed\"}", 1.0);
     // Twice as long as the absence would need.
     let since = std::time::Instant::now();
     eventually("the window has passed twice", 10, || (since.elapsed().as_millis() > 3_000).then_some(()));
@@ -68,10 +68,10 @@ fn a_broker_that_is_gone_is_deaf_and_not_silent() {
         broker.publish("beat.w", beat);
         (beating.elapsed().as_millis() > 3_000).then_some(())
     });
-    wait_state(&sidewatch, "core", "connected");
+    sidewatch.connected("core");
     broker.publish("pulse", beat);
-    wait(&sidewatch, "events_total{source=\"core\"}", 2.0);
-    wait(&sidewatch, "sidewatch_source_gaps_total{source=\"core\",reason=\"disconnected\"}", 1.0);
+    sidewatch.is("events_total{source=\"core\"}", 2.0);
+    sidewatch.is("sidewatch_source_gaps_total{source=\"core\",reason=\"disconnected\"}", 1.0);
     assert_eq!(told(&hook, "Silent", "firing"), 0, "no false alarm: {:?}", hook.bodies());
     let log = sidewatch.err();
     let deaf = log.lines().filter(|line| line.contains("SidewatchDeaf") && line.contains("\"to\":\"Firing\""));
@@ -123,10 +123,10 @@ fn a_bad_broker_disturbs_only_its_own_source() {
         ),
     );
     let reason = |source: &str, expected: &str| {
-        let said = wait_state(&sidewatch, source, "lost");
+        let said = sidewatch.source_is(source, "lost", "");
         assert!(said.contains(expected), "{source}: {said}");
     };
-    wait_state(&sidewatch, "good", "connected");
+    sidewatch.connected("good");
     reason("nobody", "refused");
     reason("web", "no NATS server");
     reason("zeros", "no NATS server");
@@ -137,7 +137,7 @@ fn a_bad_broker_disturbs_only_its_own_source() {
     assert_eq!((sidewatch.get("/livez").0, sidewatch.get("/readyz").0), (200, 200));
 
     broker.publish("a.b", &order(3));
-    wait(&sidewatch, "events_total{source=\"good\"}", 1.0);
+    sidewatch.is("events_total{source=\"good\"}", 1.0);
     // Larger than an event may be: refused and acknowledged, and what stands behind it is heard.
     let limit = 4 << 20;
     for (subject, source) in [("a.b", "good"), ("order.x", "js")] {
@@ -147,11 +147,11 @@ fn a_bad_broker_disturbs_only_its_own_source() {
         let fits = format!("{{\"type\":\"order.fits\",\"fill\":\"{}\"}}", "x".repeat(limit - 64));
         broker.publish(subject, &fits);
         broker.publish(subject, &order(4));
-        wait(&sidewatch, &format!("events_total{{source=\"{source}\",type=\"order.fits\"}}"), 1.0);
+        sidewatch.is(&format!("events_total{{source=\"{source}\",type=\"order.fits\"}}"), 1.0);
         let refused = format!("sidewatch_events_refused_total{{source=\"{source}\",reason=\"too_large\"}}");
-        wait(&sidewatch, &refused, 1.0);
+        sidewatch.is(&refused, 1.0);
     }
-    wait(&sidewatch, "events_total{source=\"js\",type=\"order.placed\"}", 1.0);
+    sidewatch.is("events_total{source=\"js\",type=\"order.placed\"}", 1.0);
     eventually("all of it is acknowledged", 10, || {
         (broker.consumer("EVENTS", "side")["ack_floor"]["stream_seq"] == 3).then_some(())
     });
@@ -161,20 +161,20 @@ fn a_bad_broker_disturbs_only_its_own_source() {
     late.run();
     std::fs::write(dir.path().join("password"), "right\n").unwrap();
     for source in ["missing", "late", "refused"] {
-        wait_state(&sidewatch, source, "connected");
+        sidewatch.connected(source);
     }
     broker.publish("later", &order(1));
-    wait(&sidewatch, "events_total{source=\"missing\"}", 1.0);
+    sidewatch.is("events_total{source=\"missing\"}", 1.0);
     // A consumer that is deleted is made anew, and goes on behind what was counted.
     broker.api("CONSUMER.DELETE.LATER.side", "");
     broker.publish("later", &order(2));
-    wait(&sidewatch, "events_total{source=\"missing\"}", 2.0);
+    sidewatch.is("events_total{source=\"missing\"}", 2.0);
     assert_eq!(sidewatch.value("sidewatch_source_duplicates_total{source=\"missing\"}").unwrap_or(0.0), 0.0);
     // A stream that is made anew begins with lower numbers: they are new events.
     broker.api("STREAM.DELETE.LATER", "");
     broker.add_stream("LATER", &["later"]);
     broker.publish("later", &order(1));
-    wait(&sidewatch, "events_total{source=\"missing\"}", 3.0);
+    sidewatch.is("events_total{source=\"missing\"}", 3.0);
     let log = sidewatch.err();
     let said = log.lines().filter(|line| line.contains("refuses the credentials")).count();
     assert_eq!(said, 1, "said once: {log}");
@@ -219,7 +219,7 @@ fn a_message_that_the_client_cannot_read_disturbs_only_itself() {
     );
     for source in ["a", "b"] {
         for (name, count) in [("placed", 50.0), ("odd", 2.0), ("status", 2.0)] {
-            wait(&sidewatch, &format!("events_total{{source=\"{source}\",type=\"order.{name}\"}}"), count);
+            sidewatch.is(&format!("events_total{{source=\"{source}\",type=\"order.{name}\"}}"), count);
         }
     }
     for durable in ["shared", "per_instance"] {
@@ -227,4 +227,37 @@ fn a_message_that_the_client_cannot_read_disturbs_only_itself() {
             (broker.consumer("EVENTS", durable)["num_ack_pending"] == 0).then_some(())
         });
     }
+}
+
+#[test]
+fn a_broker_that_is_restarted_fifty_times_is_heard_again_each_time() {
+    let mut broker = Broker::start("");
+    broker.add_stream("EVENTS", &["order.>"]);
+    let dir = tempfile::tempdir().unwrap();
+    let url = broker.url();
+    let sidewatch = start(
+        dir.path(),
+        &format!(
+            "sources:\n  js: {{nats: {{url: '{url}', stream: EVENTS, durable: side, scope: per_instance}}}}\n\
+             \x20 core: {{nats: {{url: '{url}', subjects: 'pulse', scope: per_instance}}}}\n"
+        ),
+    );
+    for restart in 1..=50 {
+        broker.publish("order.x", &order(restart));
+        // Now and then as by a crash.
+        broker.stop(restart % 5 == 0);
+        broker.run();
+        let connected = f64::from(restart as u32 + 1);
+        for source in ["js", "core"] {
+            wait(&sidewatch, &format!("sidewatch_source_connected_total{{source=\"{source}\"}}"), connected);
+        }
+        broker.publish("pulse", &order(restart));
+        wait(&sidewatch, "sum(events_total{source=\"core\"})", f64::from(restart as u32));
+        assert_eq!((sidewatch.get("/livez").0, sidewatch.get("/readyz").0), (200, 200));
+    }
+    wait(&sidewatch, "sum(events_total{source=\"js\"})", 50.0);
+    wait(&sidewatch, "sidewatch_source_gaps_total{source=\"core\",reason=\"disconnected\"}", 50.0);
+    let log = sidewatch.err();
+    let said = |source: &str| log.lines().filter(|line| line.contains("cannot hear") && line.contains(source)).count();
+    assert_eq!((said("\"js\""), said("\"core\"")), (50, 50), "each outage is said once: {log}");
 }

@@ -1,46 +1,19 @@
 //! Publishing to real brokers: NATS and JetStream, Redis, Kafka (librdkafka's mock cluster).
 
 use super::configure;
-use crate::harness::{Sidewatch, eventually, free_port};
+use crate::harness::{Sidewatch, eventually};
+use crate::nats::broker::Broker;
+use crate::redis::server::Redis;
+use redis::streams::StreamRangeReply;
 use serde_json::Value;
-use std::net::TcpStream;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn server(program: &str, dir: &Path, port: u16, args: &[&str]) -> Server {
-    let child = Command::new(program).current_dir(dir).args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    let child = Server(child.unwrap_or_else(|error| panic!("{program}: {error}")));
-    eventually(program, 20, || TcpStream::connect(("127.0.0.1", port)).ok());
-    child
-}
-
-fn nats(dir: &Path, port: u16) -> Server {
-    server("nats-server", dir, port, &["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd", "nats"])
-}
-
-fn redis(dir: &Path, port: u16) -> Server {
-    server("redis-server", dir, port, &["--port", &port.to_string(), "--bind", "127.0.0.1", "--appendonly", "yes"])
-}
-
-fn redis_cli(port: u16, args: &[&str]) -> String {
-    let output = Command::new("redis-cli").args(["-p", &port.to_string()]).args(args).output().unwrap();
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
 
 #[test]
 fn nats_and_redis_have_each_event_once_after_an_outage() {
     let dir = tempfile::tempdir().unwrap();
-    let (nats_port, redis_port) = (free_port(), free_port());
+    let mut nats = Broker::absent("");
+    let mut redis = Redis::stopped(dir.path(), &["--save", "", "--appendonly", "yes"]);
+    let (nats_port, redis_port) = (nats.port, redis.port);
     let text = format!(
         "sources: {{none: {{none: {{}}}}}}\nstate: {{dir: state, checkpoint_interval: 50ms}}\npublish:\n  \
          stream: {{nats: {{url: 'nats://127.0.0.1:{nats_port}', subject: 'ops.{{type}}', jetstream: true}}}}\n  \
@@ -54,20 +27,12 @@ fn nats_and_redis_have_each_event_once_after_an_outage() {
     let failed = || sidewatch.value("count(sidewatch_publish_failed_total > 0)");
     eventually("all four have tried", 20, || (failed() == Some(4.0)).then_some(()));
     sidewatch.kill();
-    let _nats = nats(dir.path(), nats_port);
-    let _redis = redis(dir.path(), redis_port);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (client, stream) = runtime.block_on(async {
-        let client = async_nats::connect(format!("127.0.0.1:{nats_port}")).await.unwrap();
-        let config = async_nats::jetstream::stream::Config {
-            name: "OPS".into(),
-            subjects: vec!["ops.>".into()],
-            ..Default::default()
-        };
-        let stream = async_nats::jetstream::new(client.clone()).create_stream(config).await.unwrap();
-        (client, stream)
-    });
-    let mut plain = runtime.block_on(async {
+    nats.run();
+    nats.set_client(nats.connect(async_nats::ConnectOptions::new()));
+    redis.resume();
+    nats.add_stream("OPS", &["ops.>"]);
+    let client = nats.client();
+    let mut plain = nats.block(async {
         let plain = client.subscribe("plain").await.unwrap();
         client.flush().await.unwrap();
         plain
@@ -80,10 +45,14 @@ fn nats_and_redis_have_each_event_once_after_an_outage() {
     eventually("both starts and both reloads", 30, || {
         (sidewatch.value("sum(sidewatch_published_total)") >= Some(16.0)).then_some(())
     });
-    let entries = redis_cli(redis_port, &["XRANGE", "ops", "-", "+"]);
-    assert_eq!(entries.matches("\"type\":\"sidewatch.started\"").count(), 2, "{entries}");
-    assert_eq!(entries.matches("\"type\":\"sidewatch.reloaded\"").count(), 2, "{entries}");
-    runtime.block_on(async {
+    let entries = || -> Vec<String> {
+        let reply: StreamRangeReply = redis::cmd("XRANGE").arg(&["ops", "-", "+"]).query(&mut redis.client()).unwrap();
+        reply.ids.iter().map(|entry| entry.get::<String>("event").unwrap()).collect()
+    };
+    let count = |kind: &str| entries().iter().filter(|event| event.contains(&format!("\"type\":\"{kind}\""))).count();
+    assert_eq!((count("sidewatch.started"), count("sidewatch.reloaded")), (2, 2), "{:?}", entries());
+    nats.block(async {
+        let stream = nats.jetstream().get_stream("OPS").await.unwrap();
         let info = stream.get_info().await.unwrap();
         assert_eq!(info.state.messages, 4, "Nats-Msg-Id keeps what is sent twice out");
         let message = stream.get_raw_message(1).await.unwrap();
@@ -98,8 +67,7 @@ fn nats_and_redis_have_each_event_once_after_an_outage() {
         }
     });
     assert_eq!(sidewatch.terminate(), Some(0));
-    let entries = redis_cli(redis_port, &["XRANGE", "ops", "-", "+"]);
-    assert_eq!(entries.matches("\"type\":\"sidewatch.stopping\"").count(), 1, "the end is published, too");
+    assert_eq!(count("sidewatch.stopping"), 1, "the end is published, too");
 }
 
 #[cfg(feature = "kafka")]

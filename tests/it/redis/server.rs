@@ -76,7 +76,12 @@ impl Redis {
 
     /// A connection for the test.
     pub fn client(&self) -> redis::Connection {
-        redis::Client::open(self.url.as_str()).unwrap().get_connection().unwrap()
+        self.try_client().unwrap()
+    }
+
+    /// The same while the server may close it.
+    pub fn try_client(&self) -> redis::RedisResult<redis::Connection> {
+        redis::Client::open(self.url.as_str())?.get_connection()
     }
 
     /// Logs the test's client in as this user.
@@ -108,18 +113,4 @@ pub fn pending(client: &mut redis::Connection, stream: &str, group: &str) -> i64
     let (count, ..): (i64, redis::Value, redis::Value, redis::Value) =
         redis::cmd("XPENDING").arg(stream).arg(group).query(client).unwrap();
     count
-}
-
-/// An authority, and a certificate for `redis.test` with its key: ca.pem, cert.pem, key.pem.
-pub fn certificates(dir: &Path) {
-    std::fs::write(dir.join("leaf.ext"), "subjectAltName=DNS:redis.test\nextendedKeyUsage=serverAuth,clientAuth\n")
-        .unwrap();
-    for command in [
-        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=authority",
-        "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout key.pem -out leaf.csr -subj /CN=redis",
-        "x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile leaf.ext -out cert.pem",
-    ] {
-        let done = Command::new("openssl").args(command.split(' ')).current_dir(dir).output().unwrap();
-        assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
-    }
 }

@@ -46,36 +46,56 @@ fn take_apart(text: &str, schemes: [&'static str; 2]) -> Result<BrokerUrl, Strin
     };
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-    let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
-    let (host, port) = match host.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => match port.parse::<u16>() {
-            Ok(port) if port > 0 => (host, Some(port)),
-            _ => return Err(format!("{port:?} is not a port")),
-        },
-        _ => (host, None),
-    };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    if host.is_empty() {
-        return Err("the host is missing".into());
-    }
+    let Authority { host, port, username, password } = self::authority(authority).map_err(|wrong| wrong.to_string())?;
     let decoded = |part: &str| decode(part).ok_or_else(|| format!("{part:?} is not percent-encoded UTF-8"));
-    let (username, password) = match user.map(|user| user.split_once(':').map_or((user, None), |(u, p)| (u, Some(p)))) {
-        None => (None, None),
-        Some((user, password)) => {
-            // A password is never repeated in a message.
-            let password = match password.map(decode) {
-                Some(None) => return Err("the password is not percent-encoded UTF-8".into()),
-                known => known.flatten().map(Secret::new),
-            };
-            (Some(decoded(user)?), password)
-        }
-    };
     let mut pairs = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         pairs.push((decoded(name)?, decoded(value)?));
     }
-    Ok(BrokerUrl { tls, host: host.to_owned(), port, username, password, path: path.to_owned(), query: pairs })
+    Ok(BrokerUrl { tls, host, port, username, password, path: path.to_owned(), query: pairs })
+}
+
+/// `USER:PASSWORD@HOST:PORT` of an address (RFC 3986, section 3.2), decoded.
+pub(super) struct Authority {
+    /// IPv6 without its brackets.
+    pub host: String,
+    pub port: Option<u16>,
+    pub username: Option<String>,
+    pub password: Option<Secret>,
+}
+
+/// What is wrong with it; a user may be a token, and neither that nor a password is repeated in a message.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Wrong {
+    #[error("the host is missing")]
+    Host,
+    #[error("{0:?} is not a port")]
+    Port(String),
+    #[error("the user is not percent-encoded UTF-8")]
+    User,
+    #[error("the password is not percent-encoded UTF-8")]
+    Password,
+}
+
+pub(super) fn authority(text: &str) -> Result<Authority, Wrong> {
+    let (user, host) = text.rsplit_once('@').map_or((None, text), |(user, host)| (Some(user), host));
+    let (host, port) = match host.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => match port.parse::<u16>() {
+            Ok(port) if port > 0 => (host, Some(port)),
+            _ => return Err(Wrong::Port(port.to_owned())),
+        },
+        _ => (host, None),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    if host.is_empty() {
+        return Err(Wrong::Host);
+    }
+    let (username, password) =
+        user.map_or((None, None), |user| user.split_once(':').map_or((Some(user), None), |(u, p)| (Some(u), Some(p))));
+    let username = username.map(|user| decode(user).ok_or(Wrong::User)).transpose()?;
+    let password = password.map(|word| decode(word).map(Secret::new).ok_or(Wrong::Password)).transpose()?;
+    Ok(Authority { host, port, username, password })
 }
 
 /// Percent-decoding (RFC 3986, section 2.1); `None` when it is no UTF-8 or a % stands alone.
@@ -142,6 +162,7 @@ mod tests {
         check("amqp://h:0", r#""0" is not a port"#);
         check("amqp://u:p@", "the host is missing");
         check("amqp://u:%zz@h", "the password is not percent-encoded");
+        check("amqp://%zz:p@h", "the user is not percent-encoded");
         check("amqp://h?a=%f", r#""%f" is not percent-encoded"#);
     }
 

@@ -2,7 +2,7 @@
 
 use super::tls::tls;
 use crate::config::reader::{self, MapReader};
-use crate::config::schema::{KafkaConfig, KafkaMechanism, Scope, Service, TlsConfig, Transport};
+use crate::config::schema::{KafkaConfig, KafkaMechanism, KafkaServers, Scope, Service, TlsConfig, Transport};
 use crate::config::yaml::{Kind, Node};
 use crate::config::{Diagnostics, Spanned};
 
@@ -34,6 +34,8 @@ const REFUSED: [(&str, &str); 24] = [
     ("consume.callback.max.messages", "messages are polled"),
 ];
 
+const SAMPLE: &str = "write kafka: {brokers: \"kafka:9092\", topics: [orders]}";
+
 /// `kafka: URL` or `kafka: {...}`.
 pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Option<Transport> {
     if matches!(node.kind, Kind::Scalar { .. }) && !node.is_null() {
@@ -41,69 +43,29 @@ pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Option<Transport> {
     }
     let mut map = MapReader::new(node, "kafka source", found)?;
     let span = map.span().clone();
-    let brokers: Vec<Spanned<String>> = map.strings("brokers").iter().flat_map(by_commas).collect();
+    let servers = servers(&mut map);
     let topics: Vec<Spanned<String>> = map.strings("topics");
     let group = map.string("group");
     let start = map.one_of("start", &[("first", false), ("last", true)]);
     let scope = map.one_of("scope", &Scope::ALL).map(|scope| scope.value);
     let member = map.string("member");
-    let user = map.string("user");
-    let password = map.secret("password", "password_file");
-    let mechanism = map.one_of("mechanism", &KafkaMechanism::ALL);
-    let tls_key = map.get("tls").map(|node| node.span.clone());
-    let tls = tls(&mut map);
     let properties = map.string_map("properties");
     let mut valid = true;
     let mut wrong = |span: &crate::config::Span, message: String, hint: &str, found: &mut Diagnostics| {
         valid = false;
         if hint.is_empty() { found.error(span, message) } else { found.error_hint(span, message, hint) }
     };
-    let sample = "write kafka: {brokers: \"kafka:9092\", topics: [orders]}";
-    if brokers.is_empty() {
-        wrong(&span, "kafka source: brokers is missing".into(), sample, map.found());
-    }
     if topics.is_empty() {
-        wrong(&span, "kafka source: topics is missing".into(), sample, map.found());
-    }
-    for broker in &brokers {
-        if !is_broker(&broker.value) {
-            let message = format!("brokers: {:?} is not HOST:PORT", broker.value);
-            wrong(&broker.span, message, "several stand in a list, or behind each other with commas", map.found());
-        }
+        wrong(&span, "kafka source: topics is missing".into(), SAMPLE, map.found());
     }
     for topic in &topics {
         if let Some(why) = bad_topic(&topic.value) {
             wrong(&topic.span, format!("topics: {:?} is no name of a topic: {why}", topic.value), "", map.found());
         }
     }
-    if let (None, Some(span)) = (&user, password.as_ref().map(|password| password.span().clone())) {
-        wrong(&span, "kafka source: a password without user".into(), "", map.found());
-    }
-    if let (Some(user), None) = (&user, &password) {
-        let message = "kafka source: user needs password or password_file".into();
-        wrong(&user.span, message, "", map.found());
-    }
-    if let (Some(mechanism), None) = (&mechanism, &user) {
-        wrong(&mechanism.span, "kafka source: a mechanism without user".into(), "", map.found());
-    }
     if let (Some(member), Some(Scope::PerInstance)) = (&member, scope) {
         let message = "member: with scope: per_instance each sidecar is alone in its group".into();
         wrong(&member.span, message, "leave it out", map.found());
-    }
-    let named = "this build of sidewatch speaks Kafka without TLS";
-    let build = "build it with: cargo build --release --features kafka-tls";
-    if let Some(scram) = mechanism.as_ref().filter(|it| it.value != KafkaMechanism::Plain)
-        && !cfg!(feature = "kafka-tls")
-    {
-        let message = format!("mechanism: {named}, and {} needs its cryptography", scram.value.name());
-        wrong(&scram.span, message, build, map.found());
-    }
-    if let Some(span) = tls_key.filter(|_| !cfg!(feature = "kafka-tls")) {
-        wrong(&span, format!("tls: {named}"), build, map.found());
-    }
-    if let Some(name) = tls.as_ref().and_then(|tls: &TlsConfig| tls.server_name.as_ref()) {
-        let message = "server_name: librdkafka takes each broker's own name".into();
-        wrong(&name.span, message, "leave it out", map.found());
     }
     for (name, _) in &properties {
         let refused = REFUSED.iter().find(|(key, _)| *key == name.value);
@@ -121,19 +83,67 @@ pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Option<Transport> {
         return None;
     }
     Some(Transport::Kafka(Box::new(KafkaConfig {
-        brokers,
+        servers: servers?,
         topics,
         group,
         from_end: start.is_some_and(|start| start.value),
         scope,
         member,
-        user,
-        password,
-        mechanism: mechanism.map(|it| it.value).unwrap_or_default(),
-        tls,
         properties,
         identity: Default::default(),
     })))
+}
+
+/// The keys that say how the brokers are reached; `None` after an error.
+pub(in crate::config::read) fn servers(map: &mut MapReader<'_, '_>) -> Option<KafkaServers> {
+    let (what, span) = (map.what(), map.span().clone());
+    let brokers: Vec<Spanned<String>> = map.strings("brokers").iter().flat_map(by_commas).collect();
+    let user = map.string("user");
+    let password = map.secret("password", "password_file");
+    let mechanism = map.one_of("mechanism", &KafkaMechanism::ALL);
+    let tls_key = map.get("tls").map(|node| node.span.clone());
+    let tls = tls(map);
+    let mut valid = true;
+    let mut wrong = |span: &crate::config::Span, message: String, hint: &str, found: &mut Diagnostics| {
+        valid = false;
+        if hint.is_empty() { found.error(span, message) } else { found.error_hint(span, message, hint) }
+    };
+    if brokers.is_empty() {
+        wrong(&span, format!("{what}: brokers is missing"), SAMPLE, map.found());
+    }
+    for broker in &brokers {
+        if !is_broker(&broker.value) {
+            let message = format!("brokers: {:?} is not HOST:PORT", broker.value);
+            wrong(&broker.span, message, "several stand in a list, or behind each other with commas", map.found());
+        }
+    }
+    if let (None, Some(span)) = (&user, password.as_ref().map(|password| password.span().clone())) {
+        wrong(&span, format!("{what}: a password without user"), "", map.found());
+    }
+    if let (Some(user), None) = (&user, &password) {
+        let message = format!("{what}: user needs password or password_file");
+        wrong(&user.span, message, "", map.found());
+    }
+    if let (Some(mechanism), None) = (&mechanism, &user) {
+        wrong(&mechanism.span, format!("{what}: a mechanism without user"), "", map.found());
+    }
+    let named = "this build of sidewatch speaks Kafka without TLS";
+    let build = "build it with: cargo build --release --features kafka-tls";
+    if let Some(scram) = mechanism.as_ref().filter(|it| it.value != KafkaMechanism::Plain)
+        && !cfg!(feature = "kafka-tls")
+    {
+        let message = format!("mechanism: {named}, and {} needs its cryptography", scram.value.name());
+        wrong(&scram.span, message, build, map.found());
+    }
+    if let Some(span) = tls_key.filter(|_| !cfg!(feature = "kafka-tls")) {
+        wrong(&span, format!("tls: {named}"), build, map.found());
+    }
+    if let Some(name) = tls.as_ref().and_then(|tls: &TlsConfig| tls.server_name.as_ref()) {
+        let message = "server_name: librdkafka takes each broker's own name".into();
+        wrong(&name.span, message, "leave it out", map.found());
+    }
+    let mechanism = mechanism.map(|it| it.value).unwrap_or_default();
+    valid.then_some(KafkaServers { brokers, user, password, mechanism, tls })
 }
 
 /// `kafka://HOST:PORT,HOST:PORT/TOPIC,TOPIC?group=NAME&start=last`.
@@ -179,16 +189,12 @@ pub(super) fn of_url(address: &Spanned<String>, found: &mut Diagnostics) -> Opti
     }
     built(&address.span, found).then(|| {
         Transport::Kafka(Box::new(KafkaConfig {
-            brokers,
+            servers: KafkaServers { brokers, ..KafkaServers::default() },
             topics,
             group,
             from_end,
             scope,
             member: None,
-            user: None,
-            password: None,
-            mechanism: KafkaMechanism::default(),
-            tls: None,
             properties: Vec::new(),
             identity: Default::default(),
         }))
@@ -202,7 +208,7 @@ pub(in crate::config::read) fn identify(transport: &mut Transport, service: &Ser
     }
 }
 
-fn built(span: &crate::config::Span, found: &mut Diagnostics) -> bool {
+pub(in crate::config::read) fn built(span: &crate::config::Span, found: &mut Diagnostics) -> bool {
     if !cfg!(feature = "kafka") {
         let message = "this build of sidewatch has no Kafka";
         found.error_hint(span, message, "build it with: cargo build --release --features kafka");
@@ -226,7 +232,7 @@ fn is_broker(text: &str) -> bool {
 }
 
 /// Kafka's own rule for names: 1 to 249 of letters, digits, dot, underscore and hyphen.
-fn bad_topic(topic: &str) -> Option<String> {
+pub(in crate::config::read) fn bad_topic(topic: &str) -> Option<String> {
     if let Some(pattern) = topic.strip_prefix('^') {
         let error = regex::Regex::new(pattern).err()?.to_string();
         // Above its last line it shows the place, which the diagnostic shows as well.

@@ -1,8 +1,11 @@
 //! `nats:` of a source.
 
+use super::broker::{Wrong, authority, decode};
 use super::tls::tls;
 use crate::config::reader::{self, MapReader};
-use crate::config::schema::{NatsConfig, NatsCredentials, NatsScope, NatsStream, NatsUrl, SecretSource, Transport};
+use crate::config::schema::{
+    NatsConfig, NatsCredentials, NatsServers, NatsStream, NatsUrl, Scope, SecretSource, Transport,
+};
 use crate::config::yaml::{Kind, Node};
 use crate::config::{Diagnostics, Spanned};
 use crate::secret::Secret;
@@ -26,8 +29,7 @@ pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Option<Transport> {
     }
     let mut map = MapReader::new(node, "nats source", found)?;
     let span = map.span().clone();
-    let mut credentials = Vec::new();
-    let (urls, mut subjects) = urls(&mut map, &mut credentials);
+    let (servers, mut subjects) = servers(&mut map);
     let given = map.strings("subjects");
     if let (Some(second), Some(_)) = (given.first(), subjects.first()) {
         map.found().error(&second.span, "at most one of subjects and a path of the url may name subjects");
@@ -39,33 +41,25 @@ pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Option<Transport> {
         map.found().error(&group.span, "queue_group: a name without spaces is needed");
     }
     let stream = stream(&mut map, queue_group.as_ref());
-    let scope = map.one_of("scope", &[("shared", NatsScope::Shared), ("per_instance", NatsScope::PerInstance)]);
+    let scope = map.one_of("scope", &Scope::ALL);
     if stream.is_none()
         && let Some(scope) = &scope
     {
         match (scope.value, &queue_group) {
-            (NatsScope::Shared, None) => map.found().error_hint(
+            (Scope::Shared, None) => map.found().error_hint(
                 &scope.span,
                 "scope: shared needs a queue_group: without one every sidecar hears every message",
                 "write queue_group: sidewatch",
             ),
-            (NatsScope::PerInstance, Some(group)) => map
+            (Scope::PerInstance, Some(group)) => map
                 .found()
                 .error(&group.span, "queue_group: its members share the messages, which scope: per_instance forbids"),
             _ => {}
         }
     }
-    credentials.extend(given_credentials(&mut map));
-    let tls = tls(&mut map);
-    let inbox_prefix = map.string("inbox_prefix");
-    if let Some(prefix) = inbox_prefix.as_ref().filter(|prefix| !is_subject(&prefix.value, false)) {
-        map.found().error(&prefix.span, "inbox_prefix: a subject without wildcards is needed");
-    }
     let no_subjects = subjects.is_empty() && map.raw("stream").is_none();
     map.finish();
-    if urls.is_empty() {
-        return None;
-    }
+    let servers = servers?;
     if no_subjects {
         found.error_hint(
             &span,
@@ -74,21 +68,8 @@ pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Option<Transport> {
         );
         return None;
     }
-    if let [_, second, ..] = credentials.as_slice() {
-        let message = "at most one of user, token, nkey_file and creds_file (or a user in the url) may be set";
-        found.error(&second.0, message);
-        return None;
-    }
-    Some(Transport::Nats(Box::new(NatsConfig {
-        urls,
-        subjects,
-        queue_group,
-        stream,
-        scope: scope.map(|scope| scope.value),
-        credentials: credentials.pop().map(|(_, credentials)| credentials),
-        tls,
-        inbox_prefix,
-    })))
+    let scope = scope.map(|scope| scope.value);
+    Some(Transport::Nats(Box::new(NatsConfig { servers, subjects, queue_group, stream, scope })))
 }
 
 /// `nats://HOST:4222/order.>`.
@@ -105,16 +86,37 @@ pub(super) fn of_url(text: &Spanned<String>, found: &mut Diagnostics) -> Option<
     let subjects = vec![Spanned::new(subject, text.span.clone())];
     check_subjects(&subjects, found).then(|| {
         Transport::Nats(Box::new(NatsConfig {
-            urls: vec![url.server],
+            servers: NatsServers {
+                urls: vec![url.server],
+                credentials: url.credentials,
+                tls: None,
+                inbox_prefix: None,
+            },
             subjects,
             queue_group: None,
             stream: None,
             scope: None,
-            credentials: url.credentials,
-            tls: None,
-            inbox_prefix: None,
         }))
     })
+}
+
+/// The keys that say how the servers are reached; beside them the subjects that the addresses name.
+pub(in crate::config::read) fn servers(map: &mut MapReader<'_, '_>) -> (Option<NatsServers>, Vec<Spanned<String>>) {
+    let mut credentials = Vec::new();
+    let (urls, subjects) = urls(map, &mut credentials);
+    credentials.extend(given_credentials(map));
+    let tls = tls(map);
+    let inbox_prefix = map.string("inbox_prefix");
+    if let Some(prefix) = inbox_prefix.as_ref().filter(|prefix| !is_subject(&prefix.value, false)) {
+        map.found().error(&prefix.span, "inbox_prefix: a subject without wildcards is needed");
+    }
+    if let [_, second, ..] = credentials.as_slice() {
+        let message = "at most one of user, token, nkey_file and creds_file (or a user in the url) may be set";
+        map.found().error(&second.0, message);
+        return (None, subjects);
+    }
+    let credentials = credentials.pop().map(|(_, credentials)| credentials);
+    ((!urls.is_empty()).then_some(NatsServers { urls, credentials, tls, inbox_prefix }), subjects)
 }
 
 type Found = (crate::config::Span, NatsCredentials);
@@ -125,11 +127,8 @@ fn urls(map: &mut MapReader<'_, '_>, credentials: &mut Vec<Found>) -> (Vec<NatsU
     match (&one, many.first()) {
         (None, None) => {
             let span = map.span().clone();
-            map.found().error_hint(
-                &span,
-                "nats source: one of \"url\" and \"urls\" is needed, found none",
-                "write url: nats://127.0.0.1:4222",
-            );
+            let message = format!("{}: one of \"url\" and \"urls\" is needed, found none", map.what());
+            map.found().error_hint(&span, message, "write url: nats://127.0.0.1:4222");
         }
         (Some(_), Some(second)) => map.found().error(&second.span, "at most one of url and urls may be set"),
         _ => {}
@@ -169,32 +168,25 @@ fn url(text: &Spanned<String>, found: &mut Diagnostics) -> Option<Url> {
         );
         return None;
     }
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let (user, host) = match authority.rsplit_once('@') {
-        Some((user, host)) => (Some(user), host),
-        None => (None, authority),
+    let (place, path) = rest.split_once('/').unwrap_or((rest, ""));
+    // The address may hold a password: only its place is shown.
+    let mut wrong = |message: &str| {
+        found.error_hint(&text.span, message, "write nats://HOST:4222");
+        None
     };
-    let (host, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((host, rest)) => (host, rest.strip_prefix(':')),
-        None => match host.rsplit_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (host, None),
-        },
+    let place = match authority(place) {
+        Ok(place) if is_host(&place.host) => place,
+        Err(reason @ (Wrong::User | Wrong::Password)) => return wrong(&format!("url: {reason}")),
+        _ => return wrong("this is no address of a NATS server"),
     };
-    let Some(port) = port.map_or(Some(PORT), |port| port.parse().ok()).filter(|port| *port > 0 && is_host(host)) else {
-        // The address may hold a password: only its place is shown.
-        found.error_hint(&text.span, "this is no address of a NATS server", "write nats://HOST:4222");
-        return None;
-    };
-    let secret = |text: &str, span: &crate::config::Span| {
-        SecretSource::Inline(Spanned::new(Secret::new(decoded(text)), span.clone()))
-    };
-    let credentials = user.filter(|user| !user.is_empty()).map(|user| match user.split_once(':') {
-        Some((user, password)) => NatsCredentials::User(decoded(user), secret(password, &text.span)),
-        None => NatsCredentials::Token(secret(user, &text.span)),
+    let Some(subject) = decode(path) else { return wrong("url: the subject is not percent-encoded UTF-8") };
+    let secret = |secret| SecretSource::Inline(Spanned::new(secret, text.span.clone()));
+    let credentials = place.username.filter(|user| !user.is_empty()).map(|user| match place.password {
+        Some(password) => NatsCredentials::User(user, secret(password)),
+        None => NatsCredentials::Token(secret(Secret::new(user))),
     });
-    let subject = (!path.is_empty()).then(|| decoded(path));
-    Some(Url { server: NatsUrl { tls: scheme == "tls", host: host.to_owned(), port }, subject, credentials })
+    let server = NatsUrl { tls: scheme == "tls", host: place.host, port: place.port.unwrap_or(PORT) };
+    Some(Url { server, subject: Some(subject).filter(|subject| !subject.is_empty()), credentials })
 }
 
 /// Letters that a name or an address may hold, IPv6 included.
@@ -202,21 +194,8 @@ fn is_host(host: &str) -> bool {
     !host.is_empty() && host.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':'))
 }
 
-/// Percent-decoded (RFC 3986, 2.1); what is no escape stays as it is.
-fn decoded(text: &str) -> String {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let escape = (*first == b'%').then(|| after.get(..2)).flatten();
-        let byte = escape.and_then(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok());
-        out.push(byte.unwrap_or(*first));
-        rest = if byte.is_some() { &after[2..] } else { after };
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
 /// No empty token, no space, `>` only at the end.
-fn is_subject(text: &str, wildcards: bool) -> bool {
+pub(in crate::config::read) fn is_subject(text: &str, wildcards: bool) -> bool {
     let mut tokens = text.split('.').peekable();
     while let Some(token) = tokens.next() {
         let wild = matches!(token, "*" | ">");
@@ -381,7 +360,7 @@ fn given_credentials(map: &mut MapReader<'_, '_>) -> Vec<Found> {
 
 #[cfg(test)]
 mod tests {
-    use super::{covers, decoded, overlap};
+    use super::{covers, overlap};
     use crate::config::read::sources::checked::check;
     use crate::config::{Overrides, load_text, show};
 
@@ -392,6 +371,8 @@ mod tests {
         check("{nats: {url: 'nats://h'}}", &["nats source: subjects or stream is missing"]);
         check("{nats: {url: 'redis://h', subjects: a}}", &["\"redis\" is no scheme of a NATS server"]);
         check("{nats: {url: 'nats://h:99999', subjects: a}}", &["this is no address of a NATS server"]);
+        check("{nats: {url: 'nats://u:50%@h', subjects: a}}", &["url: the password is not percent-encoded UTF-8"]);
+        check("'nats://h/50%'", &["url: the subject is not percent-encoded UTF-8"]);
         check(
             "{nats: {url: h, subjects: [a..b, 'a.>.b']}}",
             &["subjects: \"a..b\" is no subject", "subjects: \"a.>.b\" is no subject"],
@@ -466,6 +447,5 @@ mod tests {
         assert!(covers("order.>", "order.a.b") && covers("*.a", "x.a") && !covers("order.>", "order"));
         assert!(!covers("a.*", "a.>") && covers("a.>", "a.*"));
         assert!(overlap("a.*", "*.b") && overlap("a.>", "a.b.c") && !overlap("a.b", "a.b.c") && !overlap("a.*", "b.*"));
-        assert_eq!((decoded("p%40ss"), decoded("50%")), ("p@ss".to_owned(), "50%".to_owned()));
     }
 }

@@ -1,14 +1,14 @@
 //! `redis:` of a source.
 
+use super::broker::{Wrong, authority, decode};
 use super::tls::tls;
-use crate::config::read::HIDDEN;
 use crate::config::reader::{self, MapReader};
 use crate::config::schema::{
-    RedisAddress, RedisConfig, RedisInput, RedisScope, RedisServers, RedisStreams, SecretSource, TlsConfig, Transport,
+    RedisAccess, RedisAddress, RedisConfig, RedisInput, RedisServers, RedisStreams, Scope, SecretSource, TlsConfig,
+    Transport,
 };
 use crate::config::yaml::{Kind, Node};
 use crate::config::{Diagnostics, Spanned};
-use crate::secret::Secret;
 
 /// The schemes of addresses.
 pub(super) const SCHEMES: &[&str] = &["redis", "rediss", "redis+unix", "valkey", "valkeys", "valkey+unix"];
@@ -27,12 +27,19 @@ pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Option<Transport> {
         return of_url(&reader::string(node, "redis", found)?, found);
     }
     let mut map = MapReader::new(node, "redis source", found)?;
-    let servers = servers(&mut map);
+    let access = access(&mut map);
     let input = input(&mut map);
+    map.finish();
+    Some(Transport::Redis(Box::new(RedisConfig { access: access?, input: input?, instance: String::new() })))
+}
+
+/// The keys that say how the servers are reached.
+pub(in crate::config::read) fn access(map: &mut MapReader<'_, '_>) -> Option<RedisAccess> {
+    let servers = servers(map);
     let username = map.string("username");
     let password = map.secret("password", "password_file");
     let database = map.integer("database", 0..=DATABASES);
-    let tls = tls(&mut map);
+    let tls = tls(map);
     let (servers, first) = servers.unzip();
     let first = first.unwrap_or_default();
     if let Some(span) = username.as_ref().map(|name| &name.span).filter(|_| first.username.is_some()) {
@@ -50,17 +57,18 @@ pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Option<Transport> {
         let span = map.span().clone();
         map.found().error(&span, "database: a cluster has only the database 0");
     }
-    map.finish();
-    let tls = tls.or_else(|| first.tls.then(TlsConfig::default));
-    Some(Transport::Redis(Box::new(RedisConfig {
+    let username_span = username.as_ref().map(|name| name.span.clone());
+    let access = RedisAccess {
         servers: servers?,
-        input: input?,
         username: first.username.or(username.map(|name| name.value)),
         password: first.password.or(password),
         database: number,
-        tls,
-        instance: String::new(),
-    })))
+        tls: tls.or_else(|| first.tls.then(TlsConfig::default)),
+    };
+    if let (Some(span), None) = (username_span, &access.password) {
+        map.found().error(&span, "username: password or password_file is missing");
+    }
+    Some(access)
 }
 
 /// `redis://HOST:PORT/DATABASE?streams=a,b&group=g`, or `?channels=a,b`, `?patterns=a.*`.
@@ -79,7 +87,10 @@ pub(super) fn of_url(url: &Spanned<String>, found: &mut Diagnostics) -> Option<T
     };
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = decoded(value);
+        let Some(value) = decode(value) else {
+            found.error(&url.span, format!("{pair:?} is not percent-encoded UTF-8"));
+            return None;
+        };
         let names = || {
             let names = value.split(',').filter(|name| !name.is_empty());
             names.map(|name| Spanned::new(name.to_owned(), url.span.clone())).collect::<Vec<_>>()
@@ -91,7 +102,7 @@ pub(super) fn of_url(url: &Spanned<String>, found: &mut Diagnostics) -> Option<T
             "patterns" | "pattern" => patterns.extend(names()),
             "group" => options.group = value,
             "consumer" => options.consumer = Some(value),
-            "scope" => match RedisScope::ALL.iter().find(|(name, _)| *name == value) {
+            "scope" => match Scope::ALL.iter().find(|(name, _)| *name == value) {
                 Some((_, scope)) => options.scope = Some(*scope),
                 None => refuse(format!("scope: {value:?} is neither shared nor per_instance")),
             },
@@ -125,12 +136,14 @@ pub(super) fn of_url(url: &Spanned<String>, found: &mut Diagnostics) -> Option<T
         }
     };
     Some(Transport::Redis(Box::new(RedisConfig {
-        servers: RedisServers::One(parts.address),
+        access: RedisAccess {
+            servers: RedisServers::One(parts.address),
+            username: parts.login.username,
+            password: parts.login.password,
+            database: database.unwrap_or(0),
+            tls: parts.login.tls.then(TlsConfig::default),
+        },
         input,
-        username: parts.login.username,
-        password: parts.login.password,
-        database: database.unwrap_or(0),
-        tls: parts.login.tls.then(TlsConfig::default),
         instance: String::new(),
     })))
 }
@@ -174,7 +187,7 @@ fn servers(map: &mut MapReader<'_, '_>) -> Option<(RedisServers, Login)> {
     let written: Vec<&Spanned<String>> = single.iter().chain(&several).collect();
     if written.is_empty() {
         let span = map.span().clone();
-        let message = "redis source: one of \"url\", \"urls\" and \"sentinel\" is needed, found none";
+        let message = format!("{}: one of \"url\", \"urls\" and \"sentinel\" is needed, found none", map.what());
         map.found().error_hint(&span, message, "write {redis: {url: \"redis://127.0.0.1:6379\", streams: [NAME]}}");
         return None;
     }
@@ -216,7 +229,7 @@ fn input(map: &mut MapReader<'_, '_>) -> Option<RedisInput> {
     let (streams, channels, patterns) = (map.strings("streams"), map.strings("channels"), map.strings("patterns"));
     let group = map.string("group");
     let consumer = map.string("consumer");
-    let scope = map.one_of("scope", &RedisScope::ALL);
+    let scope = map.one_of("scope", &Scope::ALL);
     let start = map.one_of("start", &[("first", false), ("last", true)]);
     let claim_idle = map.duration_ms("claim_idle");
     let all: Vec<&Spanned<String>> = streams.iter().chain(&channels).chain(&patterns).collect();
@@ -302,56 +315,29 @@ fn parts(url: &Spanned<String>, port: u16, found: &mut Diagnostics) -> Option<Pa
         let login = Login::default();
         return Some(Parts { address: RedisAddress::Unix { path: rest.into() }, database, login });
     }
-    let (login, place) = rest.rsplit_once('@').map_or((None, rest), |(login, place)| (Some(login), place));
-    let (host, path) = place.split_once('/').unwrap_or((place, ""));
+    // Behind the @, which a password may follow with a slash in it.
+    let slash = rest.rfind('@').map_or(0, |at| at + 1);
+    let (place, path) = rest[slash..].find('/').map_or((rest, ""), |at| (&rest[..slash + at], &rest[slash + at + 1..]));
     if !path.is_empty() {
         match path.parse() {
             Ok(number) if (0..=DATABASES).contains(&number) => database = Some(number),
             _ => return wrong(&format!("{path:?} is no number of a database")),
         }
     }
-    let (host, given) = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
-        Some((host, rest)) => (host, rest.strip_prefix(':').filter(|port| !port.is_empty())),
-        None => host.rsplit_once(':').map_or((host, None), |(host, port)| (host, Some(port))),
+    let place = match authority(place) {
+        Ok(place) => place,
+        Err(Wrong::Port(_)) => return wrong("the port is no number up to 65535"),
+        Err(reason) => return wrong(&reason.to_string()),
     };
-    let Ok(port) = given.map_or(Ok(port), str::parse) else { return wrong("the port is no number up to 65535") };
-    if host.is_empty() {
-        return wrong("the host is missing");
-    }
-    let (username, password) = login.map_or((None, None), |login| {
-        login.split_once(':').map_or((Some(login), None), |(name, word)| (Some(name), Some(word)))
-    });
-    let password = password.filter(|word| !word.is_empty()).map(|word| {
-        let word = if word == HIDDEN { word.to_owned() } else { decoded(word) };
-        SecretSource::Inline(Spanned::new(Secret::new(word), url.span.clone()))
-    });
+    let password = place.password.filter(|word| !word.is_empty());
     let login = Login {
-        username: username.filter(|name| !name.is_empty()).map(decoded),
-        password,
+        username: place.username.filter(|name| !name.is_empty()),
+        password: password.map(|word| SecretSource::Inline(Spanned::new(word, url.span.clone()))),
         database: None,
         tls: matches!(scheme, "rediss" | "valkeys"),
     };
-    Some(Parts { address: RedisAddress::Tcp { host: host.into(), port }, database, login })
-}
-
-/// Percent-encoding undone (RFC 3986, section 2.1).
-fn decoded(text: &str) -> String {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.filter(|_| byte == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(decoded) => {
-                out.push(decoded);
-                rest = &after[2..];
-            }
-            None => {
-                out.push(byte);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    let address = RedisAddress::Tcp { host: place.host, port: place.port.unwrap_or(port) };
+    Some(Parts { address, database, login })
 }
 
 #[cfg(test)]
@@ -377,6 +363,10 @@ mod tests {
         check("{redis: {url: 'h:6379', streams: a}}", &["not the address of a Redis server"]);
         check("{redis: {url: 'redis://', streams: a}}", &["the host is missing"]);
         check("{redis: {url: 'redis://h:x', streams: a}}", &["the port is no number up to 65535"]);
+        check("{redis: {url: 'redis://:50%@h', streams: a}}", &["the password is not percent-encoded UTF-8"]);
+        check("'redis://h?streams=50%'", &["\"streams=50%\" is not percent-encoded UTF-8"]);
+        let missing = "username: password or password_file is missing";
+        check("{redis: {url: 'redis://h', username: u, streams: a}}", &[missing]);
         check("{redis: {url: 'redis://h/x', streams: a}}", &["\"x\" is no number of a database"]);
         check("{redis: {url: 'redis+unix://h', streams: a}}", &["the path of a socket begins with a slash"]);
         let twice = "password: one stands in the address already";

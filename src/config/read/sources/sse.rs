@@ -13,21 +13,11 @@ pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Option<Transport> {
     }
     let mut map = MapReader::new(node, "sse source", found)?;
     let url = map.required_string("url");
-    let headers = map.string_map("headers");
-    let mut valid = true;
-    for (name, value) in &headers {
-        if http::HeaderName::from_bytes(name.value.as_bytes()).is_err() {
-            map.found().error(&name.span, format!("headers: {:?} is no name of a header", name.value));
-            valid = false;
-        } else if http::HeaderValue::from_str(&value.value).is_err() {
-            let message = format!("headers: the value of {} holds characters that a header cannot", name.value);
-            map.found().error(&value.span, message);
-            valid = false;
-        }
-    }
+    let headers = map.headers();
     let token = map.secret("token", "token_file");
     let tls_span = map.get("tls").map(|node| node.span.clone());
     let tls = tls(&mut map);
+    let mut valid = true;
     let idle = map.duration_ms("idle_timeout");
     if let Some(idle) = idle.as_ref().filter(|idle| idle.value < 1_000) {
         map.found().error(&idle.span, "idle_timeout: at least 1s");

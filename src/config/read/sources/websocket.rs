@@ -31,15 +31,7 @@ pub(super) fn read(node: &Node, found: &mut Diagnostics) -> Option<Transport> {
         Some(node) => reader::one_or_list(node).iter().map(message).collect(),
         None => Vec::new(),
     };
-    let headers = map.string_map("headers");
-    for (name, value) in &headers {
-        if http::HeaderName::from_bytes(name.value.as_bytes()).is_err() {
-            map.found().error(&name.span, format!("headers: {:?} is no name of a header", name.value));
-        } else if http::HeaderValue::from_str(&value.value).is_err() {
-            let message = format!("headers: the value of {} holds characters that a header cannot", name.value);
-            map.found().error(&value.span, message);
-        }
-    }
+    let headers = map.headers();
     let token = map.secret("token", "token_file");
     if let Some((name, _)) = headers.iter().find(|(name, _)| name.value.eq_ignore_ascii_case("authorization"))
         && token.is_some()

@@ -63,7 +63,7 @@ impl Reader {
         if self.hearing == Hearing::No(Deafness::Refused) {
             return;
         }
-        let brokers: Vec<&str> = self.start.config.brokers.iter().map(|it| it.value.as_str()).collect();
+        let brokers: Vec<&str> = self.start.config.servers.brokers.iter().map(|it| it.value.as_str()).collect();
         let failure = match self.last_failure.as_str() {
             "" => String::new(),
             failure => format!(" ({failure})"),

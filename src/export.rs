@@ -100,18 +100,3 @@ impl Outcome {
         Self::Retry { error: error.into(), after_ms: None }
     }
 }
-
-/// A secret of the configuration, read at each use.
-async fn read_secret(
-    source: &crate::config::schema::SecretSource,
-    base_dir: &std::path::Path,
-) -> Result<crate::secret::Secret, String> {
-    use crate::config::schema::SecretSource;
-    match source {
-        SecretSource::Inline(text) => Ok(text.value.clone()),
-        SecretSource::File(path) => match tokio::fs::read_to_string(base_dir.join(&path.value)).await {
-            Ok(text) => Ok(crate::secret::Secret::new(text.trim())),
-            Err(error) => Err(format!("cannot read {}: {error}", path.value)),
-        },
-    }
-}

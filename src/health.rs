@@ -260,6 +260,9 @@ impl Checks {
     /// Says how a source stands.
     pub fn source_state(&mut self, now: Timestamp, source: &Arc<str>, state: &SourceState) {
         self.now = now;
+        if *state == SourceState::Ended {
+            self.keep_reported(now, |reporter| reporter != source);
+        }
         match state {
             SourceState::Lost { reason } => {
                 drop(self.deaf.insert(source.clone(), format!("source {source} is lost: {reason}")))
@@ -287,6 +290,7 @@ impl Checks {
                 self.judge_heartbeat(at);
             }
         }
+        self.expire_reports();
     }
 
     fn judge_heartbeat(&mut self, at: usize) {
@@ -357,7 +361,7 @@ impl Checks {
             }
             Kind::Http(_) => None,
         };
-        self.checks.iter().filter_map(next).min()
+        self.checks.iter().filter_map(next).chain(self.reported.iter().filter_map(Reported::ends)).min()
     }
 
     /// The probes that the shell has to run.
@@ -413,11 +417,7 @@ impl Checks {
             let (name, reason, from) = (check.name.clone(), check.reason.clone(), check.from.clone());
             (name, check.status, reason, check.since, check.heard, check.ever_heard, from)
         };
-        let reported = self.reported.iter().map(|check| {
-            let (name, status, reason, since) = check.saved();
-            (name, status, reason, Some(since), since, true, BTreeSet::new())
-        });
-        let checks = self.checks.iter().map(one).chain(reported).collect();
+        let checks = self.checks.iter().map(one).chain(self.reported.iter().map(Reported::saved)).collect();
         postcard::to_stdvec(&Saved { at: self.now, checks }).unwrap_or_default()
     }
 
@@ -428,11 +428,19 @@ impl Checks {
     pub fn restore(&mut self, bytes: &[u8], now: Timestamp) -> Result<(), String> {
         let saved: Saved = postcard::from_bytes(bytes).map_err(|error| error.to_string())?;
         let down_us = now.micros_since(saved.at).max(0);
-        for (name, status, reason, since, heard, ever_heard, from) in saved.checks {
-            self.reported.extend(Reported::restored(&name, status, &reason, since));
+        for mut check in saved.checks {
+            check.4 = check.4.plus_micros(down_us);
+            if let Some(reported) = Reported::restored(&check) {
+                // What is declared by now is no longer what somebody reports.
+                if !self.checks.iter().any(|declared| declared.name == reported.name()) {
+                    self.reported.push(reported);
+                }
+                continue;
+            }
+            let (name, status, reason, since, heard, ever_heard, from) = check;
             if let Some(check) = self.checks.iter_mut().find(|check| check.name == name) {
                 (check.status, check.reason, check.since) = (status, reason, since);
-                (check.heard, check.ever_heard) = (heard.plus_micros(down_us), ever_heard);
+                (check.heard, check.ever_heard) = (heard, ever_heard);
                 check.from = from;
             }
         }

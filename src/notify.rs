@@ -57,7 +57,7 @@ pub use courier::Courier;
 pub use decision::{Decision, Reason, Told, Withheld};
 pub use deliver::{Clock, Deliveries, DrainReport};
 pub use flapping::{DEFAULT_FLAPPING, FlapPolicy, FlapView};
-pub use http::plain_client;
+pub use http::{plain_client, post_redirects, redirect_hint};
 pub use inhibit::InhibitRule;
 pub use lint::lint;
 pub use matcher::{MatchOp, Matcher, parse as parse_matchers};

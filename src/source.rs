@@ -40,6 +40,7 @@ pub use memory::MemorySource;
 pub use sink::{
     Depth, Full, Ingest, IngestQueue, IngestSink, Offered, Pace, Priority, QueueLimits, QueueOptions, queue,
 };
+pub use socket::set_keepalive;
 
 use crate::config::Span;
 use crate::config::schema::{KafkaConfig, Scope, Transport};

@@ -1,6 +1,7 @@
 //! A listener with TCP_NODELAY and a limit on connections, and the server on it.
 
 use super::Shared;
+use crate::source::set_keepalive;
 use axum::Router;
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
@@ -53,6 +54,9 @@ impl Listener for Limited {
         // Without it an answer in two parts waits 40 ms for the other side's delayed acknowledgement.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "TCP_NODELAY could not be set");
+        }
+        if let Err(error) = set_keepalive(&stream) {
+            tracing::debug!(%peer, %error, "TCP keepalive could not be set");
         }
         (Connection { stream, _place: place }, peer)
     }
@@ -121,4 +125,17 @@ pub async fn serve(
     // Upgraded connections are no longer the server's: they end by themselves.
     sockets.sockets.closed().await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_vanished_is_found_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (connection, _) = Limited::new(listener).accept().await;
+        assert!(socket2::SockRef::from(&connection.stream).keepalive().unwrap());
+    }
 }

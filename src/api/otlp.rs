@@ -5,7 +5,7 @@
 //! encoding of the request, errors as a google.rpc.Status.
 
 use super::error::ApiError;
-use super::push::{is_gzip, not_taken, read_body, unpack};
+use super::push::{client, fits_queue, is_gzip, not_taken, read_body, too_fast, unpack};
 use super::{PushSource, Shared, origin};
 use crate::source::Ingest;
 use crate::source::decode::Framing;
@@ -80,11 +80,16 @@ async fn take(
         let hint = "add one: sources: {otlp: {otlp: {}}}";
         return Err(ApiError::new(StatusCode::NOT_FOUND, "no otlp source is configured", hint));
     };
+    let PushSource { name, decoder, limits, .. } = source;
+    let client = client(&request);
+    // Whoever is over the limit already need not be read.
+    if let Some(Err(limited)) = limits.as_ref().map(|limits| limits.admit(client, 0, Some("refused"))) {
+        return Err(too_fast(limited));
+    }
     let limit_bytes = backend.limits().body_bytes;
     let packed = is_gzip(request.headers())?;
     let body = read_body(request, limit_bytes).await?;
     let (arrived, size, plan) = (clock::now(), body.len(), Arc::clone(&push.plan));
-    let PushSource { name, decoder, .. } = source;
     self_metrics::source_messages(&name).increment(1);
     self_metrics::source_received_bytes(&name).increment(size as u64);
     // Reading is work for a thread that serves no connections: requests are large as a rule.
@@ -118,7 +123,16 @@ async fn take(
     };
     let (inputs, rejected, reason) = reading.await.map_err(failed)??;
     // All or nothing: what was half taken would come twice.
-    let queue_bytes = backend.sink.limits().bytes;
-    backend.sink.try_send_all(inputs).map_err(|full| not_taken(full, size > queue_bytes))?;
+    let events = inputs.iter().map(Ingest::events).sum();
+    let limits = limits.filter(|_| events > 0);
+    if let Some(Err(limited)) = limits.as_ref().map(|limits| limits.admit(client, events, Some("refused"))) {
+        return Err(too_fast(limited));
+    }
+    let taken = fits_queue(backend, size)
+        .and_then(|()| backend.sink.try_send_all(inputs).map_err(|full| not_taken(full, false)));
+    if let (Err(_), Some(limits)) = (&taken, &limits) {
+        limits.give_back(client, events);
+    }
+    taken?;
     Ok(otlp::partial_success(signal, encoding, rejected, &reason))
 }

@@ -8,7 +8,7 @@ use crate::model::Refusal;
 use crate::source::decode::{Decoder, Framing};
 use crate::source::rate::{Client, Limited, RateLimits};
 use crate::source::{Full, Ingest, Offered};
-use crate::telemetry::clock;
+use crate::telemetry::{clock, self_metrics};
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::response::{IntoResponse, Response};
@@ -57,6 +57,8 @@ struct Answer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     refused_total: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    dropped: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'static str>,
@@ -97,11 +99,11 @@ async fn take(backend: &Shared, name: Option<&str>, request: Request) -> Result<
     let asked_ack = params.get("ack");
     let push = backend.push.load_full();
     let source = push.source(name)?.clone();
-    let client = request.extensions().get::<ConnectInfo<Peer>>().map(|peer| Client::Ip(peer.0.0.ip().to_canonical()));
+    let client = client(&request);
     let limits = source.limits.clone();
     // Whoever is over the limit already need not be read.
     if let Some(Err(limited)) = limits.as_ref().map(|limits| limits.admit(client, 0, Some("refused"))) {
-        return Ok(too_fast(limited));
+        return Ok(nothing_taken(&too_fast(limited)));
     }
     let waits_for_checkpoint = match asked_ack {
         None => source.ack_checkpoint,
@@ -134,29 +136,45 @@ async fn take(backend: &Shared, name: Option<&str>, request: Request) -> Result<
         decoding.await.map_err(decoding_failed)?
     };
     let (accepted, refused) = (batch.events.len(), batch.refused.clone());
-    if let Some(Err(limited)) =
-        limits.filter(|_| accepted > 0).map(|limits| limits.admit(client, accepted, Some("refused")))
-    {
-        return Ok(too_fast(limited));
+    let limits = limits.filter(|_| accepted > 0);
+    if let Some(Err(limited)) = limits.as_ref().map(|limits| limits.admit(client, accepted, Some("refused"))) {
+        return Ok(nothing_taken(&too_fast(limited)));
     }
     // A batch of refusals alone goes to the core as well: that is where they are counted.
-    let queue_bytes = backend.sink.limits().bytes;
-    let offered = backend
-        .sink
-        .offer(Ingest::Batch(batch, decoder), overflow)
-        .map_err(|full| not_taken(full, size > queue_bytes))?;
-    match offered {
-        Offered::Taken(number) => {
-            if waits_for_checkpoint {
-                stored(backend, number).await?;
-            }
-            Ok(answer(accepted, &refused))
-        }
+    let offered = fits_queue(backend, size).and_then(|()| {
+        backend.sink.offer(Ingest::Batch(batch, decoder), overflow).map_err(|full| not_taken(full, false))
+    });
+    // Nothing of it was taken: the sender's next attempt must not find its own events spent.
+    if let (Err(_), Some(limits)) = (&offered, &limits) {
+        limits.give_back(client, accepted);
+    }
+    let (number, dropped) = match offered? {
+        Offered::Taken(number) => (number, 0),
+        Offered::Partly { number, dropped } => (number, dropped),
         // Only where the configuration says so: the sender is told, and need not send again.
         Offered::Dropped => {
-            Ok(json(StatusCode::ACCEPTED, &serde_json::json!({"accepted": 0, "refused": [], "dropped": accepted})))
+            let body = serde_json::json!({"accepted": 0, "refused": [], "dropped": accepted});
+            return Ok(json(StatusCode::ACCEPTED, &body));
         }
+    };
+    if waits_for_checkpoint {
+        stored(backend, number).await?;
     }
+    Ok(answer(accepted - dropped, &refused, dropped))
+}
+
+/// A body that alone is larger than the queue is not let in: the sender can make it smaller.
+pub(super) fn fits_queue(backend: &Shared, body_bytes: usize) -> Result<(), ApiError> {
+    if body_bytes <= backend.sink.limits().bytes {
+        return Ok(());
+    }
+    self_metrics::queue_full().increment(1);
+    Err(not_taken(Full::Later, true))
+}
+
+/// Who sends it.
+pub(super) fn client(request: &Request) -> Option<Client> {
+    request.extensions().get::<ConnectInfo<Peer>>().map(|peer| Client::Ip(peer.0.0.ip().to_canonical()))
 }
 
 /// Waits until a checkpoint holds everything up to a number.
@@ -184,18 +202,25 @@ pub(super) async fn stored(backend: &Shared, number: u64) -> Result<(), ApiError
     }
 }
 
-/// 429 for a sender above its limit: nothing of the request was taken.
-fn too_fast(limited: Limited) -> Response {
-    let whose = if limited.by == "client" { "of this client" } else { "of this source" };
-    let seconds = limited.wait.as_secs_f64().ceil().max(1.0) as u32;
-    let body = serde_json::json!({
-        "accepted": 0, "refused": [],
-        "error": format!("the rate limit {whose} is reached; nothing of this request was taken"),
-        "hint": "wait for Retry-After and send it again; rate_limit of the source says how much is taken",
-    });
-    let mut response = json(StatusCode::TOO_MANY_REQUESTS, &body);
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+/// An error whose body also says, as every answer to events does, how many were accepted.
+fn nothing_taken(error: &ApiError) -> Response {
+    let body = serde_json::json!({"accepted": 0, "refused": [], "error": error.error, "hint": error.hint});
+    let mut response = json(error.status, &body);
+    if let Some(seconds) = error.retry_after_seconds {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
     response
+}
+
+/// 429 for a sender above its limit.
+pub(super) fn too_fast(limited: Limited) -> ApiError {
+    let whose = if limited.by == "client" { "of this client" } else { "of this source" };
+    ApiError::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        format!("the rate limit {whose} is reached; nothing of this request was taken"),
+        "wait for Retry-After and send it again; rate_limit of the source says how much is taken",
+    )
+    .retry_after(limited.wait.as_secs_f64().ceil().max(1.0) as u32)
 }
 
 fn decoding_failed(error: tokio::task::JoinError) -> ApiError {
@@ -217,29 +242,33 @@ pub(super) fn not_taken(full: Full, is_too_large: bool) -> ApiError {
     }
 }
 
-fn answer(accepted: usize, refused: &[Refusal]) -> Response {
+fn answer(accepted: usize, refused: &[Refusal], dropped: usize) -> Response {
     let total = refused.len();
     // One event a request is what most senders do: nothing needs to be printed for them.
-    if accepted == 1 && total == 0 {
+    if accepted == 1 && total == 0 && dropped == 0 {
         return json_text(StatusCode::ACCEPTED, Bytes::from_static(br#"{"accepted":1,"refused":[]}"#));
     }
-    json(if total == 0 { StatusCode::ACCEPTED } else { StatusCode::BAD_REQUEST }, &described(accepted, refused))
+    json(
+        if total == 0 { StatusCode::ACCEPTED } else { StatusCode::BAD_REQUEST },
+        &described(accepted, refused, dropped),
+    )
 }
 
 /// What became of one message of a WebSocket, as JSON: the body that a request would be answered with.
 pub(super) fn answer_text(accepted: usize, refused: &[Refusal]) -> String {
     // Texts and numbers alone: nothing in it can fail to be written.
-    serde_json::to_string(&described(accepted, refused)).unwrap_or_default()
+    serde_json::to_string(&described(accepted, refused, 0)).unwrap_or_default()
 }
 
-fn described(accepted: usize, refused: &[Refusal]) -> Answer<'_> {
+fn described(accepted: usize, refused: &[Refusal], dropped: usize) -> Answer<'_> {
     let total = refused.len();
     let shown = refused.iter().take(REFUSALS_SHOWN);
     Answer {
         accepted,
         refused: shown.map(|one| RefusedItem { item: one.item, reason: one.reason, message: &one.message }).collect(),
         refused_total: (total > REFUSALS_SHOWN).then_some(total),
-        error: (total > 0).then(|| format!("{total} of {} items were refused", accepted + total)),
+        dropped: (dropped > 0).then_some(dropped),
+        error: (total > 0).then(|| format!("{total} of {} items were refused", accepted + dropped + total)),
         hint: (total > 0).then_some("the others are accepted: mend and send only the refused ones again"),
     }
 }

@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::config::Diagnostics;
-use crate::config::schema::FormatConfig;
+use crate::config::schema::{FormatConfig, Rate, RateLimitConfig};
 use crate::engine::{Input, InputSample};
 use crate::model::Labels;
 use crate::source::decode::{DecodeLimits, Decoder};
+use crate::source::rate::RateLimits;
 use crate::source::{Ingest, IngestQueue, QueueLimits, queue};
 use crate::telemetry::clock;
 use axum::Router;
@@ -442,4 +443,21 @@ fn test_parts(plan: Arc<FieldPlan>) -> crate::engine::Parts {
         limits: Limits::default(),
         taps: Arc::new([]),
     }
+}
+
+#[test]
+fn a_full_queue_spends_nothing_of_the_rate_limit() {
+    let bench = bench_with(Limits::default(), 60);
+    let limit = RateLimitConfig { events: Some(Rate { count: 1.0, per_ms: 3_600_000 }), ..Default::default() };
+    let mut push = Push::clone(&bench.backend.push.load_full());
+    push.sources[0].limits = Some(Arc::new(RateLimits::new("push".into(), &limit)));
+    bench.backend.push.store(Arc::new(push));
+    let json = [("content-type", "application/json")];
+    let large = format!(r#"{{"type":"a","id":"{}"}}"#, "x".repeat(60));
+    for _ in 0..3 {
+        let answer = bench.post("/events", &json, large.as_bytes());
+        assert!(answer.text.contains("the queue is full"), "{}", answer.text);
+    }
+    assert_eq!(bench.post("/events", &json, br#"{"type":"a"}"#).status, StatusCode::ACCEPTED);
+    assert!(bench.post("/events", &json, br#"{"type":"a"}"#).text.contains("rate limit of this source"));
 }

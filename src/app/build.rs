@@ -112,6 +112,7 @@ fn sources(config: &Config, policy: &Policy, found: &mut Diagnostics) -> Option<
         .iter()
         .filter_map(|Named { name, value }| {
             overflow_fits(value, found);
+            rate_limit_fits(value, found);
             if let Some((span, message)) = objection(&value.transport) {
                 found.error(&span, message);
                 return None;
@@ -133,13 +134,43 @@ fn overflow_fits(source: &SourceConfig, found: &mut Diagnostics) {
     let Some(overflow) = source.flow.overflow.as_ref().filter(|overflow| overflow.value != Overflow::Block) else {
         return;
     };
-    if is_throttled(&source.transport) {
-        let kind = kind(&source.transport);
+    let kind = kind(&source.transport);
+    let own = match source.transport {
+        Transport::Otlp => Some("a request is taken whole or answered 429, and its sender keeps it"),
+        Transport::Statsd(_) => Some(
+            "it is read more slowly while the queue is full, and what the kernel drops of its datagrams is counted in \
+             sidewatch_source_gaps_total",
+        ),
+        _ => None,
+    };
+    if let Some(instead) = own {
+        let message =
+            format!("overflow: {} {kind} source drops nothing itself", if kind == "otlp" { "an" } else { "a" });
+        found.error_hint(&overflow.span, message, format!("{instead}: leave overflow out"));
+    } else if is_throttled(&source.transport) {
         found.error_hint(
             &overflow.span,
             format!("overflow: nothing of this {kind} source may be dropped, it promises each event at least once"),
             "it is throttled while the queue is full: leave overflow out, or write overflow: block",
         );
+    }
+}
+
+/// A limit that would never be looked at is a mistake.
+fn rate_limit_fits(source: &SourceConfig, found: &mut Diagnostics) {
+    let Some(limit) = source.flow.rate_limit else { return };
+    let kind = kind(&source.transport);
+    if matches!(source.transport, Transport::Scrape(_) | Transport::None) {
+        let message = format!("rate_limit: nobody sends to a {kind} source");
+        found.error_hint(&source.span, message, "leave it out; interval and sample_limit say how much a scrape brings");
+    } else if limit.per_client.is_some()
+        && !matches!(
+            source.transport,
+            Transport::Http | Transport::Otlp | Transport::Tcp { .. } | Transport::Unix { .. }
+        )
+    {
+        let message = format!("per_client: the clients of a {kind} source are not told apart");
+        found.error_hint(&source.span, message, "write rate_limit: {events: 1000/s}");
     }
 }
 

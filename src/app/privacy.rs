@@ -17,7 +17,7 @@ pub(super) fn redactor(config: &Config, found: &mut Diagnostics) -> Redactor {
     };
     let sources: Vec<RedactedSource<'_>> =
         sources.iter().map(|(name, format)| RedactedSource { name, format }).collect();
-    Redactor::compile(&config.redact, &sources, &config.base_dir, found)
+    Redactor::compile(&config.redact, &sources, found)
 }
 
 /// Labels and keys stand in /metrics, in messages and in the state folder: none may be made of what is hidden.

@@ -2,7 +2,7 @@
 //! their absence that sidewatch is gone or hangs.
 
 use crate::api::{CoreHandle, WatchdogStatus};
-use crate::config::schema::{SecretSource, WatchdogConfig};
+use crate::config::schema::WatchdogConfig;
 use crate::engine::Core;
 use crate::telemetry::{clock, self_metrics};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -86,13 +86,7 @@ async fn round(dog: &WatchdogConfig, client: &reqwest::Client, core: &CoreHandle
 
 /// The address is a secret: no error repeats it.
 async fn ping(dog: &WatchdogConfig, client: &reqwest::Client) -> Result<(), String> {
-    let url = match &dog.url {
-        SecretSource::Inline(text) => text.value.expose().to_owned(),
-        SecretSource::File(path) => {
-            let text = tokio::fs::read_to_string(&path.value).await;
-            text.map_err(|error| format!("cannot read {}: {error}", path.value))?.trim().to_owned()
-        }
-    };
+    let url = dog.url.read().await?.expose().trim().to_owned();
     let request = if dog.post { client.post(url) } else { client.get(url) };
     let answer = request.timeout(TIMEOUT).send().await.map_err(|error| {
         let error = error.without_url();

@@ -1,6 +1,7 @@
 //! What is wrong, where, and what to do about it.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 /// A place in a file. Lines and columns count from 1, columns in characters; 0 means the place is not in a file.
@@ -12,6 +13,13 @@ pub struct Span {
     pub line: u32,
     /// Column in characters, from 1.
     pub column: u32,
+}
+
+impl Span {
+    /// The folder of the file: where the relative paths that stand in it start.
+    pub fn folder(&self) -> &Path {
+        Path::new(&*self.file).parent().unwrap_or(Path::new(""))
+    }
 }
 
 impl PartialEq for Span {

@@ -285,7 +285,7 @@ fn receivers_exist(config: &Config, tree: &Node, found: &mut Diagnostics) {
     }
     // Also those that could not be read: their own error is enough.
     let entries = tree.get("notify").and_then(Node::as_map).unwrap_or(&[]);
-    let receivers = entries.iter().filter(|(name, node)| name.as_str() != Some("silences") || node.as_map().is_some());
+    let receivers = entries.iter().filter(|(name, node)| notify::is_receiver(name, node));
     let known: Vec<&str> = receivers.filter_map(|(name, _)| name.as_str()).collect();
     for name in config.alerts.iter().flat_map(|alert| &alert.value.notify) {
         if known.contains(&name.value.as_str()) || (known.is_empty() && name.value == "terminal") {

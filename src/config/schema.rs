@@ -19,6 +19,7 @@ mod publish;
 mod redis;
 mod scope;
 mod scrape;
+mod secret;
 mod silence;
 mod sse;
 mod statsd;
@@ -45,6 +46,7 @@ pub use publish::{
 pub use redis::{RedisAccess, RedisAddress, RedisConfig, RedisInput, RedisServers, RedisStreams};
 pub use scope::Scope;
 pub use scrape::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, ScrapeTarget};
+pub use secret::SecretSource;
 pub use silence::{IntervalConfig, SilenceConfig, SilenceTimes};
 pub use sse::SseConfig;
 pub use statsd::{MappedType, MappingObserver, MappingRule, StatsdConfig, StatsdMapping, TagStyles};
@@ -53,7 +55,6 @@ pub use websocket::{IgnoredMessage, WebSocketConfig};
 
 use super::{Span, Spanned};
 use crate::model::FieldPath;
-use crate::secret::Secret;
 
 /// An entry of a mapping whose keys are the user's names.
 #[derive(Clone, Debug, PartialEq)]
@@ -573,25 +574,6 @@ pub enum ThresholdOp {
     Below,
     AtLeast,
     AtMost,
-}
-
-/// A secret that stands in the configuration or in a file that is read at each use.
-#[derive(Clone, Debug, PartialEq)]
-pub enum SecretSource {
-    /// The text itself.
-    Inline(Spanned<Secret>),
-    /// `*_file`: a path.
-    File(Spanned<String>),
-}
-
-impl SecretSource {
-    /// Where it, or its path, stands.
-    pub fn span(&self) -> &Span {
-        match self {
-            Self::Inline(text) => &text.span,
-            Self::File(path) => &path.span,
-        }
-    }
 }
 
 /// `state:`.

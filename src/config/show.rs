@@ -4,6 +4,7 @@ mod amqp;
 mod conditions;
 mod docker;
 mod export;
+mod hidden;
 mod hosts;
 mod kafka;
 mod mqtt;
@@ -19,11 +20,12 @@ mod tls;
 mod websocket;
 
 use super::expand::escape;
-use super::read::{HIDDEN, PROFILES};
+use super::read::PROFILES;
 use super::schema::*;
 use super::{Spanned, reader};
 use crate::model::FieldPath;
 use Yaml::{Map, Raw, Seq, Text};
+use hidden::secret;
 use std::fmt::Display;
 
 /// What is written; only as much of YAML as the configuration needs.
@@ -135,6 +137,13 @@ impl Fields {
     fn text(&mut self, key: &str, value: Option<&String>) {
         if let Some(value) = value {
             self.add(key, text(value));
+        }
+    }
+
+    /// An address without what is secret in it.
+    fn url(&mut self, key: &str, address: Option<&String>) {
+        if let Some(address) = address {
+            self.add(key, hidden::url(address));
         }
     }
 
@@ -390,7 +399,7 @@ fn health(check: &HealthConfig) -> Yaml {
         HealthKind::Expr { expr } => map.add("expr", text(&expr.value)),
         HealthKind::Http { url, status, body, timeout_ms, every_ms } => {
             let mut inner = Fields::default();
-            inner.add("url", text(&without_password(&url.value)));
+            inner.add("url", hidden::url(&url.value));
             let mut expect = Fields::default();
             if let Some(status) = status {
                 expect.raw("status", status);
@@ -453,26 +462,25 @@ fn receiver(receiver: &ReceiverConfig) -> Yaml {
         }
         ReceiverKind::Webhook { url, headers } => {
             secret(&mut map, "url", url);
-            // A header's value is often a token.
-            map.map("headers", headers.iter().map(|(name, _)| (name.clone(), Text(HIDDEN.into()))).collect());
+            map.map("headers", hidden::headers(headers.iter().map(|(name, _)| name)));
             "webhook"
         }
         ReceiverKind::SlackBot { token, url, channel, update_message } => {
             secret(&mut map, "app_token", token);
-            map.text("app_url", url.as_ref().map(|url| &url.value));
+            map.url("app_url", url.as_ref().map(|url| &url.value));
             map.add("channel", text(channel));
             map.raw("update_message", update_message);
             "slack"
         }
         ReceiverKind::PagerDuty { key, url, severity } => {
             secret(&mut map, "routing_key", key);
-            map.text("url", url.as_ref().map(|url| &url.value));
+            map.url("url", url.as_ref().map(|url| &url.value));
             map.text("severity", severity.as_ref());
             "pagerduty"
         }
         ReceiverKind::Alertmanager { urls } => {
             let shown = |url: &SecretSource| match url {
-                SecretSource::Inline(url) => text(&without_password(url.value.expose())),
+                SecretSource::Inline(url) => hidden::url(url.value.expose()),
                 SecretSource::File(path) => text(&path.value),
             };
             map.add("url", Seq(urls.iter().map(shown).collect()));
@@ -488,7 +496,7 @@ fn receiver(receiver: &ReceiverConfig) -> Yaml {
         ReceiverKind::Email { to, from, smtp, username, password, require_tls } => {
             map.add("to", texts(to));
             map.text("from", from.as_ref().map(|from| &from.value));
-            map.add("smtp", text(&without_password(&smtp.value)));
+            map.add("smtp", hidden::url(&smtp.value));
             map.text("username", username.as_ref());
             if let Some(password) = password {
                 secret(&mut map, "password", password);
@@ -501,23 +509,6 @@ fn receiver(receiver: &ReceiverConfig) -> Yaml {
     };
     map.raw("send_resolved", receiver.send_resolved);
     fields([(kind, Map(map.0))])
-}
-
-fn secret(map: &mut Fields, key: &str, secret: &SecretSource) {
-    match secret {
-        SecretSource::Inline(_) => map.add(key, Text(HIDDEN.into())),
-        SecretSource::File(path) => map.add(&format!("{key}_file"), text(&path.value)),
-    }
-}
-
-/// An address whose password, if it has one (RFC 3986, 3.2.1), is hidden.
-fn without_password(address: &str) -> String {
-    let Some((scheme, rest)) = address.split_once("://") else { return address.to_owned() };
-    // A password with an unescaped / or ? in it must not show, either: the last @ counts.
-    match rest.rsplit_once('@').and_then(|(user, host)| Some((user.split_once(':')?.0, host))) {
-        Some((user, host)) => format!("{scheme}://{user}:{HIDDEN}@{host}"),
-        None => address.to_owned(),
-    }
 }
 
 fn limits(limits: &Limits) -> Yaml {

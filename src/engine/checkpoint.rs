@@ -127,6 +127,7 @@ impl Core {
         engine.mappings.declare(&mut engine.store, now);
         engine.mappings.restore(&envelope.mappings).map_err(content("mappings"))?;
         engine.checks.restore(&envelope.checks, now).map_err(content("health checks"))?;
+        engine.checks.keep_reported(now, |source| engine.sources.contains_key(source));
         engine.rules.restore(&envelope.rules, now).map_err(|error| content("rules")(error.to_string()))?;
         self.notifier.restore(&envelope.notifier, now).map_err(content("notification log"))?;
         self.posted.restore(&posted, envelope.at, now).map_err(content("posted alerts"))?;

@@ -14,6 +14,8 @@ const OUT_OF_ORDER: &str = "out_of_order";
 const RESERVED: &str = "reserved_name";
 /// A metric of this name exists and is something else.
 const KIND_CONFLICT: &str = "kind_conflict";
+/// A check of a further name than are remembered.
+const TOO_MANY_CHECKS: &str = "too_many_checks";
 
 /// Quantiles are written for so long after the last value: their window, and a little more, so that the last is empty.
 const QUANTILES_MS: i64 = 72_000;
@@ -125,7 +127,9 @@ impl Engine {
             door.refuse(reason, *count);
         }
         for check in &batch.checks {
-            self.checks.reported(now, check);
+            if !self.checks.reported(now, &batch.source, check) {
+                door.refuse(TOO_MANY_CHECKS, 1);
+            }
         }
         if let Some(status) = self.sources.get_mut(&batch.source) {
             status.events += batch.lines;

@@ -1,6 +1,6 @@
 //! Events that become spans, as they pass. Deterministic like everything here: what is sampled depends on the events alone.
 
-use crate::model::{Event, EventBatch, Timestamp};
+use crate::model::{Attribute, Event, EventBatch, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -77,20 +77,26 @@ fn samples(spec: &TapSpec, batch: &EventBatch, event: &Event) -> bool {
 }
 
 fn is_span(batch: &EventBatch, event: &Event) -> bool {
-    batch.text(event.trace_id).len() == 32 && event.duration_seconds >= 0.0 && event.duration_seconds.is_finite()
+    let trace_id = batch.text(event.trace_id);
+    // A span whose trace must not be shown belongs nowhere.
+    trace_id.len() == 32
+        && batch.plan.veil().shows(Attribute::TraceId, trace_id)
+        && event.duration_seconds >= 0.0
+        && event.duration_seconds.is_finite()
 }
 
 fn taken(spec: &TapSpec, batch: &EventBatch, event: &Event) -> Tapped {
-    let text = |text| batch.text(text).to_owned();
+    let veil = batch.plan.veil();
+    let shown = |attribute, text| veil.attribute(attribute, batch.text(text)).into_owned();
     Tapped {
         sink: spec.sink.clone(),
         source: batch.source_of(event).to_owned(),
-        event_type: text(event.event_type),
-        id: text(event.id),
-        subject: text(event.subject),
-        correlation: text(event.correlation),
-        trace_id: text(event.trace_id),
-        span_id: text(event.span_id),
+        event_type: shown(Attribute::Type, event.event_type),
+        id: shown(Attribute::Id, event.id),
+        subject: shown(Attribute::Subject, event.subject),
+        correlation: shown(Attribute::Correlation, event.correlation),
+        trace_id: batch.text(event.trace_id).to_owned(),
+        span_id: shown(Attribute::SpanId, event.span_id),
         at: event.time.unwrap_or(batch.arrived),
         duration_seconds: event.duration_seconds,
         failed: event.failed,

@@ -1,8 +1,9 @@
 //! Requests over HTTP: credentials, TLS, and which answers are worth another try.
 
-use super::{Outcome, read_secret};
+use super::Outcome;
 use crate::config::schema::{ScrapeHttp, SecretSource};
 use crate::model::Timestamp;
+use crate::notify::redirect_hint;
 use crate::source::scrape::{http_client, is_local};
 use crate::telemetry::{clock, root_cause};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
@@ -48,7 +49,7 @@ impl HttpTarget {
         headers: &[(String, String)],
         body: Vec<u8>,
     ) -> Result<Answer, String> {
-        let address = read_secret(&self.url, &self.base_dir).await?;
+        let address = self.url.read().await?;
         let mut url = Url::parse(address.expose()).map_err(|_| "the address is none".to_owned())?;
         if !path.is_empty() {
             let whole = format!("{}{path}", url.path().trim_end_matches('/'));
@@ -56,7 +57,7 @@ impl HttpTarget {
         }
         let client = match &self.client {
             Some(client) => client.clone(),
-            None => self.client.insert(http_client(&self.http, is_local(&url), &self.base_dir)?).clone(),
+            None => self.client.insert(http_client(&self.http, is_local(&url), true, &self.base_dir)?).clone(),
         };
         let mut request = client.post(url.clone()).timeout(self.timeout).header(CONTENT_TYPE, content_type).body(body);
         for (name, value) in headers {
@@ -67,13 +68,13 @@ impl HttpTarget {
         }
         if let Some((username, password)) = &self.http.basic {
             let password = match password {
-                Some(source) => Some(read_secret(source, &self.base_dir).await?),
+                Some(source) => Some(source.read().await?),
                 None => None,
             };
             request = request.basic_auth(username, password.as_ref().map(|it| it.expose()));
         }
         if let Some((scheme, credentials)) = &self.http.authorization {
-            let secret = read_secret(credentials, &self.base_dir).await?;
+            let secret = credentials.read().await?;
             request = request.header(AUTHORIZATION, format!("{scheme} {}", secret.expose()));
         }
         let host = format!("{}:{}", url.host_str().unwrap_or(""), url.port_or_known_default().unwrap_or(0));
@@ -91,6 +92,7 @@ impl HttpTarget {
                 });
             }
         };
+        let redirected = redirect_hint(&url, &response);
         let (status, headers) = (response.status(), response.headers().clone());
         let mut text = Vec::new();
         while text.len() < SHOWN {
@@ -100,7 +102,8 @@ impl HttpTarget {
             }
         }
         text.truncate(SHOWN);
-        Ok(Answer { status, headers, text: String::from_utf8_lossy(&text).trim().to_owned() })
+        let text = redirected.unwrap_or_else(|| String::from_utf8_lossy(&text).trim().to_owned());
+        Ok(Answer { status, headers, text })
     }
 }
 
@@ -111,7 +114,8 @@ impl Answer {
             return Outcome::Taken;
         }
         let error = format!("answered {} {}", self.status, self.text).trim().to_owned();
-        if passes(self.status) {
+        // A redirect that was not followed leads to the same place at the next attempt.
+        if passes(self.status) && !self.status.is_redirection() {
             Outcome::Retry { error, after_ms: self.retry_after_ms(clock::now()) }
         } else {
             Outcome::Refused { error }
@@ -126,5 +130,44 @@ impl Answer {
         }
         let moment = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
         Some(Timestamp::from_micros(moment.as_microsecond()).millis_since(now).max(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Spanned;
+    use crate::secret::Secret;
+    use axum::http::Method;
+    use std::sync::{Arc, Mutex};
+
+    #[tokio::test]
+    async fn only_a_redirect_that_repeats_the_request_is_followed() {
+        for (status, expected) in [(301, None), (302, None), (303, None), (307, Some("POST x")), (308, Some("POST x"))]
+        {
+            let taken = Arc::new(Mutex::new(Vec::new()));
+            let into = taken.clone();
+            let target = move |method: Method, body: String| {
+                into.lock().unwrap().push(format!("{method} {body}"));
+                std::future::ready(())
+            };
+            let moved = move || std::future::ready((StatusCode::from_u16(status).unwrap(), [("location", "/new")]));
+            let app = axum::Router::new().route("/new", axum::routing::any(target)).fallback(moved);
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = format!("http://{}", listener.local_addr().unwrap());
+            #[expect(clippy::disallowed_methods, reason = "a server of a test ends with its runtime")]
+            tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+            let url = SecretSource::Inline(Spanned::bare(Secret::new(format!("{address}/old"))));
+            let mut target = HttpTarget::new(&url, &ScrapeHttp::default(), 5_000, PathBuf::from("."));
+            let outcome = target.post("", "text/plain", &[], b"x".to_vec()).await.unwrap().outcome(|_| true);
+            assert_eq!(*taken.lock().unwrap(), Vec::from_iter(expected), "{status}");
+            if expected.is_some() {
+                assert_eq!(outcome, Outcome::Taken, "{status}");
+            } else {
+                let Outcome::Refused { error } = outcome else { panic!("{status}: {outcome:?}") };
+                let hint = format!("redirects are not followed here: write the final address, which is {address}/new");
+                assert!(error.ends_with(&hint), "{error}");
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The way to one receiver: its queue, one task that sends, how it stands.
 
 use super::Outcome;
-use super::queue::{Dropped, Piece, Queue};
+use super::queue::{Dropped, Front, Piece, Queue};
 use super::start::Target;
 use crate::api::ExportStatus;
 use crate::telemetry::self_metrics::SinkMetrics;
@@ -17,6 +17,8 @@ const FIRST_WAIT_MS: u64 = 100;
 const LONGEST_WAIT_MS: u64 = 10_000;
 /// At the end, what can go at once may take so long.
 const FLUSH: Duration = Duration::from_secs(2);
+/// What cannot be read from the disk is tried again after so long.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 /// What is too old is looked for at least so often.
 const EXPIRE: Duration = Duration::from_secs(10);
 
@@ -124,11 +126,19 @@ impl Lane {
                 self.note(&queue, dropped);
                 front
             };
-            let Some((number, blob)) = front else {
-                tokio::select! {
+            let (number, blob) = match front {
+                Front::Piece(number, blob) => (number, blob),
+                Front::Nothing => tokio::select! {
                     () = self.wake.notified() => continue,
                     () = tokio::time::sleep(EXPIRE) => continue,
                     () = cancel.cancelled() => return,
+                },
+                Front::Later(error) => {
+                    self.stands(Some(&error));
+                    tokio::select! {
+                        () = tokio::time::sleep(READ_AGAIN) => continue,
+                        () = cancel.cancelled() => return,
+                    }
                 }
             };
             let outcome = tokio::select! {

@@ -2,7 +2,7 @@
 
 use crate::config::schema::QueueConfig;
 use crate::model::Timestamp;
-use crate::state::StateStore;
+use crate::state::{StateError, StateStore};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -25,6 +25,28 @@ struct Entry {
     bytes: u64,
     /// `None` when it stands on disk.
     held: Option<Arc<[u8]>>,
+}
+
+/// What stands first in a queue.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Front {
+    /// The oldest piece with its number.
+    Piece(u64, Vec<u8>),
+    /// Nothing waits.
+    Nothing,
+    /// It cannot be read for the moment: why.
+    Later(String),
+}
+
+/// A blob that waits; `None` when it is gone or damaged for good.
+///
+/// # Errors
+/// Why it cannot be read for the moment.
+pub(super) async fn stored(state: &StateStore, name: &str) -> Result<Option<Vec<u8>>, StateError> {
+    match state.get(name).await {
+        Err(StateError::Corrupt { .. }) => Ok(None),
+        read => read,
+    }
 }
 
 /// What was dropped: the reason and how many samples or events.
@@ -133,22 +155,23 @@ impl Queue {
         if dropped > 0 { vec![("too_old", dropped)] } else { Vec::new() }
     }
 
-    /// The oldest piece with its number. One that cannot be read is dropped.
-    pub async fn front(&mut self) -> (Option<(u64, Vec<u8>)>, Dropped) {
+    /// The oldest piece. One that is damaged is dropped.
+    pub async fn front(&mut self) -> (Front, Dropped) {
         let mut dropped = Vec::new();
         loop {
-            let Some(entry) = self.entries.front() else { return (None, dropped) };
+            let Some(entry) = self.entries.front() else { return (Front::Nothing, dropped) };
             if let Some(held) = &entry.held {
-                return (Some((entry.number, held.to_vec())), dropped);
+                return (Front::Piece(entry.number, held.to_vec()), dropped);
             }
             let (number, name) = (entry.number, self.name(entry));
             let read = match &self.state {
-                Some(state) => state.get(&name).await.ok().flatten(),
-                None => None,
+                Some(state) => stored(state, &name).await,
+                None => Ok(None),
             };
             match read {
-                Some(blob) => return (Some((number, blob)), dropped),
-                None => dropped.push(("unreadable", self.remove(number).await)),
+                Ok(Some(blob)) => return (Front::Piece(number, blob), dropped),
+                Ok(None) => dropped.push(("unreadable", self.remove(number).await)),
+                Err(error) => return (Front::Later(error.to_string()), dropped),
             }
         }
     }
@@ -195,6 +218,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_gone_is_counted_and_what_cannot_be_read_now_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateStore::open(dir.path(), false).unwrap();
+        let limits = QueueConfig { bytes: 100, age_ms: 1_000 };
+        let mut queue = Queue::open("export/a/".into(), Some(state.clone()), limits).await;
+        queue.push(vec![piece("one", 0), piece("two", 1)], None).await;
+        let first = state.names("export/a/").await.unwrap().remove(0);
+        state.write(vec![(first, None)]).await.unwrap();
+        assert_eq!(queue.front().await, (Front::Piece(2, b"two".to_vec()), vec![("unreadable", 1)]));
+        state.close().await.unwrap();
+        let (front, dropped) = queue.front().await;
+        assert!(matches!(front, Front::Later(_)) && dropped.is_empty(), "{front:?} {dropped:?}");
+        assert_eq!(queue.waiting(), (1, 3));
+    }
+
+    #[tokio::test]
     async fn the_order_stays_and_the_oldest_go_first() {
         let dir = tempfile::tempdir().unwrap();
         let limits = QueueConfig { bytes: 10, age_ms: 1_000 };
@@ -203,19 +242,19 @@ mod tests {
             assert_eq!(queue.push(vec![piece("one4", 0), piece("two4", 1)], None).await, []);
             assert_eq!(queue.push(vec![piece("thre", 2)], None).await, [("queue_full", 1)]);
             let (front, _) = queue.front().await;
-            assert_eq!(front, Some((2, b"two4".to_vec())));
+            assert_eq!(front, Front::Piece(2, b"two4".to_vec()));
             if state.is_some() {
                 // Another queue whose name begins alike takes none of it.
                 let mut other = Queue::open("export/a/b/".into(), state.clone(), limits).await;
                 other.push(vec![piece("x", 5)], None).await;
                 queue = Queue::open("export/a/".into(), state, limits).await;
                 assert_eq!(queue.waiting(), (2, 8), "as it was left");
-                assert_eq!(queue.front().await.0, Some((2, b"two4".to_vec())));
+                assert_eq!(queue.front().await.0, Front::Piece(2, b"two4".to_vec()));
             }
             assert_eq!(queue.remove(2).await, 1);
-            assert_eq!(queue.front().await.0, Some((3, b"thre".to_vec())));
+            assert_eq!(queue.front().await.0, Front::Piece(3, b"thre".to_vec()));
             assert_eq!(queue.expire(Timestamp::from_millis(2_000)).await, [("too_old", 1)]);
-            assert_eq!((queue.front().await.0, queue.waiting()), (None, (0, 0)));
+            assert_eq!((queue.front().await.0, queue.waiting()), (Front::Nothing, (0, 0)));
         }
     }
 }

@@ -9,11 +9,12 @@ mod queue;
 use super::ExportContext;
 use crate::config::schema::RemoteWriteConfig;
 use crate::model::{Label, Labels};
+use crate::notify::redirect_hint;
 use crate::source::scrape::{Relabeling, http_client, is_local, with_options};
 use crate::telemetry::{OnChange, clock, root_cause, self_metrics};
 use collect::Collector;
 use encode::Batch;
-use queue::Queue;
+use queue::{First, Queue};
 use reqwest::{StatusCode, Url};
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
@@ -45,7 +46,11 @@ enum Outcome {
 
 /// Runs one sender until it is cancelled.
 pub async fn run(context: ExportContext, config: RemoteWriteConfig, cancel: CancellationToken) {
-    let sender = match Sender::new(&context, &config).await {
+    let sender = tokio::select! {
+        sender = Sender::new(&context, &config) => sender,
+        () = cancel.cancelled() => return,
+    };
+    let sender = match sender {
         Ok(sender) => sender,
         Err(error) => {
             tracing::error!(export = %context.name, %error, "remote write cannot begin");
@@ -60,15 +65,18 @@ pub async fn run(context: ExportContext, config: RemoteWriteConfig, cancel: Canc
         let mut ticks = tokio::time::interval(Duration::from_millis(config.interval_ms.unsigned_abs()));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         ticks.tick().await;
-        loop {
-            ticks.tick().await;
+        // A round is never left in the middle: what was read and not put in line yet would be missing.
+        while cancel.run_until_cancelled(ticks.tick()).await.is_some() {
             sender.gather().await;
         }
     };
+    let late = async {
+        cancel.cancelled().await;
+        tokio::time::sleep(FAREWELL).await;
+    };
     tokio::select! {
-        () = cancel.cancelled() => {}
-        () = gathering => {}
-        () = sender.ship() => {}
+        _ = async { tokio::join!(gathering, cancel.run_until_cancelled(sender.ship())) } => {}
+        () = late => {}
     }
     let farewell = async {
         sender.gather().await;
@@ -109,19 +117,25 @@ impl<'a> Sender<'a> {
         let url = Url::parse(&config.url.value).map_err(|error| error.to_string())?;
         let label =
             |(name, value): &(String, String)| Label { name: name.as_str().into(), value: value.as_str().into() };
-        Ok(Self {
+        let client = http_client(&config.http, is_local(&url), true, &context.base_dir)?;
+        let (limit_bytes, limit_age_ms) = (config.queue_bytes, config.queue_age_ms);
+        let (queue, damaged) = Queue::open(&context.name, context.state.clone(), limit_bytes, limit_age_ms).await;
+        let sender = Self {
             context,
             config,
-            client: http_client(&config.http, is_local(&url), &context.base_dir)?,
+            client,
             url,
             relabeling: Relabeling::new(&config.relabel),
             external: context.external_labels.iter().map(label).collect(),
             collector: Mutex::new(Collector::new(clock::now().millis() - config.interval_ms, config.native_histograms)),
-            queue: Mutex::new(Queue::open(context, config.queue_bytes, config.queue_age_ms).await),
+            queue: Mutex::new(queue),
             filled: Notify::new(),
             said: OnChange::new(false),
             figures: std::sync::Mutex::default(),
-        })
+        };
+        // How many samples they held is lost with them.
+        sender.count_dropped("unreadable", damaged);
+        Ok(sender)
     }
 
     fn figures(&self) -> MutexGuard<'_, Figures> {
@@ -152,6 +166,7 @@ impl<'a> Sender<'a> {
             let dropped = self.queue.lock().await.push(batch, now_ms).await;
             self.count_dropped("queue", dropped);
         }
+        self.collector.lock().await.done(now_ms);
         self.filled.notify_one();
         self.report().await;
     }
@@ -180,7 +195,13 @@ impl<'a> Sender<'a> {
             let mut queue = self.queue.lock().await;
             let aged = queue.drop_aged(clock::now().millis()).await;
             self.count_dropped("age", aged);
-            queue.first().await?
+            let (first, lost) = queue.first().await;
+            self.count_dropped("unreadable", lost);
+            match first {
+                First::Request(number, batch) => (number, batch),
+                First::Nothing => return None,
+                First::Later(error) => return Some(self.failed(error, None)),
+            }
         };
         match self.post(&batch).await {
             Outcome::Taken => {
@@ -210,15 +231,20 @@ impl<'a> Sender<'a> {
             }
             Outcome::Later { text, wait } => {
                 self_metrics::remote_write_failed(&self.context.name).increment(1);
-                if self.said.set(true) {
-                    tracing::warn!(export = %self.context.name, error = text, "the receiver cannot be reached; samples wait");
-                }
-                let mut figures = self.figures();
-                let doubled = FIRST_WAIT.saturating_mul(1 << figures.failures.min(10)).min(LONGEST_WAIT);
-                (figures.failures, figures.last_error) = (figures.failures.saturating_add(1), text);
-                Some(wait.map_or(doubled, |wait| wait.clamp(FIRST_WAIT, LONGEST_WAIT)))
+                Some(self.failed(text, wait))
             }
         }
+    }
+
+    /// Nothing could be sent; how long to wait.
+    fn failed(&self, text: String, wait: Option<Duration>) -> Duration {
+        if self.said.set(true) {
+            tracing::warn!(export = %self.context.name, error = text, "samples cannot be sent; they wait");
+        }
+        let mut figures = self.figures();
+        let doubled = FIRST_WAIT.saturating_mul(1 << figures.failures.min(10)).min(LONGEST_WAIT);
+        (figures.failures, figures.last_error) = (figures.failures.saturating_add(1), text);
+        wait.map_or(doubled, |wait| wait.clamp(FIRST_WAIT, LONGEST_WAIT))
     }
 
     async fn post(&self, batch: &Batch) -> Outcome {
@@ -240,6 +266,7 @@ impl<'a> Sender<'a> {
             Err(error) => return later(root_cause(&error.without_url())),
         };
         let status = answer.status();
+        let redirected = redirect_hint(&self.url, &answer);
         if status.is_success() {
             return Outcome::Taken;
         }
@@ -250,6 +277,7 @@ impl<'a> Sender<'a> {
             .map(Duration::from_secs);
         let text = answer.text().await.unwrap_or_default();
         let first: String = text.lines().next().unwrap_or_default().chars().take(200).collect();
+        let first = redirected.unwrap_or(first);
         let text = format!("{status} {first}").trim_end().to_owned();
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             Outcome::Later { text, wait }

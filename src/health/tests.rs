@@ -124,3 +124,46 @@ fn expressions_and_probes_say_why() {
     assert_eq!((report.status, report.checks[1].reason.as_str()), (Status::Unhealthy, "connection refused"));
     assert_eq!(world.checks.probes()[0].url, "http://127.0.0.1:1/");
 }
+
+#[test]
+fn what_is_reported_ends_with_time_and_with_its_source() {
+    let told = |name: &str, status: u8| crate::source::counts::ReportedCheck {
+        name: name.to_owned(),
+        status,
+        message: String::new(),
+    };
+    let found = |world: &World| -> Vec<String> {
+        world.checks.report().checks.iter().map(|check| format!("{} {}", check.name, check.status.name())).collect()
+    };
+    let (stats, other): (Arc<str>, Arc<str>) = ("stats".into(), "other".into());
+    let mut world = world("");
+    assert!(
+        world.checks.reported(at(0), &stats, &told("db", 2)) && world.checks.reported(at(1), &other, &told("up", 0))
+    );
+    assert_eq!(world.status(590), "unhealthy");
+    assert_eq!(world.checks.next_due(), Some(at(600).plus_millis(1)));
+    world.checks.reported(at(590), &other, &told("up", 0));
+    assert_eq!(world.status(601), "unknown", "what was wrong ten minutes ago says nothing now");
+    assert_eq!(found(&world), ["db unknown", "up healthy"]);
+    assert!(world.checks.report().checks[0].reason.starts_with("no report since 1970-01-01T00:00:00"));
+    let changes: Vec<&str> = world.checks.take_transitions().iter().map(|change| change.to.name()).collect();
+    assert_eq!(changes, ["unhealthy", "healthy", "unknown"]);
+
+    // A restart costs no time; what is declared by now is no longer what somebody reports.
+    let saved = world.checks.snapshot();
+    let mut after = self::world("  db: {expr: 'up == 0'}\n");
+    after.checks.restore(&saved, at(5_000)).unwrap();
+    assert_eq!(after.status(5_500), "unknown");
+    assert_eq!(found(&after), ["db unknown", "up healthy"]);
+    assert_eq!(after.status(5_600), "unknown");
+    assert_eq!(found(&after), ["db unknown", "up unknown"]);
+
+    world.checks.reported(at(602), &stats, &told("db", 0));
+    world.checks.source_state(at(603), &other, &SourceState::Ended);
+    assert_eq!(found(&world), ["db healthy"]);
+    assert_eq!(world.checks.take_transitions().last().unwrap().reason, "the source other that reported it is no more");
+    for number in 1..100 {
+        assert!(world.checks.reported(at(604), &stats, &told(&number.to_string(), 0)));
+    }
+    assert!(!world.checks.reported(at(604), &stats, &told("one too many", 0)));
+}

@@ -1,7 +1,7 @@
 //! The metrics that every event has without any mapping.
 
 use super::handles::TypeEntry;
-use crate::model::{Event, EventBatch, Timestamp};
+use crate::model::{Attribute, Event, EventBatch, Timestamp};
 use crate::series::{ExemplarRef, Handle, HistogramOptions, MetricId, MetricKind, Observed, Store};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -94,9 +94,11 @@ impl Automatic {
             self.add(store, &mut series[RETRIED], RETRIED, &both, event.weight, now);
         }
         if !event.duration_seconds.is_nan() {
-            let exemplar = (!event.trace_id.is_none()).then(|| ExemplarRef {
-                trace_id: batch.text(event.trace_id),
-                span_id: batch.text(event.span_id),
+            let shown = |attribute, id| Some(batch.text(id)).filter(|text| batch.plan.veil().shows(attribute, text));
+            let trace_id = shown(Attribute::TraceId, event.trace_id).filter(|text| !text.is_empty());
+            let exemplar = trace_id.map(|trace_id| ExemplarRef {
+                trace_id,
+                span_id: shown(Attribute::SpanId, event.span_id).unwrap_or(""),
                 value: event.duration_seconds,
             });
             self.observe(

@@ -127,6 +127,11 @@ impl Veil {
             _ => self.clean(text),
         }
     }
+
+    /// Whether an attribute's text may be shown as it is: for ids that mean nothing when a part of them is replaced.
+    pub fn shows(&self, attribute: Attribute, text: &str) -> bool {
+        self.is_empty() || self.attribute(attribute, text) == text
+    }
 }
 
 /// How the slots of a plan are covered.
@@ -175,5 +180,8 @@ mod tests {
         ] {
             assert_eq!(veil.cover(&FieldPath::parse(path).unwrap()), expected, "{path}");
         }
+        assert!(veil.shows(Attribute::TraceId, "4bf9") && !veil.shows(Attribute::Outcome, "4bf9"));
+        let pattern = Veil::new(Vec::new(), Vec::new(), vec![Regex::new("f9").unwrap()]);
+        assert!(!pattern.shows(Attribute::TraceId, "4bf9") && pattern.shows(Attribute::TraceId, "4bf8"));
     }
 }

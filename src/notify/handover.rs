@@ -6,7 +6,7 @@ use super::courier::Context;
 use super::http::{HttpClients, HttpOptions, Post};
 use super::notification::Notification;
 use super::outbox::Outcome;
-use super::receiver::{parse_url, read_secret};
+use super::receiver::parse_url;
 use super::webhook::go_json;
 use crate::config::schema::SecretSource;
 use crate::model::{Alert, Labels, Timestamp};
@@ -98,7 +98,7 @@ async fn send_to(
     clients: &HttpClients,
     context: &Context<'_>,
 ) -> Outcome {
-    let url = match read_secret(source).await.and_then(|text| endpoint(text.expose())) {
+    let url = match source.read().await.and_then(|text| endpoint(text.expose())) {
         Ok(url) => url,
         Err(error) => return Outcome::Retry { error, retry_after_ms: None },
     };

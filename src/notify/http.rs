@@ -4,15 +4,16 @@
 mod answer;
 mod oauth2;
 mod proxy;
+mod redirect;
 
 pub use crate::tls::{Pem, TlsOptions, TlsVersion};
 pub(super) use crate::tls::{install_provider, system_roots};
 pub(super) use answer::{Answer, Hint};
 pub use oauth2::OAuth2;
 pub use proxy::{NamedProxy, Proxy};
+pub use redirect::{post_redirects, redirect_hint};
 
 use super::outbox::Outcome;
-use super::receiver::read_secret;
 use crate::config::reader::header_fault;
 use crate::config::schema::SecretSource;
 use crate::config::{Diagnostics, Span};
@@ -202,11 +203,12 @@ impl HttpClients {
         let request = client.post(target).headers(headers).timeout(timeout).body(body.clone());
         let response = request.send().await.map_err(|error| explain(error, url, timeout_ms))?;
         let (status, headers) = (response.status(), response.headers().clone());
+        let redirected = redirect_hint(url, &response);
         let mut body = read_some(response).await;
         for secret in secrets.iter().filter(|secret| secret.len() >= SECRET_BYTES) {
             body = body.replace(secret.as_str(), "<secret>");
         }
-        Ok(Answer { status, headers, body })
+        Ok(Answer { status, headers, body, redirected })
     }
 
     async fn authorization(
@@ -219,9 +221,9 @@ impl HttpClients {
         Ok(match &options.authorization {
             None => None,
             Some(Authorization::Basic { username, password }) => {
-                let username = read_secret(username).await?;
+                let username = username.read().await?;
                 let password = match password {
-                    Some(source) => read_secret(source).await?,
+                    Some(source) => source.read().await?,
                     None => Secret::default(),
                 };
                 secrets.push(password.expose().to_owned());
@@ -229,7 +231,7 @@ impl HttpClients {
                 Some(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair)))
             }
             Some(Authorization::Scheme { scheme, credentials }) => {
-                let secret = read_secret(credentials).await?;
+                let secret = credentials.read().await?;
                 secrets.push(secret.expose().to_owned());
                 Some(format!("{scheme} {}", secret.expose()))
             }
@@ -312,10 +314,8 @@ fn build(key: &ClientKey, asked: bool) -> Result<Client, String> {
         .pool_idle_timeout(Duration::from_secs(60))
         .pool_max_idle_per_host(2)
         .tcp_nodelay(true)
+        .redirect(post_redirects(key.refuse_redirects))
         .tls_backend_preconfigured(key.tls.http_client_config(key.http2)?);
-    if key.refuse_redirects {
-        builder = builder.redirect(reqwest::redirect::Policy::none());
-    }
     if !key.http2 {
         builder = builder.http1_only();
     }
@@ -365,7 +365,7 @@ async fn headers(options: &HttpOptions, secrets: &mut Vec<String>) -> Result<Hea
         put(name, value)?;
     }
     for (name, source) in &options.secret_headers {
-        let secret = read_secret(source).await?;
+        let secret = source.read().await?;
         put(name, secret.expose())?;
         secrets.push(secret.expose().to_owned());
     }

@@ -6,7 +6,7 @@ use super::http::{Answer, HttpClients, HttpOptions, Post};
 use super::notification::Notification;
 use super::outbox::Outcome;
 use super::payload::Payload;
-use super::receiver::{parse_url, read_secret};
+use super::receiver::parse_url;
 use super::render::Renderer;
 use super::texts;
 use super::webhook::go_json;
@@ -252,7 +252,7 @@ pub(super) async fn send(
         PagerDutyKey::Routing(source) => (source, false),
         PagerDutyKey::Service(source) => (source, true),
     };
-    let key = match read_secret(source).await {
+    let key = match source.read().await {
         Ok(key) => key,
         Err(error) => return retry(error),
     };

@@ -9,7 +9,6 @@ use super::slack::{SLACK_APP_URL, SlackConfig, Strategy};
 use super::webhook::WebhookConfig;
 use crate::config::schema::{Named, ReceiverConfig, ReceiverKind, SecretSource};
 use crate::config::{Diagnostics, Spanned};
-use crate::secret::Secret;
 use crate::template::Template;
 use std::sync::Arc;
 
@@ -152,19 +151,4 @@ pub(super) fn parse_url(text: &str) -> Result<reqwest::Url, String> {
         return Err("not a usable address: it names no host".into());
     }
     Ok(url)
-}
-
-/// The secret's text now; a file is read at each use, so that a rotated secret needs no reload.
-///
-/// # Errors
-/// A sentence with the file's name and the reason.
-pub(super) async fn read_secret(source: &SecretSource) -> Result<Secret, String> {
-    match source {
-        SecretSource::Inline(text) => Ok(text.value.clone()),
-        SecretSource::File(path) => match tokio::fs::read_to_string(&path.value).await {
-            Ok(text) if text.trim().is_empty() => Err(format!("the file {} is empty", path.value)),
-            Ok(text) => Ok(Secret::new(text.trim())),
-            Err(error) => Err(format!("cannot read {}: {error}", path.value)),
-        },
-    }
 }

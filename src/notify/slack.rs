@@ -10,7 +10,7 @@ use super::http::{Answer, Authorization, HttpClients, HttpOptions, Post};
 use super::memory::Remembered;
 use super::notification::Notification;
 use super::outbox::Outcome;
-use super::receiver::{parse_url, read_secret};
+use super::receiver::parse_url;
 use crate::config::schema::SecretSource;
 use crate::config::{Span, Spanned};
 use crate::model::AlertStatus;
@@ -180,7 +180,7 @@ pub(super) async fn send(
     clients: &HttpClients,
     context: &Context<'_>,
 ) -> (Outcome, Option<Option<Remembered>>) {
-    let url = match read_secret(&config.url).await.and_then(|text| parse_url(text.expose())) {
+    let url = match config.url.read().await.and_then(|text| parse_url(text.expose())) {
         Ok(url) => url,
         Err(error) => return (Outcome::Retry { error, retry_after_ms: None }, None),
     };

@@ -6,7 +6,6 @@ use super::matcher::go_quote;
 use super::notification::Notification;
 use super::outbox::Outcome;
 use super::payload::Payload;
-use super::receiver::read_secret;
 use super::render::Renderer;
 use crate::config::schema::SecretSource;
 use crate::model::{Alert, AlertStatus, Labels};
@@ -133,7 +132,7 @@ pub(super) async fn send(
     clients: &HttpClients,
     context: &Context<'_>,
 ) -> Outcome {
-    let address = read_secret(&config.url).await;
+    let address = config.url.read().await;
     let (url, body) = {
         let renderer = Renderer::new(notification, context.external_url, context.templates);
         let url = match address.and_then(|text| renderer.address(text.expose())) {
@@ -160,7 +159,6 @@ fn hint(status: StatusCode, _answer: &str) -> Option<&'static str> {
         405 => Some("it does not take POST at this path: check the url"),
         413 => Some("the message is too large for it: set max_alerts"),
         400 | 415 | 422 => Some("it does not understand Alertmanager's webhook payload, version 4"),
-        300..400 => Some("redirects are not followed here: write the final address"),
         _ => None,
     }
 }

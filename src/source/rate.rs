@@ -154,6 +154,21 @@ impl RateLimits {
         Ok(())
     }
 
+    /// Gives back what [`RateLimits::admit`] took: the events were sent away for another reason.
+    pub fn give_back(&self, client: Option<Client>, events: usize) {
+        let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { whole, clients, .. } = &mut *guard;
+        if let Some(shape) = self.whole {
+            whole.tokens = (whole.tokens + events as f64).min(shape.burst);
+        }
+        if let (Some(shape), Some(client)) = (self.each, client) {
+            let client = if clients.contains_key(&client) { client } else { Client::Others };
+            if let Some(bucket) = clients.get_mut(&client) {
+                bucket.tokens = (bucket.tokens + events as f64).min(shape.burst);
+            }
+        }
+    }
+
     fn say(&self, limited: Limited) {
         let now = clock::instant();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -212,6 +227,20 @@ mod tests {
         assert_eq!(at(None, 100, 10_000), Ok(()));
         assert_eq!(at(None, 1, 10_000).unwrap_err().wait.as_millis(), 8_100);
         assert_eq!(at(None, 0, 18_000).unwrap_err().wait.as_millis(), 100, "would any pass?");
+    }
+
+    #[test]
+    fn what_was_not_used_is_given_back() {
+        let limits = limits(Some(10.0), None, Some(5.0));
+        for _ in 0..5 {
+            assert_eq!(limits.decide(ip(1), 5, 0), Ok(()));
+            limits.give_back(ip(1), 5);
+        }
+        assert_eq!(limits.decide(ip(1), 5, 0), Ok(()));
+        assert_eq!(limits.decide(ip(1), 1, 0).unwrap_err().by, "client");
+        limits.give_back(None, 100);
+        assert_eq!(limits.decide(None, 10, 0), Ok(()), "never more than the bucket holds");
+        assert_eq!(limits.decide(None, 1, 0).unwrap_err().by, "source");
     }
 
     #[test]

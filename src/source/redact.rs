@@ -4,7 +4,7 @@
 mod document;
 
 use super::decode::{attribute_places, line_groups};
-use crate::config::schema::{FormatConfig, RedactConfig, RedactEntry, SecretSource};
+use crate::config::schema::{FormatConfig, RedactConfig, RedactEntry};
 use crate::config::{Diagnostics, Spanned};
 use crate::model::{Attribute, Cover, FieldPath, HiddenPath, REDACTED, Segment, Shape, Veil};
 use crate::secret::Secret;
@@ -12,7 +12,6 @@ use document::Tree;
 use ring::hmac;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::Path;
 use std::sync::Arc;
 
 /// Hex digits of a hash that are shown: 64 bits tell a million customers apart.
@@ -60,12 +59,7 @@ const SHAPES: [Option<Shape>; 7] = [
 
 impl Redactor {
     /// Compiles `redact:`; what is wrong is among the findings.
-    pub fn compile(
-        config: &RedactConfig,
-        sources: &[RedactedSource<'_>],
-        base_dir: &Path,
-        found: &mut Diagnostics,
-    ) -> Self {
+    pub fn compile(config: &RedactConfig, sources: &[RedactedSource<'_>], found: &mut Diagnostics) -> Self {
         let (mut paths, mut patterns) = (Vec::new(), Vec::new());
         for entry in &config.fields {
             match entry {
@@ -85,7 +79,7 @@ impl Redactor {
                 },
             }
         }
-        let key = hash_key(config, paths.iter().any(|hidden| hidden.hash), base_dir, found);
+        let key = hash_key(config, paths.iter().any(|hidden| hidden.hash), found);
         let plain = Veil::new(paths.clone(), Vec::new(), Vec::new());
         let mut aliases = BTreeSet::new();
         let mut hidden_lines = BTreeSet::new();
@@ -173,9 +167,9 @@ pub(super) fn cut(text: &str, limit: usize) -> &str {
 }
 
 /// The key of the hashes: without one, anybody could try all numbers of credit cards.
-fn hash_key(config: &RedactConfig, needed: bool, base_dir: &Path, found: &mut Diagnostics) -> Option<hmac::Key> {
+fn hash_key(config: &RedactConfig, needed: bool, found: &mut Diagnostics) -> Option<hmac::Key> {
     let secret = match &config.hash_key {
-        Some(source) => match read_secret(source, base_dir) {
+        Some(source) => match source.read_now() {
             Ok(secret) => Some(secret),
             Err(error) => {
                 found.error(&config.span, format!("redact: hash_key: {error}"));
@@ -198,15 +192,6 @@ fn hash_key(config: &RedactConfig, needed: bool, base_dir: &Path, found: &mut Di
         found.error(&config.span, format!("redact: the hash key has {bytes} bytes; it needs at least 8"));
     }
     secret.filter(long_enough).map(|secret| hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes()))
-}
-
-fn read_secret(source: &SecretSource, base_dir: &Path) -> Result<Secret, String> {
-    match source {
-        SecretSource::Inline(secret) => Ok(secret.value.clone()),
-        SecretSource::File(path) => std::fs::read_to_string(base_dir.join(&path.value))
-            .map(|text| Secret::new(text.trim_end_matches(['\r', '\n'])))
-            .map_err(|error| format!("{} cannot be read: {error}", path.value)),
-    }
 }
 
 /// The places of the hidden paths in documents of one shape.

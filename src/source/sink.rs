@@ -87,6 +87,15 @@ impl Ingest {
         }
     }
 
+    /// What a rate limit counts: events, lines and data points.
+    pub fn events(&self) -> usize {
+        match self {
+            Self::Batch(batch, _) => batch.events.len(),
+            Self::Counts(batch) => batch.lines as usize,
+            _ => 0,
+        }
+    }
+
     /// The batch, if it may be dropped: a position must never be ahead of what was counted.
     fn droppable(&self) -> Option<&EventBatch> {
         match self {
@@ -101,7 +110,7 @@ impl Ingest {
 pub struct QueueLimits {
     /// Inputs that may wait.
     pub batches: usize,
-    /// Bytes that may wait. A larger input passes alone, when it may wait for its turn.
+    /// Bytes that may wait. A larger input passes alone.
     pub bytes: usize,
 }
 
@@ -145,6 +154,13 @@ impl fmt::Display for Full {
 pub enum Offered {
     /// It waits for the core under this number.
     Taken(u64),
+    /// A part of it waits under this number, so many events were dropped and counted.
+    Partly {
+        /// The number of what was taken.
+        number: u64,
+        /// Events that were dropped.
+        dropped: usize,
+    },
     /// It was dropped and counted.
     Dropped,
 }
@@ -398,22 +414,24 @@ impl IngestSink {
     /// # Errors
     /// [`Full::Closed`] when the core has ended.
     pub async fn send(&self, ingest: Ingest) -> Result<u64, Full> {
-        if let (Some(pace), Ingest::Batch(batch, _)) = (&self.pace, &ingest) {
-            let may_drop = self.overflow != Overflow::Block && batch.position.is_none();
-            if !pace.admit(batch.events.len(), may_drop).await {
+        if let Some(pace) = &self.pace {
+            let may_drop = self.overflow != Overflow::Block && ingest.droppable().is_some();
+            if !pace.admit(ingest.events(), may_drop).await {
                 return Ok(self.shared().line().lanes.last_number());
             }
         }
         if self.overflow != Overflow::Block && ingest.droppable().is_some() {
             return match self.offer(ingest, self.overflow)? {
-                Offered::Taken(number) => Ok(number),
+                Offered::Taken(number) | Offered::Partly { number, .. } => Ok(number),
                 Offered::Dropped => Ok(self.shared().line().lanes.last_number()),
             };
         }
         let (urgent, rest) = self.pieces(ingest);
-        // Room for both before either is put: cancelling takes all or nothing.
-        let urgent = self.with_room(urgent).await?;
-        let rest = self.with_room(rest).await?;
+        // Room for both before either is put: cancelling takes all or nothing. The urgent part comes second and waits for
+        // the reserve only: with common room in its hands the rest could wait for it for ever.
+        let mixed = urgent.is_some() && rest.is_some();
+        let rest = self.with_room(rest, false).await?;
+        let urgent = self.with_room(urgent, mixed).await?;
         self.put_all([urgent, rest])
     }
 
@@ -445,7 +463,7 @@ impl IngestSink {
                 (Full::Later, pieces) => pieces,
             },
         };
-        let mut outcome = Offered::Dropped;
+        let (mut taken, mut dropped) = (None, 0);
         for piece in pieces.into_iter().flatten() {
             let Some(source) = piece.ingest.droppable().map(|batch| batch.source.clone()) else { continue };
             // Each by itself now: an urgent event may find room where the rest of its batch finds none.
@@ -460,14 +478,19 @@ impl IngestSink {
             match room {
                 Some((room, reserved)) => {
                     let number = self.shared().put(piece.ingest, piece.need, piece.priority, reserved, room)?;
-                    outcome = Offered::Taken(number);
+                    taken = Some(number);
                 }
                 None => {
+                    dropped += piece.need.events;
                     self.shared().line().dropped.count(&source, "drop_newest", piece.priority, items(&piece.ingest));
                 }
             }
         }
-        Ok(outcome)
+        Ok(match taken {
+            Some(number) if dropped == 0 => Offered::Taken(number),
+            Some(number) => Offered::Partly { number, dropped },
+            None => Offered::Dropped,
+        })
     }
 
     /// [`IngestSink::offer`] with the policy of [`IngestSink::with_overflow`].
@@ -475,12 +498,15 @@ impl IngestSink {
     /// # Errors
     /// As [`IngestSink::try_send`].
     pub fn offer_by_policy(&self, ingest: Ingest) -> Result<Offered, Full> {
-        if let (Some(pace), Ingest::Batch(batch, _)) = (&self.pace, &ingest)
-            && !pace.try_admit(batch.events.len())
-        {
+        let events = ingest.events();
+        if self.pace.as_ref().is_some_and(|pace| !pace.try_admit(events)) {
             return Err(Full::Later);
         }
-        self.offer(ingest, self.overflow)
+        let offered = self.offer(ingest, self.overflow);
+        if let (Err(Full::Later), Some(pace)) = (&offered, &self.pace) {
+            pace.give_back(events);
+        }
+        offered
     }
 
     /// Takes all inputs at once or none of them, one behind the other.
@@ -489,11 +515,20 @@ impl IngestSink {
     /// As [`IngestSink::try_send`].
     pub fn try_send_all(&self, inputs: Vec<Ingest>) -> Result<(), Full> {
         let mut ready = Vec::with_capacity(inputs.len());
+        let all_bytes: usize = inputs.iter().map(|ingest| ingest.need().bytes).sum();
+        // Larger than everything, they pass alone: the first has all of the room, for the others as well.
+        let mut alone = (all_bytes > self.shared().options.limits.bytes).then_some(all_bytes);
+        let oversized = alone.is_some();
         for ingest in inputs {
-            let (urgent, rest) = self.pieces(ingest);
+            let (urgent, rest) =
+                if oversized { (None, Some(Piece::new(ingest, Priority::Normal))) } else { self.pieces(ingest) };
             for piece in [urgent, rest].into_iter().flatten() {
+                let mut need = piece.need;
+                if oversized {
+                    need.bytes = alone.take().unwrap_or(0);
+                }
                 // Room that was taken for the others is given back when there is none for this one.
-                match self.try_room(piece.need, piece.priority) {
+                match self.try_room(need, piece.priority) {
                     Ok((room, reserved)) => ready.push((piece, room, reserved)),
                     Err(NoRoom::Closed) => return Err(Full::Closed),
                     Err(NoRoom::Later) => {
@@ -525,7 +560,8 @@ impl IngestSink {
         self.put_all([with(urgent, first), with(rest, second)]).map_err(|full| Box::new((full, [None, None])))
     }
 
-    /// Which line it belongs to. A mixed batch is split; what has a position stays whole and in order.
+    /// Which line it belongs to. A mixed batch is split, unless its urgent part is more than the reserve holds; what has a
+    /// position stays whole and in order.
     fn pieces(&self, ingest: Ingest) -> (Option<Piece>, Option<Piece>) {
         let threshold = self.shared().options.high_priority;
         let Ingest::Batch(mut batch, decoder) = ingest else {
@@ -539,6 +575,15 @@ impl IngestSink {
         if batch.events.iter().all(is_urgent) {
             return (piece(batch, Priority::High), None);
         }
+        let size = |event: &crate::model::Event| batch.text(event.raw).len() + batch.plan.len() * size_of::<Field>();
+        let urgent = batch.events.iter().filter(|event| is_urgent(event));
+        let need = urgent.fold(Need { bytes: 0, events: 0 }, |need, event| Need {
+            bytes: need.bytes + size(event),
+            events: need.events + 1,
+        });
+        if !self.shared().reserve.could_hold(need) {
+            return (None, Some(Piece::new(Ingest::Batch(batch, decoder), Priority::Normal)));
+        }
         let urgent = batch.split_off(is_urgent);
         (piece(urgent, Priority::High), piece(batch, Priority::Normal))
     }
@@ -547,6 +592,7 @@ impl IngestSink {
     fn try_room(&self, need: Need, priority: Priority) -> Result<(Room, bool), NoRoom> {
         let shared = self.shared();
         if priority == Priority::High
+            && shared.reserve.could_hold_bytes(need)
             && let Ok(room) = shared.reserve.try_take(need)
         {
             return Ok((room, true));
@@ -554,10 +600,11 @@ impl IngestSink {
         shared.common.try_take(need).map(|room| (room, false))
     }
 
-    async fn with_room(&self, piece: Option<Piece>) -> Result<Option<(Piece, Room, bool)>, Full> {
+    /// `mixed`: the rest of the same batch holds room of the common pool already.
+    async fn with_room(&self, piece: Option<Piece>, mixed: bool) -> Result<Option<(Piece, Room, bool)>, Full> {
         let Some(piece) = piece else { return Ok(None) };
         let shared = self.shared();
-        let reserved = piece.priority == Priority::High && shared.reserve.could_hold(piece.need);
+        let reserved = piece.priority == Priority::High && (mixed || shared.reserve.could_hold(piece.need));
         // At once where there is room anywhere; else in the line that is shorter for it.
         let (room, reserved) = match self.try_room(piece.need, piece.priority) {
             Ok(room) => room,

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::io::AsyncRead;
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -20,18 +20,25 @@ const IDLE: std::time::Duration = std::time::Duration::from_secs(60);
 /// Who may write to a unix socket: its user and group.
 const SOCKET_MODE: u32 = 0o660;
 
+/// A host that vanished never closes its connections: only asking finds out, and frees their places.
+///
+/// # Errors
+/// The system's.
+pub fn set_keepalive(stream: &TcpStream) -> io::Result<()> {
+    let probing = socket2::TcpKeepalive::new().with_time(IDLE).with_interval(IDLE);
+    socket2::SockRef::from(stream).set_tcp_keepalive(&probing)
+}
+
 trait Accept {
     type Stream: AsyncRead + Unpin + Send + 'static;
     fn accept_one(&self) -> impl Future<Output = io::Result<(Self::Stream, Option<Client>)>> + Send;
 }
 
 impl Accept for TcpListener {
-    type Stream = tokio::net::TcpStream;
+    type Stream = TcpStream;
     async fn accept_one(&self) -> io::Result<(Self::Stream, Option<Client>)> {
         let (stream, peer) = self.accept().await?;
-        // A host that vanished never closes its connections: only asking finds out, and frees their places.
-        let probing = socket2::TcpKeepalive::new().with_time(IDLE).with_interval(IDLE);
-        socket2::SockRef::from(&stream).set_tcp_keepalive(&probing)?;
+        set_keepalive(&stream)?;
         Ok((stream, Some(Client::Ip(peer.ip().to_canonical()))))
     }
 }

@@ -10,8 +10,7 @@ use super::decode::reason;
 use super::message::Messages;
 use super::standing::Standing;
 use super::unacked::fingerprint;
-use crate::config::schema::{SecretSource, SseConfig};
-use crate::secret::Secret;
+use crate::config::schema::SseConfig;
 use crate::telemetry::{root_cause, self_metrics};
 use crate::tls::install_provider;
 use parser::{Parser, ServerEvent};
@@ -167,7 +166,7 @@ impl Stream<'_> {
             request = request.header(name.value.as_str(), value.value.as_str());
         }
         if let Some(token) = &self.config.token {
-            let token = secret(token, &self.context.base_dir).await?;
+            let token = token.read().await?;
             request = request.header(AUTHORIZATION, format!("Bearer {}", token.expose()));
         }
         self.resuming = !self.id.is_empty();
@@ -251,16 +250,6 @@ impl Stream<'_> {
         self.stored |= !self.id.is_empty();
         let position = self.stored.then(|| Position::encode(&self.config.url.value, &self.id));
         self.context.deliver_messages(&mut messages, position).await.is_some()
-    }
-}
-
-async fn secret(source: &SecretSource, base_dir: &Path) -> Result<Secret, String> {
-    match source {
-        SecretSource::Inline(text) => Ok(text.value.clone()),
-        SecretSource::File(path) => match tokio::fs::read_to_string(base_dir.join(&path.value)).await {
-            Ok(text) => Ok(Secret::new(text.trim())),
-            Err(error) => Err(format!("cannot read {}: {error}", path.value)),
-        },
     }
 }
 

@@ -81,7 +81,7 @@ names! {
     REMOTE_WRITE_PENDING = "sidewatch_remote_write_pending_bytes", Gauge, Bytes, "Bytes of requests that wait for a remote-write receiver.";
     REMOTE_WRITE_SENT = "sidewatch_remote_write_sent_samples_total", Counter, Count, "Samples that a remote-write receiver has taken.";
     REMOTE_WRITE_FAILED = "sidewatch_remote_write_failed_requests_total", Counter, Count, "Attempts to send a remote-write request that failed and are repeated.";
-    REMOTE_WRITE_DROPPED = "sidewatch_remote_write_dropped_samples_total", Counter, Count, "Samples that were given up, by reason: refused by the receiver, too old, or no room in the queue.";
+    REMOTE_WRITE_DROPPED = "sidewatch_remote_write_dropped_samples_total", Counter, Count, "Samples that were given up, by reason: refused by the receiver, too old, unreadable, or no room in the queue.";
     REMOTE_WRITE_HIGHEST = "sidewatch_remote_write_highest_sent_timestamp_seconds", Gauge, Seconds, "The time of the newest sample that a remote-write receiver has taken.";
     WATCHDOG_PINGS = "sidewatch_watchdog_pings_total", Counter, Count, "Pings of the watchdog, by result: sent, failed, or withheld because rules were not evaluated in time.";
     DEAD_LETTERS = "sidewatch_notification_dead_letters_total", Counter, Count, "Messages given up: refused for good, not delivered for a day, or crowded out.";

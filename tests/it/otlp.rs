@@ -208,3 +208,22 @@ fn a_full_queue_asks_to_come_again() {
     });
     assert_eq!(sidewatch.value("b"), None);
 }
+
+/// Above the rate limit of the source nothing of a request is taken, and its sender is told when to come again.
+#[test]
+fn a_rate_limit_asks_to_come_again() {
+    let dir = tempfile::tempdir().unwrap();
+    configure(dir.path(), "profile: testing\nsources: {otlp: {otlp: {}, rate_limit: {events: 3/h}}}\n");
+    let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
+    let json = [("content-type", "application/json")];
+    let post = |path: &str, body: &[u8]| exchange(sidewatch.ingest, "POST", path, &json, body);
+    let points = br#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"b","gauge":{"dataPoints":[{"asInt":1},{"asInt":2,"attributes":[{"key":"a","value":{"stringValue":"x"}}]}]}}]}]}]}"#;
+    let log = br#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"x"}}]}]}]}"#;
+    assert_eq!(post("/v1/metrics", points).0, 200);
+    let (status, head, body) = post("/v1/metrics", points);
+    assert_eq!(status, 429, "two points, and one may pass: {head}{body}");
+    assert!(head.contains("retry-after: ") && body.starts_with(r#"{"code":8,"#), "{head}{body}");
+    assert_eq!(post("/v1/logs", log).0, 200, "what was refused spent nothing");
+    assert_eq!(post("/v1/logs", log).0, 429);
+    value_is(&sidewatch, r#"sum(sidewatch_rate_limited_events_total{source="otlp",outcome="refused"})"#, 3.0);
+}

@@ -111,6 +111,32 @@ fn nothing_that_can_be_throttled_may_be_dropped() {
 }
 
 #[test]
+fn limits_that_would_mean_nothing_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let configuration = "sources:
+  a: {statsd: {udp: '127.0.0.1:0'}, overflow: drop_newest}
+  b: {otlp: {}, overflow: drop_oldest}
+  c: {scrape: 'http://127.0.0.1:1/metrics', rate_limit: 5/s}
+  d: {statsd: {tcp: '127.0.0.1:0'}, rate_limit: {per_client: 5/s}}
+  e: {none: {}, rate_limit: 5/s}
+";
+    std::fs::write(dir.path().join("sidewatch.yaml"), configuration).unwrap();
+    let (code, out, err) = run(dir.path(), &["check"]);
+    let said = format!("{out}{err}");
+    assert_eq!(code, 2, "{said}");
+    for (line, expected) in [
+        (2, "overflow: a statsd source drops nothing itself"),
+        (3, "overflow: an otlp source drops nothing itself"),
+        (4, "rate_limit: nobody sends to a scrape source"),
+        (5, "per_client: the clients of a statsd source are not told apart"),
+        (6, "rate_limit: nobody sends to a none source"),
+    ] {
+        let found = said.lines().any(|one| one.contains(&format!("sidewatch.yaml:{line}:")) && one.contains(expected));
+        assert!(found, "{line} {expected}: {said}");
+    }
+}
+
+#[test]
 fn what_has_expired_is_counted_and_nothing_else() {
     let (_dir, sidewatch) = start("sources: {push: {http: {}}}\n");
     let events = br#"
@@ -218,16 +244,19 @@ const MARKER: &str = "MARKER4111";
 #[test]
 fn what_is_redacted_is_found_nowhere() {
     let dir = tempfile::tempdir().unwrap();
-    let hook = Receiver::start(200);
+    let (hook, spans, told) = (Receiver::start(200), Receiver::start(200), Receiver::start(200));
     let configuration = format!(
         "sources: {{push: {{http: {{}}}}, lines: {{unix: {{path: in.sock}}, lines: '(?P<type>\\S+) (?P<card>\\S+)'}}}}
 state: {{dir: state, checkpoint_interval: 100ms}}
 redact:
-  fields: [data.card, 'data.*.email', headers.authorization, correlation, {{path: data.user, hash: true}}, {{regex: 'MARKER\\d+'}}]
+  fields: [data.card, 'data.*.email', headers.authorization, correlation, {{path: data.user, hash: true}}, {{regex: 'MARKER\\d+'}}, {{regex: 'feedfeed\\w+'}}]
   hash_key: 0123456789abcdef
 schemas:
   strict: {{match: strict, schema: {{properties: {{card: {{type: integer}}}}}}}}
-export: {{seen: {{log: {{match: '*', fields: [data.card, data.note, data.buyer, headers, correlation]}}}}}}
+export:
+  seen: {{log: {{match: '*', fields: [data.card, data.note, data.buyer, headers, correlation]}}}}
+  spans: {{otlp: {{url: 'http://127.0.0.1:{}', traces: true, gzip: false, interval: 200ms}}}}
+publish: {{told: {{http: {{url: 'http://127.0.0.1:{}'}}}}}}
 metrics:
   users_total: {{counter: {{match: pay, labels: {{user: data.user}}}}}}
 alerts:
@@ -235,18 +264,19 @@ alerts:
     event: {{match: pay, where: {{data.card: {{exists: true}}}}, count: '>= 1', within: 1h, by: data.user}}
     annotations: {{summary: 'card {{{{ $event.data.card }}}} of {{{{ $event.data.buyer }}}}'}}
     notify: hook
-notify: {{hook: {{webhook: {{url: '{}'}}}}}}
+notify: {{hook: {{webhook: {{url: 'http://127.0.0.1:{}/'}}}}}}
 ",
-        format_args!("http://127.0.0.1:{}/", hook.port)
+        spans.port, told.port, hook.port
     );
     std::fs::write(dir.path().join("sidewatch.yaml"), configuration).unwrap();
     let sidewatch = Sidewatch::start(dir.path(), "run", &["--log", "trace"]);
     let full = format!(
-        r#"{{"type":"pay","id":"1","correlation_id":"{MARKER}","headers":{{"Authorization":"{MARKER}"}},"data":{{"card":"{MARKER}","user":"{MARKER}","buyer":{{"email":"{MARKER}","name":"n"}},"note":"see {MARKER} there"}}}}"#
+        r#"{{"type":"pay","id":"{MARKER}","subject":"of {MARKER}","correlation_id":"{MARKER}","headers":{{"Authorization":"{MARKER}","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}},"data":{{"duration_ms":5,"card":"{MARKER}","user":"{MARKER}","buyer":{{"email":"{MARKER}","name":"n"}},"note":"see {MARKER} there"}}}}"#
     );
     for body in [
         full.clone(),
         full.replace("\"pay\"", "\"strict\""),
+        full.replace("\"pay\"", "\"other\"").replace("0af7651916cd43dd", "feedfeedfeedfeed"),
         full.replace("\"type\"", "\"tpe\""),
         full[..full.len() - 20].to_owned(),
         format!("nonsense card={MARKER}"),
@@ -266,7 +296,21 @@ notify: {{hook: {{webhook: {{url: '{}'}}}}}}
     for shown in ["\"router\"", "\"ce\"", "\"typed\"", "\"line\"", "[redacted]"] {
         assert!(recent.contains(shown), "{shown} in {recent}");
     }
+    let of_spans = || spans.bodies().into_iter().filter(|body| body.contains("event.id"));
+    let span = eventually("the span", 20, || of_spans().find(|body| body.contains("pay")));
+    assert!(span.contains("event.subject") && span.contains("[redacted]"), "{span}");
+    eventually("what is published", 20, || told.bodies().into_iter().find(|body| body.contains("Paid")));
+    for body in spans.bodies().iter().chain(&told.bodies()) {
+        assert!(!body.contains("MARKER"), "{body}");
+    }
+    let open = [("accept", "application/openmetrics-text;version=1.0.0")];
+    let exemplars = exchange(sidewatch.observe, "GET", "/metrics", &open, b"").2;
+    assert!(
+        exemplars.contains("trace_id=\"0af7651916cd43dd8448eb211c80319c\"") && !exemplars.contains("feedfeed"),
+        "{exemplars}"
+    );
     let paths = [
+        "/api/v1/query_exemplars?query=event_duration_seconds_bucket&start=0&end=9999999999",
         "/api/events?limit=100",
         "/api/quarantine",
         "/api/dashboard",
@@ -283,13 +327,18 @@ notify: {{hook: {{webhook: {{url: '{}'}}}}}}
     ];
     for path in paths {
         let (status, body) = sidewatch.get(path);
-        assert!(status == 200 || path.starts_with("/api/alerts/why"), "{path}: {status} {body}");
+        assert_eq!(status, 200, "{path}: {body}");
         assert!(!body.contains("MARKER") && !body.contains("TUFSS0VS"), "{path}: {body}");
     }
     let (url, labels) = (format!("127.0.0.1:{}", sidewatch.observe), sidewatch.get("/metrics").1);
     assert!(labels.contains("users_total{user=\"hash:"), "{labels}");
-    for command in [&["events", "recent"][..], &["events", "quarantine"], &["alerts", "why", "Paid"]] {
-        let (_, out, err) = run(dir.path(), &[command, &["--url", &url]].concat());
+    for (command, known) in [
+        (&["events", "recent"][..], "typed"),
+        (&["events", "quarantine"], "strict"),
+        (&["alerts", "why", "Paid"], "FIRING"),
+    ] {
+        let (code, out, err) = run(dir.path(), &[command, &["--url", &url]].concat());
+        assert!(code == 0 && out.contains(known), "{command:?}: {code} {out}{err}");
         assert!(!out.contains("MARKER") && !err.contains("MARKER"), "{command:?}: {out}{err}");
     }
     let (out, err) = (sidewatch.out(), sidewatch.err());

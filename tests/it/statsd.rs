@@ -187,3 +187,23 @@ fn the_client_library_of_others_is_understood() {
     value_is(&sidewatch, "shop_users", 2.0);
     value_is(&sidewatch, "shop_batched", 100.0);
 }
+
+/// Lines count as events: what is above the rate is read later, and nothing of it is lost.
+#[test]
+fn a_rate_limit_slows_lines_down() {
+    let dir = tempfile::tempdir().unwrap();
+    configure(
+        dir.path(),
+        "profile: testing\nsources:\n  statsd: {statsd: {tcp: '127.0.0.1:0'}, rate_limit: {events: 100/s, burst: 10}}\n",
+    );
+    let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
+    let mut stream = TcpStream::connect(("127.0.0.1", tcp_port(&sidewatch))).unwrap();
+    let delayed = || sidewatch.value(r#"sum(sidewatch_rate_limited_events_total{source="statsd",outcome="delayed"})"#);
+    let mut sent = 0.0;
+    eventually("lines that wait", 20, || {
+        stream.write_all(b"c:1|c\n".repeat(20).as_slice()).unwrap();
+        sent += 20.0;
+        (delayed() >= Some(1.0)).then_some(())
+    });
+    value_is(&sidewatch, "c", sent);
+}

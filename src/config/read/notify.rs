@@ -66,6 +66,18 @@ pub(super) fn read(map: &mut MapReader<'_, '_>) -> NotifyConfig {
     NotifyConfig { receivers, alertmanager, flapping, exec_allowed, silences }
 }
 
+/// Whether an entry of `notify:` is a receiver, and no setting of notifications.
+pub(super) fn is_receiver(name: &Node, node: &Node) -> bool {
+    let (scalar, map) = (matches!(node.kind, Kind::Scalar { .. }), node.as_map().is_some() && !node.is_null());
+    match name.as_str() {
+        Some("alertmanager") => !scalar,
+        Some("flapping") => false,
+        // A mapping under these names is a receiver.
+        Some(EXEC_ALLOWED | "silences") => map,
+        _ => true,
+    }
+}
+
 /// A program that may be run: its whole path.
 fn program(node: &Node, found: &mut Diagnostics) -> Option<Spanned<String>> {
     let path = reader::string(node, EXEC_ALLOWED, found)?;
@@ -301,5 +313,23 @@ mod tests {
         );
         check("exec_allowed: [bin/a]", "s.yaml:1:25: error: exec_allowed: \"bin/a\" is no path from the root");
         check("a: {exec: {command: /bin/a}}, exec_allowed: /bin/a", "");
+    }
+
+    #[test]
+    fn settings_are_no_receivers() {
+        let check = |notify: &str, expected: &str| {
+            let text = format!("notify: {{{notify}}}\nalerts: {{A: {{expr: up, notify: terminal}}}}\n");
+            let (_, found) = load_text("s.yaml", &text, &Default::default(), &Overrides::default());
+            let said = found.to_string();
+            assert_eq!(said.lines().next().unwrap_or_default(), expected, "{notify}: {said}");
+        };
+        for settings in
+            ["", "flapping: false", "exec_allowed: /bin/a", "silences: []", "flapping: {}, exec_allowed: [/bin/a]"]
+        {
+            check(settings, "");
+        }
+        let missing = "s.yaml:2:32: error: there is no receiver \"terminal\" under notify";
+        check("flapping: false, a: {webhook: {url: 'http://x'}}", missing);
+        check("silences: {webhook: {url: 'http://x'}}", missing);
     }
 }

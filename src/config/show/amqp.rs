@@ -1,7 +1,7 @@
 //! An `amqp` source as YAML.
 
 use super::Yaml::{Map, Raw};
-use super::{Fields, Yaml, secret, text, tls};
+use super::{Fields, Yaml, hidden, secret, text, tls};
 use crate::config::schema::{AmqpBinding, AmqpConfig, AmqpDeclare, AmqpValue};
 
 pub(super) fn amqp(config: &AmqpConfig) -> Yaml {
@@ -63,5 +63,5 @@ fn arguments(arguments: &[(String, AmqpValue)]) -> Vec<(String, Yaml)> {
         AmqpValue::Integer(value) => Raw(value.to_string()),
         AmqpValue::Text(value) => text(value),
     };
-    arguments.iter().map(|(name, argument)| (name.clone(), value(argument))).collect()
+    arguments.iter().map(|(name, argument)| (name.clone(), hidden::named(name, value(argument)))).collect()
 }

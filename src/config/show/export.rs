@@ -16,7 +16,7 @@ pub(super) fn export(config: &ExportConfig) -> Yaml {
 
 fn remote_write(config: &RemoteWriteConfig) -> Yaml {
     let mut map = Fields::default();
-    map.text("url", Some(&config.url.value));
+    map.url("url", Some(&config.url.value));
     map.raw("interval", duration(config.interval_ms));
     map.raw("timeout", duration(config.timeout_ms));
     map.raw("native_histograms", config.native_histograms);

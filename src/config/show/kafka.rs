@@ -1,7 +1,7 @@
 //! A `kafka` source as YAML.
 
 use super::Yaml::{Map, Seq};
-use super::{Fields, Yaml, pairs, secret, text, texts};
+use super::{Fields, Yaml, hidden, secret, text, texts};
 use crate::config::schema::{KafkaConfig, KafkaMechanism, KafkaServers};
 
 pub(super) fn kafka(config: &KafkaConfig) -> Yaml {
@@ -14,7 +14,7 @@ pub(super) fn kafka(config: &KafkaConfig) -> Yaml {
         map.raw("scope", scope.word());
     }
     map.text("member", config.member.as_ref().map(|member| &member.value));
-    map.map("properties", pairs(&config.properties));
+    map.map("properties", hidden::pairs(&config.properties));
     Map(map.0)
 }
 

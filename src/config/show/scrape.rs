@@ -1,15 +1,14 @@
 //! A `scrape` source as YAML.
 
-use super::Yaml::{Map, Seq, Text};
-use super::{Fields, Yaml, duration, pairs, text};
-use crate::config::read::HIDDEN;
-use crate::config::schema::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp, SecretSource};
+use super::Yaml::{Map, Seq};
+use super::{Fields, Yaml, duration, hidden, pairs, secret, text};
+use crate::config::schema::{RelabelAction, RelabelConfig, ScrapeConfig, ScrapeHttp};
 
 pub(super) fn scrape(config: &ScrapeConfig) -> Yaml {
     let mut map = Fields::default();
     let targets = config.targets.iter().map(|target| {
         let query = if target.query.is_empty() { String::new() } else { format!("?{}", target.query) };
-        text(&format!("{}://{}{}{query}", target.scheme, target.address.value, target.path))
+        hidden::url(&format!("{}://{}{}{query}", target.scheme, target.address.value, target.path))
     });
     map.add("targets", Seq(targets.collect()));
     map.raw("interval", duration(config.interval_ms));
@@ -17,7 +16,7 @@ pub(super) fn scrape(config: &ScrapeConfig) -> Yaml {
     map.text("job", config.job.as_ref());
     map.text("instance", config.instance.as_ref());
     map.map("labels", pairs(&config.labels));
-    map.map("params", pairs(&config.params));
+    map.map("params", hidden::pairs(&config.params));
     map.raw("honor_labels", config.honor_labels);
     map.raw("honor_timestamps", config.honor_timestamps);
     map.raw("always_scrape_classic_histograms", config.classic_histograms);
@@ -52,24 +51,22 @@ pub(super) fn relabel(step: &RelabelConfig) -> Yaml {
     Map(map.0)
 }
 
-fn secret(inline: &str, file: &str, source: &SecretSource) -> (String, Yaml) {
-    match source {
-        SecretSource::Inline(_) => (inline.to_owned(), Text(HIDDEN.into())),
-        SecretSource::File(path) => (file.to_owned(), text(&path.value)),
-    }
-}
-
 pub(super) fn http(http: &ScrapeHttp, map: &mut Fields) {
     if let Some((username, password)) = &http.basic {
-        let mut inner = vec![("username".to_owned(), text(username))];
-        inner.extend(password.iter().map(|password| secret("password", "password_file", password)));
-        map.add("basic_auth", Map(inner));
+        let mut inner = Fields::default();
+        inner.text("username", Some(username));
+        if let Some(password) = password {
+            secret(&mut inner, "password", password);
+        }
+        map.add("basic_auth", Map(inner.0));
     }
     if let Some((scheme, credentials)) = &http.authorization {
-        let credentials = secret("credentials", "credentials_file", credentials);
-        map.add("authorization", Map(vec![("type".to_owned(), text(scheme)), credentials]));
+        let mut inner = Fields::default();
+        inner.text("type", Some(scheme));
+        secret(&mut inner, "credentials", credentials);
+        map.add("authorization", Map(inner.0));
     }
-    map.map("headers", pairs(&http.headers));
+    map.map("headers", hidden::headers(http.headers.iter().map(|(name, _)| &name.value)));
     let mut tls = Fields::default();
     for (key, file) in [("ca_file", &http.ca_file), ("cert_file", &http.cert_file), ("key_file", &http.key_file)] {
         tls.text(key, file.as_ref().map(|file| &file.value));
@@ -78,7 +75,7 @@ pub(super) fn http(http: &ScrapeHttp, map: &mut Fields) {
         tls.raw("insecure_skip_verify", true);
     }
     map.map("tls_config", tls.0);
-    map.text("proxy_url", http.proxy.as_ref().map(|proxy| &proxy.value));
+    map.url("proxy_url", http.proxy.as_ref().map(|proxy| &proxy.value));
     if http.refuse_redirects {
         map.raw("follow_redirects", false);
     }

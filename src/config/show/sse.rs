@@ -1,19 +1,15 @@
 //! An `sse` source as YAML.
 
-use super::Yaml::{Map, Text};
-use super::{Fields, Yaml, duration, text};
-use crate::config::read::HIDDEN;
-use crate::config::schema::{SecretSource, SseConfig};
+use super::Yaml::Map;
+use super::{Fields, Yaml, duration, hidden, secret};
+use crate::config::schema::SseConfig;
 
 pub(super) fn sse(config: &SseConfig) -> Yaml {
     let mut map = Fields::default();
-    map.text("url", Some(&config.url.value));
-    // Headers are where keys of every kind stand.
-    map.map("headers", config.headers.iter().map(|(name, _)| (name.value.clone(), Text(HIDDEN.into()))).collect());
-    match &config.token {
-        Some(SecretSource::Inline(_)) => map.add("token", Text(HIDDEN.into())),
-        Some(SecretSource::File(path)) => map.add("token_file", text(&path.value)),
-        None => {}
+    map.url("url", Some(&config.url.value));
+    map.map("headers", hidden::headers(config.headers.iter().map(|(name, _)| &name.value)));
+    if let Some(token) = &config.token {
+        secret(&mut map, "token", token);
     }
     if let Some(tls) = &config.tls {
         map.add("tls", super::tls::tls(tls));

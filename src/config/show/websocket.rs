@@ -1,23 +1,14 @@
 //! A `websocket` source as YAML.
 
-use super::Yaml::{Map, Raw, Text};
-use super::{Fields, Yaml, duration, secret, text, texts, tls};
-use crate::config::read::HIDDEN;
+use super::Yaml::{Map, Raw};
+use super::{Fields, Yaml, duration, hidden, secret, text, texts, tls};
 use crate::config::schema::{TlsConfig, WebSocketConfig};
-
-/// Words in the names of headers whose values are credentials.
-const CREDENTIALS: [&str; 5] = ["auth", "key", "token", "secret", "cookie"];
 
 pub(super) fn websocket(config: &WebSocketConfig) -> Yaml {
     let mut map = Fields::default();
-    map.text("url", Some(&config.url.value));
-    map.list("subscribe", config.subscribe.iter().map(|message| text(message)).collect());
-    let headers = config.headers.iter().map(|(name, value)| {
-        let lower = name.value.to_ascii_lowercase();
-        let hidden = CREDENTIALS.iter().any(|word| lower.contains(word));
-        (name.value.clone(), if hidden { Text(HIDDEN.into()) } else { text(&value.value) })
-    });
-    map.map("headers", headers.collect());
+    map.url("url", Some(&config.url.value));
+    map.list("subscribe", config.subscribe.iter().map(|message| hidden::message(message)).collect());
+    map.map("headers", hidden::headers(config.headers.iter().map(|(name, _)| &name.value)));
     if let Some(token) = &config.token {
         secret(&mut map, "token", token);
     }

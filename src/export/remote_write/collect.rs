@@ -63,9 +63,13 @@ impl Collector {
         if self.collections.is_multiple_of(METADATA_EVERY) {
             found.metadata = core.call(|core, _| core.engine.store().metadata()).await?;
         }
+        Ok(found)
+    }
+
+    /// What was read stands in line: the next collection goes on behind it.
+    pub fn done(&mut self, now_ms: i64) {
         self.collections += 1;
         self.since_ms = now_ms;
-        Ok(found)
     }
 
     async fn of(&self, core: &CoreHandle<Core>, name: &str, range: (i64, i64)) -> Result<Vec<SeriesData>, CoreGone> {

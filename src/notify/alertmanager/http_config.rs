@@ -1,6 +1,6 @@
 //! `http_config` and `tls_config` of Alertmanager's format (prometheus/common, config/http_config.go).
 
-use super::receivers::{secret, warn_not_served};
+use super::receivers::warn_not_served;
 use crate::config::reader::MapReader;
 use crate::config::schema::SecretSource;
 use crate::config::yaml::Node;
@@ -27,7 +27,7 @@ pub(super) fn read(node: &Node, found: &mut Diagnostics) -> HttpOptions {
         ways.push(node.span.clone());
         options.authorization = authorization(node, map.found());
     }
-    if let Some(credentials) = secret(&mut map, "bearer_token", "bearer_token_file") {
+    if let Some(credentials) = map.secret("bearer_token", "bearer_token_file") {
         ways.push(map.span().clone());
         options.authorization = Some(Authorization::Scheme { scheme: "Bearer".into(), credentials });
     }
@@ -53,8 +53,8 @@ pub(super) fn read(node: &Node, found: &mut Diagnostics) -> HttpOptions {
 
 fn basic_auth(node: &Node, found: &mut Diagnostics) -> Option<Authorization> {
     let mut map = MapReader::new(node, "basic_auth", found)?;
-    let username = secret(&mut map, "username", "username_file");
-    let password = secret(&mut map, "password", "password_file");
+    let username = map.secret("username", "username_file");
+    let password = map.secret("password", "password_file");
     warn_not_served(&mut map, &["username_ref", "password_ref"], "write username_file or password_file");
     map.finish();
     let username = username.unwrap_or_else(|| SecretSource::Inline(Spanned::bare(Secret::default())));
@@ -68,7 +68,7 @@ fn authorization(node: &Node, found: &mut Diagnostics) -> Option<Authorization> 
         map.found().error_hint(&basic.span, "authorization: the type cannot be Basic", "write basic_auth instead");
     }
     let scheme = scheme.map_or_else(|| "Bearer".to_owned(), |text| text.value);
-    let credentials = secret(&mut map, "credentials", "credentials_file");
+    let credentials = map.secret("credentials", "credentials_file");
     warn_not_served(&mut map, &["credentials_ref"], "write credentials_file");
     map.finish();
     credentials.map(|credentials| Authorization::Scheme { scheme, credentials })
@@ -77,7 +77,7 @@ fn authorization(node: &Node, found: &mut Diagnostics) -> Option<Authorization> 
 fn oauth2(node: &Node, found: &mut Diagnostics) -> Option<OAuth2> {
     let mut map = MapReader::new(node, "oauth2", found)?;
     let client_id = map.required_string("client_id");
-    let client_secret = secret(&mut map, "client_secret", "client_secret_file");
+    let client_secret = map.secret("client_secret", "client_secret_file");
     let token_url = map.required_string("token_url");
     if let Some(url) = &token_url
         && let Err(reason) = parse_url(&url.value)
@@ -222,8 +222,8 @@ pub(super) fn tls(map: &mut MapReader<'_, '_>, key: &'static str) -> TlsOptions 
 
 /// PEM text that stands here or in a file. What stands here is checked at once.
 fn pem(map: &mut MapReader<'_, '_>, inline: &'static str, file: &'static str) -> Option<Pem> {
-    match secret(map, inline, file)? {
-        SecretSource::File(path) => Some(Pem::File(path.value)),
+    match map.secret(inline, file)? {
+        SecretSource::File(path) => Some(Pem::File(path.path().display().to_string())),
         SecretSource::Inline(text) => {
             let pem = Pem::Text(text.value);
             if inline != "key"

@@ -82,7 +82,7 @@ pub(super) fn read(node: &Node, global: &Global, found: &mut Diagnostics) -> Opt
 fn read_webhook(node: &Node, global: &Global, found: &mut Diagnostics) -> Option<Integration> {
     let mut map = MapReader::new(node, "webhook_configs", found)?;
     let send_resolved = map.boolean("send_resolved").is_none_or(|it| it.value);
-    let url = secret(&mut map, "url", "url_file");
+    let url = map.secret("url", "url_file");
     let max_alerts = map.integer("max_alerts", 0..=i64::from(u32::MAX)).map_or(0, |it| it.value) as usize;
     let timeout_ms = map.duration_ms("timeout").map_or(0, |it| it.value);
     let payload = map.get("payload").and_then(|node| read_payload(node, "payload", map.found()));
@@ -181,21 +181,6 @@ fn check_template(text: &Spanned<String>, what: &str, found: &mut Diagnostics) -
 /// JSON whose texts are templates.
 fn read_payload(node: &Node, what: &str, found: &mut Diagnostics) -> Option<Payload> {
     Payload::read(node, found, &mut |node, found| template_of(node, what, found))
-}
-
-/// A secret that stands here or in a file; both at once are an error.
-pub(super) fn secret(map: &mut MapReader<'_, '_>, inline: &'static str, file: &'static str) -> Option<SecretSource> {
-    let text = map.string(inline);
-    let path = map.string(file);
-    match (text, path) {
-        (Some(_), Some(path)) => {
-            map.found().error(&path.span, format!("at most one of {inline} and {file} may be set"));
-            None
-        }
-        (Some(text), None) => Some(SecretSource::Inline(Spanned { value: Secret::new(text.value), span: text.span })),
-        (None, Some(path)) => Some(SecretSource::File(path)),
-        (None, None) => None,
-    }
 }
 
 /// An address that is no secret.

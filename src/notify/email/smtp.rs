@@ -2,7 +2,6 @@
 
 use super::{EmailConfig, Encryption, TIMEOUT, cram_md5, own_name};
 use crate::notify::http;
-use crate::notify::receiver::read_secret;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use lettre::Message;
@@ -79,7 +78,7 @@ async fn log_in(config: &EmailConfig, connection: &mut AsyncSmtpConnection, hell
     let known = [("CRAM-MD5", &config.auth_secret), ("PLAIN", &config.password), ("LOGIN", &config.password)];
     for (mechanism, secret) in known {
         let Some(secret) = secret.as_ref().filter(|_| offered.iter().any(|word| word == mechanism)) else { continue };
-        let secret = read_secret(secret).await?;
+        let secret = secret.read().await?;
         match mechanism {
             "CRAM-MD5" => {
                 let asked = connection.command("AUTH CRAM-MD5\r\n".to_owned()).await?;

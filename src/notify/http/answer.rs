@@ -18,6 +18,8 @@ pub(in crate::notify) struct Answer {
     pub(in crate::notify) headers: HeaderMap,
     /// Its beginning, secrets of the request replaced.
     pub(in crate::notify) body: String,
+    /// What to do about a redirect.
+    pub(in crate::notify) redirected: Option<String>,
 }
 
 impl Answer {
@@ -57,7 +59,7 @@ impl Answer {
 
     /// A failure in words, with the hint that fits it.
     pub(in crate::notify) fn failure(&self, passes: bool, mut error: String, hint: Hint, now: Timestamp) -> Outcome {
-        if let Some(hint) = hint(self.status, &self.body) {
+        if let Some(hint) = self.redirected.as_deref().or_else(|| hint(self.status, &self.body)) {
             error.push_str(&format!(" ({hint})"));
         }
         if !passes {
@@ -90,7 +92,8 @@ mod tests {
     fn check(status: u16, headers: &[(HeaderName, &str)], expected: Outcome) {
         let headers =
             headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect();
-        let answer = Answer { status: StatusCode::from_u16(status).unwrap(), headers, body: String::new() };
+        let answer =
+            Answer { status: StatusCode::from_u16(status).unwrap(), headers, body: String::new(), redirected: None };
         assert_eq!(answer.outcome(Timestamp::EPOCH, |_, _| None), expected);
     }
 

@@ -6,7 +6,7 @@ use super::proxy::Proxy;
 use super::{HttpClients, explain, read_some};
 use crate::config::schema::SecretSource;
 use crate::model::Timestamp;
-use crate::notify::receiver::{parse_url, read_secret};
+use crate::notify::receiver::parse_url;
 use crate::secret::Secret;
 use base64::Engine;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
@@ -85,7 +85,7 @@ impl Tokens {
     /// A sentence: the secret cannot be read, or the server gave none.
     pub(super) async fn get(&self, config: &OAuth2, clients: &HttpClients, now: Timestamp) -> Result<Secret, String> {
         let client_secret = match &config.client_secret {
-            Some(source) => read_secret(source).await?,
+            Some(source) => source.read().await?,
             None => Secret::default(),
         };
         {

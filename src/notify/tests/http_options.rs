@@ -302,6 +302,42 @@ async fn credentials_and_headers_come_from_files_that_change() {
     );
 }
 
+/// A server that sends everybody elsewhere.
+async fn redirector(status: u16, location: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}/hook/t0ps3cret", listener.local_addr().unwrap());
+    let answer =
+        move || std::future::ready((axum::http::StatusCode::from_u16(status).unwrap(), [("location", location)]));
+    let app = axum::Router::new().fallback(answer);
+    #[expect(clippy::disallowed_methods, reason = "a server of a test ends with its runtime")]
+    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    address
+}
+
+#[tokio::test]
+async fn a_redirect_that_would_lose_the_message_is_no_delivery() {
+    let deliver = async |status, options: &str| {
+        let (target, server) = Server::start(&[(200, JSON, "{}")]).await;
+        let hook = redirector(status, format!("{target}/new/t0ps3cret?key=x")).await;
+        let routing = receiver(&format!("  webhook_configs: [{{url: '{hook}', http_config: {{{options}}}}}]"));
+        let outcome = courier().deliver(&routing, &firing(), FIRED).await;
+        let told = outcome == Outcome::Delivered("answered 200 OK: {}".into());
+        if !told {
+            let Outcome::Final { error } = outcome else { panic!("{outcome:?}") };
+            let hint = format!("write the final address, which is {target}/new/<secret>)");
+            assert!(error.contains("redirects are not followed here") && error.ends_with(&hint), "{error}");
+        }
+        (told, server.asked().iter().filter(|(line, _, body)| line.starts_with("POST") && !body.is_empty()).count())
+    };
+    for status in [301, 302, 303] {
+        assert_eq!(deliver(status, "").await, (false, 0), "{status}");
+    }
+    for status in [307, 308] {
+        assert_eq!(deliver(status, "").await, (true, 1), "{status}");
+        assert_eq!(deliver(status, "follow_redirects: false").await, (false, 0), "{status}");
+    }
+}
+
 #[test]
 fn contradictions_have_their_places() {
     let check = |options: &str, expected: &str| {

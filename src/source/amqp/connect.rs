@@ -1,7 +1,7 @@
 //! Connection, channel, exchanges, queue, bindings, consumer.
 
 use super::{ANSWER, reasons};
-use crate::config::schema::{AmqpConfig, AmqpDeclare, AmqpValue, Scope, SecretSource};
+use crate::config::schema::{AmqpConfig, AmqpDeclare, AmqpValue, Scope};
 use crate::source::SourceContext;
 use futures_util::future::BoxFuture;
 use lapin::options::{
@@ -45,12 +45,7 @@ pub(super) async fn connect(context: &SourceContext, config: &AmqpConfig) -> Res
 async fn open(context: &SourceContext, config: &AmqpConfig) -> Result<Connection, String> {
     let (host, port) = config.address.value.clone();
     let password = match &config.password {
-        Some(SecretSource::Inline(secret)) => secret.value.expose().to_owned(),
-        Some(SecretSource::File(path)) => {
-            let path = context.base_dir.join(&path.value);
-            let read = tokio::fs::read_to_string(&path).await;
-            read.map_err(|error| format!("cannot read {}: {error}", path.display()))?.trim_end().to_owned()
-        }
+        Some(password) => password.read().await?.expose().to_owned(),
         None => "guest".to_owned(),
     };
     let tls = match &config.tls {

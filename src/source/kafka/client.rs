@@ -50,21 +50,8 @@ const DEFAULTS: [(&str, &str); 9] = [
 /// # Errors
 /// A sentence: the password's file cannot be read.
 pub(super) fn options(config: &KafkaConfig, base_dir: &Path) -> Result<ClientConfig, String> {
-    let password = password(&config.servers, base_dir)?;
+    let password = config.servers.password.as_ref().map(SecretSource::read_now).transpose()?;
     Ok(with_password(config, password.as_ref(), base_dir))
-}
-
-fn password(servers: &KafkaServers, base_dir: &Path) -> Result<Option<Secret>, String> {
-    Ok(match &servers.password {
-        None => None,
-        Some(SecretSource::Inline(text)) => Some(text.value.clone()),
-        Some(SecretSource::File(path)) => {
-            let file = base_dir.join(&path.value);
-            let text = std::fs::read_to_string(&file);
-            let text = text.map_err(|error| format!("password_file {} cannot be read: {error}", file.display()))?;
-            Some(Secret::new(text.trim_end_matches(['\r', '\n'])))
-        }
-    })
 }
 
 /// Sets how the brokers are reached. The password's file is read.
@@ -72,7 +59,7 @@ fn password(servers: &KafkaServers, base_dir: &Path) -> Result<Option<Secret>, S
 /// # Errors
 /// A sentence: the password's file cannot be read.
 pub(crate) fn reach(client: &mut ClientConfig, servers: &KafkaServers, base_dir: &Path) -> Result<(), String> {
-    let password = password(servers, base_dir)?;
+    let password = servers.password.as_ref().map(SecretSource::read_now).transpose()?;
     reach_with(client, servers, password.as_ref(), base_dir);
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! One client for both versions of the protocol.
 
 use super::{ANSWER, FAREWELL};
-use crate::config::schema::{MqttConfig, Scope, SecretSource};
+use crate::config::schema::{MqttConfig, Scope};
 use crate::source::SourceContext;
 use rumqttc_v3 as v3;
 use rumqttc_v5 as v5;
@@ -78,12 +78,7 @@ pub(super) async fn connect(context: &SourceContext, config: &MqttConfig) -> Res
         None => format!("{}-{}", context.instance, context.name),
     };
     let password = match &config.password {
-        Some(SecretSource::Inline(secret)) => Some(secret.value.expose().to_owned()),
-        Some(SecretSource::File(path)) => {
-            let path = context.base_dir.join(&path.value);
-            let read = tokio::fs::read_to_string(&path).await;
-            Some(read.map_err(|error| format!("cannot read {}: {error}", path.display()))?.trim_end().to_owned())
-        }
+        Some(password) => Some(password.read().await?.expose().to_owned()),
         None => None,
     };
     let tls = match &config.tls {

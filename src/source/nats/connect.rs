@@ -167,10 +167,7 @@ fn with_credentials(
         std::fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))
     };
     // Read anew for each connection: whoever changes a password changes the file.
-    let secret = |source: &SecretSource| match source {
-        SecretSource::Inline(text) => Ok(text.value.expose().to_owned()),
-        SecretSource::File(path) => file(&path.value).map(|text| text.trim_end().to_owned()),
-    };
+    let secret = |source: &SecretSource| source.read_now().map(|secret| secret.expose().to_owned());
     Ok(match credentials {
         NatsCredentials::User(user, password) => options.user_and_password(user.clone(), secret(password)?),
         NatsCredentials::Token(token) => options.token(secret(token)?),

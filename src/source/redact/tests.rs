@@ -14,7 +14,7 @@ fn redactor(entries: &[&str]) -> Redactor {
     let format = FormatConfig::default();
     let mut found = Diagnostics::new();
     let sources = [RedactedSource { name: "s", format: &format }];
-    let redactor = Redactor::compile(&config, &sources, Path::new("."), &mut found);
+    let redactor = Redactor::compile(&config, &sources, &mut found);
     assert!(!found.has_errors(), "{found}");
     redactor
 }

@@ -70,7 +70,7 @@ impl Wire {
             let limit = event_bytes.max(LEAST_LIMIT_BYTES);
             let scanner = Scanner::new(limit);
             let mut wire = Self { stream, address: address.to_string(), buffer: Vec::new(), scanner, limit };
-            wire.log_in(login, base_dir).await?;
+            wire.log_in(login).await?;
             Ok(wire)
         };
         match timeout(PATIENCE, opening).await {
@@ -79,12 +79,12 @@ impl Wire {
         }
     }
 
-    async fn log_in(&mut self, login: Login<'_>, base_dir: &Path) -> Result<(), String> {
+    async fn log_in(&mut self, login: Login<'_>) -> Result<(), String> {
         if let Some(password) = login.password {
-            let password = read(password, base_dir).await?;
+            let password = password.read().await?;
             let words: &[&[u8]] = match login.username {
-                Some(name) => &[b"AUTH", name.as_bytes(), password.as_bytes()],
-                None => &[b"AUTH", password.as_bytes()],
+                Some(name) => &[b"AUTH", name.as_bytes(), password.expose().as_bytes()],
+                None => &[b"AUTH", password.expose().as_bytes()],
             };
             self.ask(words).await?;
         }
@@ -215,17 +215,4 @@ async fn connect(address: &RedisAddress, tls: Option<&TlsConfig>, base_dir: &Pat
     let name = ServerName::try_from(name).map_err(|error| failed(&error))?;
     let secured = tokio_rustls::TlsConnector::from(Arc::new(client)).connect(name, stream).await;
     Ok(Box::new(secured.map_err(|error| failed(&format!("TLS: {error}")))?))
-}
-
-/// A password; a file is read at each login, so that it may change.
-async fn read(secret: &SecretSource, base_dir: &Path) -> Result<String, String> {
-    match secret {
-        SecretSource::Inline(text) => Ok(text.value.expose().to_owned()),
-        SecretSource::File(path) => {
-            let path = base_dir.join(&path.value);
-            let text = tokio::fs::read_to_string(&path).await;
-            text.map(|text| text.trim_end().to_owned())
-                .map_err(|error| format!("password_file {}: {error}", path.display()))
-        }
-    }
 }

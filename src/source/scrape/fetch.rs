@@ -2,7 +2,8 @@
 
 use super::target::Target;
 use super::text::Dialect;
-use crate::config::schema::{ScrapeConfig, ScrapeHttp, SecretSource};
+use crate::config::schema::{ScrapeConfig, ScrapeHttp};
+use crate::notify::post_redirects;
 use crate::secret::Secret;
 use crate::telemetry::root_cause;
 use flate2::read::MultiGzDecoder;
@@ -59,7 +60,7 @@ impl Fetcher {
     pub fn new(config: &ScrapeConfig, target: &Target, base_dir: &Path) -> Result<Self, String> {
         let local = is_local(&target.url);
         Ok(Self {
-            client: client(&config.http, local, base_dir)?,
+            client: client(&config.http, local, false, base_dir)?,
             url: target.url.clone(),
             http: config.http.clone(),
             // On one machine the wire costs nothing, and packing would cost the service beside us.
@@ -184,26 +185,16 @@ pub async fn with_options(
     }
     if let Some((username, password)) = &http.basic {
         let password = match password {
-            Some(source) => Some(read_secret(source).await?),
+            Some(source) => Some(source.read().await?),
             None => None,
         };
         request = request.basic_auth(username, password.as_ref().map(Secret::expose));
     }
     if let Some((scheme, credentials)) = &http.authorization {
-        let secret = read_secret(credentials).await?;
+        let secret = credentials.read().await?;
         request = request.header(AUTHORIZATION, format!("{scheme} {}", secret.expose()));
     }
     Ok(request)
-}
-
-async fn read_secret(source: &SecretSource) -> Result<Secret, String> {
-    match source {
-        SecretSource::Inline(text) => Ok(text.value.clone()),
-        SecretSource::File(path) => match tokio::fs::read_to_string(&path.value).await {
-            Ok(text) => Ok(Secret::new(text.trim())),
-            Err(error) => Err(format!("cannot read {}: {error}", path.value)),
-        },
-    }
 }
 
 /// Whether a target is this machine by name or address.
@@ -212,18 +203,20 @@ pub fn is_local(url: &Url) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|it| it.is_loopback())
 }
 
-/// A client with the configured TLS and proxy; `local` for targets on this machine.
+/// A client with the configured TLS and proxy; `local` for targets on this machine, `posts` for one that sends.
 ///
 /// # Errors
 /// A sentence: certificates cannot be read, a proxy is none.
-pub fn client(http: &ScrapeHttp, local: bool, base_dir: &Path) -> Result<Client, String> {
+pub fn client(http: &ScrapeHttp, local: bool, posts: bool, base_dir: &Path) -> Result<Client, String> {
     // An error means that a provider is installed already, which is all that is wanted.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()
         .user_agent(concat!("sidewatch/", env!("CARGO_PKG_VERSION")))
         .pool_max_idle_per_host(1)
         .tcp_nodelay(true);
-    if http.refuse_redirects {
+    if posts {
+        builder = builder.redirect(post_redirects(http.refuse_redirects));
+    } else if http.refuse_redirects {
         builder = builder.redirect(reqwest::redirect::Policy::none());
     }
     builder = match &http.proxy {

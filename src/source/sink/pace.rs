@@ -49,4 +49,9 @@ impl Pace {
     pub(super) fn try_admit(&self, events: usize) -> bool {
         events == 0 || self.limits.admit(self.client, events, Some("refused")).is_ok()
     }
+
+    /// So many that were let pass found no room.
+    pub(super) fn give_back(&self, events: usize) {
+        self.limits.give_back(self.client, events);
+    }
 }

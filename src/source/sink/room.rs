@@ -67,6 +67,11 @@ impl Pool {
         need.bytes <= self.limit.bytes && need.events <= self.limit.events
     }
 
+    /// The same for its bytes alone.
+    pub fn could_hold_bytes(&self, need: Need) -> bool {
+        need.bytes <= self.limit.bytes
+    }
+
     /// Waits for its turn. What is larger than everything passes alone.
     pub async fn wait(&self, need: Need) -> Result<Room, Closed> {
         let Need { bytes, events } = self.clamp(need);
@@ -78,11 +83,8 @@ impl Pool {
         Ok(Room { place, events, bytes })
     }
 
-    /// At once or not at all. More bytes than the limit never fit; more events pass alone.
+    /// At once or not at all. What is larger than everything passes alone, when nothing waits.
     pub fn try_take(&self, need: Need) -> Result<Room, NoRoom> {
-        if need.bytes > self.limit.bytes {
-            return Err(if self.bytes.is_closed() { NoRoom::Closed } else { NoRoom::Later });
-        }
         let Need { bytes, events } = self.clamp(need);
         let take = |from: &Arc<Semaphore>, count: usize| from.clone().try_acquire_many_owned(count as u32);
         Ok(Room {

@@ -127,7 +127,8 @@ async fn what_is_dropped_is_of_the_same_source_and_is_said() {
     assert_eq!(newest.send(decoded(named("new", 3))).await, Ok(5), "told the last number: nothing to wait for");
     assert_eq!(counted("new", "drop_newest", "normal"), 4);
     // Of a mixed batch the urgent part finds the reserve.
-    assert_eq!(newest.send(decoded(events("mixed", &[1, 9, 1]))).await, Ok(6));
+    let mixed = decoded(events("mixed", &[1, 9, 1]));
+    assert_eq!(newest.offer(mixed, Overflow::DropNewest), Ok(Offered::Partly { number: 6, dropped: 2 }));
     assert_eq!((counted("mixed", "drop_newest", "normal"), counted("mixed", "drop_newest", "high")), (2, 0));
     let order: Vec<String> = queue.try_receive(10).iter().map(ids).collect();
     assert_eq!(order, ["mixed1", "keep0", "keep0", "old0", "old0 old1 old2"]);
@@ -174,4 +175,41 @@ async fn the_end_of_all_sinks_and_of_the_core_is_noticed() {
     assert_eq!(outcome, Err(Full::Closed));
     drop((sink, waiting));
     assert_eq!((queue.receive(10).await.len(), queue.receive(10).await.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn what_is_larger_than_the_queue_passes_alone() {
+    let (sink, mut queue) = queue(QueueLimits { batches: 8, bytes: 100 });
+    assert_eq!(sink.try_send(batch(101)), Ok(1), "nothing waits");
+    assert_eq!(sink.try_send(batch(1)), Err(Full::Later));
+    assert_eq!(sink.try_send_all(vec![batch(80), batch(80)]), Err(Full::Later));
+    assert_eq!(queue.receive(10).await.len(), 1);
+    assert_eq!(sink.try_send_all(vec![batch(80), batch(80)]), Ok(()));
+    assert_eq!(sink.try_send(batch(1)), Err(Full::Later));
+    assert_eq!(queue.receive(10).await.len(), 2);
+    assert_eq!(sink.try_send(batch(100)), Ok(4), "all of it is free again");
+}
+
+#[tokio::test]
+async fn a_mixed_batch_never_waits_for_itself() {
+    let limits = QueueLimits { batches: 8, bytes: 1_000 };
+    let mixed = |urgent: usize| decoded(events("m", &[vec![9; urgent], vec![1; 30]].concat()));
+    let soon = |sink: &IngestSink, urgent| {
+        let (sink, batch) = (sink.clone(), mixed(urgent));
+        async move { tokio::time::timeout(std::time::Duration::from_secs(5), sink.send(batch)).await }
+    };
+    // The reserve holds an eighth, less than the urgent part: the batch stays whole.
+    let (sink, mut line) = queue(QueueOptions { limits, events: 1_000, high_priority: 8 });
+    assert_eq!(soon(&sink, 10).await, Ok(Ok(1)));
+    assert_eq!(line.try_receive(10).len(), 1);
+    assert_eq!(sink.try_send(mixed(10)), Ok(2));
+    assert_eq!(line.try_receive(10).len(), 1);
+    // The reserve is taken: the urgent part waits for it, and not with room in its hands that the rest needs.
+    assert_eq!(sink.send(decoded(events("u", &[9, 9]))).await, Ok(3));
+    let (sent, first) = tokio::join!(soon(&sink, 1), async {
+        tokio::task::yield_now().await;
+        line.receive(10).await.len()
+    });
+    assert_eq!((sent, first), (Ok(Ok(5)), 1));
+    assert_eq!(line.try_receive(10).len(), 2, "split in two");
 }

@@ -1,11 +1,10 @@
 //! Opening a connection: TCP, TLS, the request with its headers; and what a refusal means.
 
 use super::super::SourceContext;
-use crate::config::schema::{SecretSource, WebSocketConfig};
+use crate::config::schema::WebSocketConfig;
 use http::{HeaderValue, Request, StatusCode, header};
 use rustls::pki_types::ServerName;
 use std::io;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -72,7 +71,7 @@ pub(super) async fn open(
     read_bytes: usize,
 ) -> Result<WebSocketStream<Stream>, String> {
     let opening = async {
-        let request = request(config, &context.base_dir)?;
+        let request = request(config)?;
         let uri = request.uri().clone();
         let host = uri.host().unwrap_or("").trim_start_matches('[').trim_end_matches(']').to_owned();
         let encrypted = uri.scheme_str() == Some("wss");
@@ -123,7 +122,7 @@ async fn encrypt(
 }
 
 /// The opening request (RFC 6455, section 4.1).
-fn request(config: &WebSocketConfig, base_dir: &Path) -> Result<Request<()>, String> {
+fn request(config: &WebSocketConfig) -> Result<Request<()>, String> {
     let url = &config.url.value;
     let mut request = url.into_client_request().map_err(|error| format!("{url}: {error}"))?;
     let headers = request.headers_mut();
@@ -132,14 +131,8 @@ fn request(config: &WebSocketConfig, base_dir: &Path) -> Result<Request<()>, Str
         headers.insert(name, HeaderValue::from_str(&value.value).map_err(|error| error.to_string())?);
     }
     if let Some(token) = &config.token {
-        let token = match token {
-            SecretSource::Inline(token) => token.value.expose().to_owned(),
-            SecretSource::File(path) => {
-                let path = base_dir.join(&path.value);
-                std::fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?
-            }
-        };
-        let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
+        let token = token.read_now()?;
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose().trim()))
             .map_err(|_| "the token holds characters that a header cannot".to_owned())?;
         value.set_sensitive(true);
         headers.insert(header::AUTHORIZATION, value);

@@ -181,7 +181,10 @@ mod tests {
             "{websocket: {url: 'ws://h', subscribe: ['{\"a\":1}', {b: 2}], ping: 0s, protocols: [v1.events]}}",
             &[],
         );
-        check_and_show("{websocket: {url: 'ws://h', ignore: {type: ack}, headers: {x-a: b}, token_file: /t}}", &[]);
+        check_and_show(
+            "{websocket: {url: 'ws://h', ignore: {type: ack}, headers: {x-a: '<secret>'}, token_file: /t}}",
+            &[],
+        );
         check_and_show(
             "{websocket: {url: 'wss://h', ignore: [{type: ack, ok: true}, {a.b: 1}], tls: {ca_file: ca.pem}}}",
             &[],

@@ -1,6 +1,6 @@
 //! `email_configs`, and what of `global` concerns mail.
 
-use super::{Global, secret, template, template_of};
+use super::{Global, template, template_of};
 use crate::config::Diagnostics;
 use crate::config::reader::MapReader;
 use crate::config::schema::SecretSource;
@@ -33,8 +33,8 @@ impl Smtp {
             smarthost: read_smarthost(map, "smtp_smarthost"),
             hello: map.string("smtp_hello").map(|text| text.value),
             username: map.string("smtp_auth_username").map(|text| text.value),
-            password: secret(map, "smtp_auth_password", "smtp_auth_password_file"),
-            auth_secret: secret(map, "smtp_auth_secret", "smtp_auth_secret_file"),
+            password: map.secret("smtp_auth_password", "smtp_auth_password_file"),
+            auth_secret: map.secret("smtp_auth_secret", "smtp_auth_secret_file"),
             identity: map.string("smtp_auth_identity").map(|text| text.value),
             require_tls: map.boolean("smtp_require_tls").map(|it| it.value),
             implicit_tls: map.boolean("smtp_force_implicit_tls").map(|it| it.value),
@@ -62,8 +62,8 @@ pub(super) fn read(node: &Node, global: &Global, found: &mut Diagnostics) -> Opt
     }
     let hello = map.string("hello").map(|text| text.value).or_else(|| base.hello.clone());
     let username = map.string("auth_username").map(|text| text.value).or_else(|| base.username.clone());
-    let password = secret(&mut map, "auth_password", "auth_password_file").or_else(|| base.password.clone());
-    let auth_secret = secret(&mut map, "auth_secret", "auth_secret_file").or_else(|| base.auth_secret.clone());
+    let password = map.secret("auth_password", "auth_password_file").or_else(|| base.password.clone());
+    let auth_secret = map.secret("auth_secret", "auth_secret_file").or_else(|| base.auth_secret.clone());
     let identity = map.string("auth_identity").map(|text| text.value).or_else(|| base.identity.clone());
     let require_tls = map.boolean("require_tls").map(|it| it.value).or(base.require_tls).unwrap_or(true);
     let implicit = map.boolean("force_implicit_tls").map(|it| it.value).or(base.implicit_tls);

@@ -1,6 +1,6 @@
 //! `pagerduty_configs`.
 
-use super::{Global, address, http_config, read_payload, secret, template};
+use super::{Global, address, http_config, read_payload, template};
 use crate::config::Diagnostics;
 use crate::config::reader::MapReader;
 use crate::config::yaml::Node;
@@ -10,8 +10,8 @@ use crate::notify::receiver::{Integration, IntegrationKind};
 pub(super) fn read(node: &Node, global: &Global, found: &mut Diagnostics) -> Option<Integration> {
     let mut map = MapReader::new(node, "pagerduty_configs", found)?;
     let send_resolved = map.boolean("send_resolved").is_none_or(|it| it.value);
-    let routing = secret(&mut map, "routing_key", "routing_key_file");
-    let service = secret(&mut map, "service_key", "service_key_file");
+    let routing = map.secret("routing_key", "routing_key_file");
+    let service = map.secret("service_key", "service_key_file");
     // As in Alertmanager, a service key means the first version of the API, whatever else is there.
     let key = service.map(PagerDutyKey::Service).or(routing.map(PagerDutyKey::Routing));
     if key.is_none() {

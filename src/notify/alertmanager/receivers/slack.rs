@@ -1,6 +1,6 @@
 //! `slack_configs`.
 
-use super::{Global, address, http_config, secret, template, template_of, warn_not_served};
+use super::{Global, address, http_config, template, template_of, warn_not_served};
 use crate::config::reader::MapReader;
 use crate::config::schema::SecretSource;
 use crate::config::yaml::Node;
@@ -19,19 +19,19 @@ pub(super) struct Access {
 
 impl Access {
     pub(super) fn read_global(map: &mut MapReader<'_, '_>) -> Self {
-        let url = secret(map, "slack_api_url", "slack_api_url_file");
+        let url = map.secret("slack_api_url", "slack_api_url_file");
         if let Some(url) = &url {
             check_url(url, map.found());
         }
-        let token = secret(map, "slack_app_token", "slack_app_token_file");
+        let token = map.secret("slack_app_token", "slack_app_token_file");
         Self { url, token, app_url: address(map, "slack_app_url") }
     }
 
     /// A receiver's own access, the global one where it says nothing: its webhook does not meet the global token, nor its
     /// token the global webhook.
     fn read(map: &mut MapReader<'_, '_>, global: &Self) -> Option<(SecretSource, Option<SecretSource>)> {
-        let url = secret(map, "api_url", "api_url_file");
-        let token = secret(map, "app_token", "app_token_file");
+        let url = map.secret("api_url", "api_url_file");
+        let token = map.secret("app_token", "app_token_file");
         let app_url = address(map, "app_url").or_else(|| global.app_url.clone());
         if let Some(url) = &url {
             check_url(url, map.found());

@@ -269,7 +269,11 @@ impl Engine {
                 Input::Received(batch) => self.store.apply_received(&batch, &self.base_labels),
                 Input::ScrapeTargets { source, targets } => self.scrape_targets(now, &source, &targets),
                 Input::Probe { check, outcome } => self.checks.probe_result(now, &check, outcome),
-                Input::Source { name, state } => self.source(now, &name, state, &mut effects),
+                // What was removed may still have said something.
+                Input::Source { name, state } if self.sources.contains_key(&name) => {
+                    self.source(now, &name, state, &mut effects);
+                }
+                Input::Source { .. } => {}
             }
         }
         self.settle(now, effects);
@@ -435,6 +439,17 @@ impl Engine {
                 // What is configured no more is not missed.
                 None => self.source(now, &name, SourceState::Ended, &mut effects),
             }
+        }
+        self.settle(now, effects);
+    }
+
+    /// What was restored as deaf and is configured no more is not missed.
+    fn end_unknown_sources(&mut self, now: Timestamp) {
+        let unknown = |name: &&str| !self.sources.contains_key(*name);
+        let unknown: Vec<Arc<str>> = self.rules.deaf_sources().filter(unknown).map(Arc::from).collect();
+        let mut effects = Effects::default();
+        for name in unknown {
+            self.source(now, &name, SourceState::Ended, &mut effects);
         }
         self.settle(now, effects);
     }

@@ -444,7 +444,10 @@ fn apply_timer(
             Err(reason) => lost(store, reason),
         }
     }
-    if begins && let Some(reason) = timer.begin(key, at) {
+    for _ in 0..timer.expire(at, now) {
+        lost(store, Lost::TooLate);
+    }
+    if begins && let Some(reason) = timer.begin(key, at, now) {
         lost(store, reason);
     }
 }

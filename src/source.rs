@@ -267,7 +267,7 @@ impl SourceContext {
             batch.refused.iter().map(|refusal| refusal.item + 1).max().unwrap_or(0).max(batch.events.len() as u32);
         batch.refused.extend((0..oversized).map(|at| lines::refusal(next + at, self.event_bytes)));
         batch.position = position;
-        self.sink.send(Ingest::Batch(batch)).await.is_ok()
+        self.sink.send(Ingest::Batch(batch, self.decoder.clone())).await.is_ok()
     }
 
     /// Hands messages over as one batch, with the position behind them; waits while the queue is full. The number to wait
@@ -278,7 +278,7 @@ impl SourceContext {
         let mut batch = self.decoder.decode(buffer, framing, &plan, &self.name, clock::now());
         batch.refused.extend(refused);
         batch.position = position;
-        self.sink.send(Ingest::Batch(batch)).await.ok()
+        self.sink.send(Ingest::Batch(batch, self.decoder.clone())).await.ok()
     }
 
     async fn run_stdin(&self, cancel: &CancellationToken) {

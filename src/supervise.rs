@@ -93,12 +93,11 @@ struct Tasks {
 struct Running {
     stage: Stage,
     name: Arc<str>,
-    abort: Option<Box<dyn Fn() + Send>>,
+    abort: CancellationToken,
 }
 
 /// A task on the list that does not run yet.
 struct Registered {
-    id: u64,
     handle: TaskHandle,
     guard: EndGuard,
 }
@@ -108,6 +107,7 @@ struct Registered {
 pub struct TaskHandle {
     name: Arc<str>,
     cancel: CancellationToken,
+    abort: CancellationToken,
     ended: watch::Receiver<bool>,
 }
 
@@ -120,6 +120,11 @@ impl TaskHandle {
     /// Asks the task to end; it sees its token cancelled.
     pub fn cancel(&self) {
         self.cancel.cancel();
+    }
+
+    /// Drops the task where it stands, at its next await.
+    pub fn abort(&self) {
+        self.abort.cancel();
     }
 
     /// Whether the task has ended, by itself or by a panic.
@@ -174,15 +179,13 @@ impl Supervisor {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let registered = self.register(stage, name.into());
-        let Registered { id, handle, guard } = registered;
-        let running = guarded(task(handle.cancel.clone()), guard, handle.name.clone());
+        let Registered { handle, guard } = self.register(stage, name.into());
+        let running = guarded(task(handle.cancel.clone()), guard, handle.clone());
         #[expect(
             clippy::disallowed_methods,
             reason = "this is the one place where tasks are spawned, with their names"
         )]
-        let spawned = tokio::spawn(running).abort_handle();
-        self.shared.set_abort(id, move || spawned.abort());
+        tokio::spawn(running);
         handle
     }
 
@@ -201,30 +204,24 @@ impl Supervisor {
         F: Future<Output = ()> + Send + 'static,
     {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let Registered { id, handle, guard } = self.register(stage, name.into());
-        let running = guarded(task(handle.cancel.clone()), guard, handle.name.clone());
-        let aborted = CancellationToken::new();
-        let abort = aborted.clone();
-        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            // An abort drops the task at its next await.
-            runtime.block_on(async { aborted.run_until_cancelled(running).await });
-        })?;
-        self.shared.set_abort(id, move || abort.cancel());
+        let Registered { handle, guard } = self.register(stage, name.into());
+        let running = guarded(task(handle.cancel.clone()), guard, handle.clone());
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(running))?;
         Ok(handle)
     }
 
     fn register(&self, stage: Stage, name: Arc<str>) -> Registered {
         let cancel = self.shared.tokens[stage as usize].child_token();
-        let (ended_sender, ended) = watch::channel(false);
+        let (abort, (ended_sender, ended)) = (CancellationToken::new(), watch::channel(false));
         let id = {
             let mut tasks = self.shared.tasks();
             tasks.next_id += 1;
             let id = tasks.next_id;
-            tasks.running.insert(id, Running { stage, name: Arc::clone(&name), abort: None });
+            tasks.running.insert(id, Running { stage, name: Arc::clone(&name), abort: abort.clone() });
             id
         };
         let guard = EndGuard { shared: Arc::clone(&self.shared), id, ended: ended_sender };
-        Registered { id, handle: TaskHandle { name, cancel, ended }, guard }
+        Registered { handle: TaskHandle { name, cancel, abort, ended }, guard }
     }
 
     /// The names of the running tasks of a stage.
@@ -286,9 +283,7 @@ impl Supervisor {
             .values()
             .filter(|task| task.stage == stage)
             .map(|task| {
-                if let Some(abort) = &task.abort {
-                    abort();
-                }
+                task.abort.cancel();
                 Arc::clone(&task.name)
             })
             .collect()
@@ -300,19 +295,13 @@ impl Shared {
         // Nothing under the lock can leave the map half changed, so that a poisoned lock is as good as any.
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn set_abort(&self, id: u64, abort: impl Fn() + Send + 'static) {
-        // The task may have ended already; then there is nothing left to abort.
-        if let Some(entry) = self.tasks().running.get_mut(&id) {
-            entry.abort = Some(Box::new(abort));
-        }
-    }
 }
 
-/// Runs a task to its end; a panic is noted with its name.
-async fn guarded(task: impl Future<Output = ()>, guard: EndGuard, name: Arc<str>) {
+/// Runs a task to its end, or until it is aborted; a panic is noted with its name.
+async fn guarded(task: impl Future<Output = ()>, guard: EndGuard, handle: TaskHandle) {
+    let task = handle.abort.run_until_cancelled(task);
     if let Err(payload) = AssertUnwindSafe(task).catch_unwind().await {
-        guard.panicked(name, panic_message(&*payload));
+        guard.panicked(handle.name, panic_message(&*payload));
     }
 }
 
@@ -427,6 +416,14 @@ mod tests {
 
     #[test]
     fn one_task_can_be_stopped_alone() {
+        check(async {
+            let supervisor = Supervisor::new();
+            let mut stuck = supervisor.spawn(Stage::Sources, "stuck", |_| std::future::pending());
+            assert!(!stuck.stop(Duration::from_millis(1)).await);
+            stuck.abort();
+            stuck.ended().await;
+            assert!(supervisor.running(Stage::Sources).is_empty());
+        });
         check(async {
             let supervisor = Supervisor::new();
             let mut first = supervisor.spawn(Stage::Sources, "a", |cancel| async move { cancel.cancelled().await });

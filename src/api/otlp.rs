@@ -102,7 +102,7 @@ async fn take(
                 let batch = decoder.decode(lines, Framing::Ndjson, &plan, &name, arrived);
                 let rejected = count.saturating_sub(batch.events.len()) as u64;
                 let reason = batch.refused.first().map(|refusal| refusal.message.clone()).unwrap_or_default();
-                (vec![Ingest::Batch(batch)], rejected, reason)
+                (vec![Ingest::Batch(batch, decoder)], rejected, reason)
             }
             Otlp::Metrics(metrics) => {
                 let mut inputs = Vec::new();

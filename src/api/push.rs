@@ -127,7 +127,7 @@ async fn take(backend: &Shared, name: Option<&str>, request: Request) -> Result<
         ));
     }
     let (arrived, size, overflow) = (clock::now(), body.len(), source.overflow);
-    let plan = Arc::clone(&push.plan);
+    let (plan, decoder) = (Arc::clone(&push.plan), Arc::clone(&source.decoder));
     let batch = if body.len() < LARGE_BODY_BYTES {
         source.decoder.decode(body, framing, &plan, &source.name, arrived)
     } else {
@@ -141,8 +141,9 @@ async fn take(backend: &Shared, name: Option<&str>, request: Request) -> Result<
         return Ok(nothing_taken(&too_fast(limited)));
     }
     // A batch of refusals alone goes to the core as well: that is where they are counted.
-    let offered = fits_queue(backend, size)
-        .and_then(|()| backend.sink.offer(Ingest::Batch(batch), overflow).map_err(|full| not_taken(full, false)));
+    let offered = fits_queue(backend, size).and_then(|()| {
+        backend.sink.offer(Ingest::Batch(batch, decoder), overflow).map_err(|full| not_taken(full, false))
+    });
     // Nothing of it was taken: the sender's next attempt must not find its own events spent.
     if let (Err(_), Some(limits)) = (&offered, &limits) {
         limits.give_back(client, accepted);

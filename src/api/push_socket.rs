@@ -298,7 +298,7 @@ impl Connection {
         // What is answered is never dropped: its sender waits.
         let overflow = if self.answers { Overflow::Block } else { *overflow };
         let sink = self.backend.sink.with_overflow(overflow).with_pace(pace);
-        let number = sink.send(Ingest::Batch(batch)).await.map_err(|_| GOING)?;
+        let number = sink.send(Ingest::Batch(batch, decoder.clone())).await.map_err(|_| GOING)?;
         Ok((answer, number))
     }
 }

@@ -58,7 +58,7 @@ async fn run_core(mut core: Core, mut jobs: tokio::sync::mpsc::Receiver<CoreJob<
             inputs = events.receive(64) => {
                 for input in inputs {
                     match input {
-                        Ingest::Batch(batch) => core.engine.observe(clock::now(), [Input::Events(batch)]),
+                        Ingest::Batch(batch, _) => core.engine.observe(clock::now(), [Input::Events(batch)]),
                         Ingest::State { source, state } => {
                             core.engine.observe(clock::now(), [Input::Source { name: source, state }]);
                         }
@@ -68,6 +68,7 @@ async fn run_core(mut core: Core, mut jobs: tokio::sync::mpsc::Receiver<CoreJob<
                         Ingest::ScrapeTargets { source, targets } => {
                             core.engine.observe(clock::now(), [Input::ScrapeTargets { source, targets }]);
                         }
+                        Ingest::Position { .. } => unreachable!("no source runs here"),
                     }
                 }
             }

@@ -8,6 +8,7 @@ use crate::model::Timestamp;
 use crate::notify::{Deliveries, Record};
 use crate::state::{HistoryEntry, StateError, StateStore};
 use crate::telemetry::{OnChange, clock, self_metrics};
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +21,8 @@ pub(super) struct Write {
     pub blob: Vec<u8>,
     pub full: bool,
     pub at: Timestamp,
+    /// How long building it took.
+    pub built: Duration,
     /// The highest input number that it stands for.
     pub number: u64,
     /// What happened since the last one.
@@ -38,6 +41,8 @@ pub(super) struct Written {
     pub number: u64,
     pub commands: u64,
     pub stored: bool,
+    /// How long building and writing it took.
+    pub took: Duration,
     /// The last record of the outbox that is written with it.
     pub records: u64,
     /// The lines that are not written, because it was not stored.
@@ -71,7 +76,7 @@ pub(super) async fn run(
 ) {
     let failing = OnChange::new(false);
     while let Some(write) = writes.recv().await {
-        let Write { blob, full, at, number, commands, lines, records: (records, made), told } = write;
+        let Write { blob, full, at, built, number, commands, lines, records: (records, made), told } = write;
         // Before the checkpoint: a kill in between tells twice, never not at all.
         publishing.keep(&told).await;
         let began = clock::instant();
@@ -79,7 +84,8 @@ pub(super) async fn run(
         let mut history = lines.clone();
         history.extend(history::entries(made));
         let outcome = state.checkpoint(full, blob, at, history).await;
-        self_metrics::checkpoint_seconds().record(began.elapsed().as_secs_f64());
+        let writing = began.elapsed();
+        self_metrics::checkpoint_seconds().record(writing.as_secs_f64());
         publishing.wake();
         let stored = outcome.is_ok();
         match outcome {
@@ -96,7 +102,8 @@ pub(super) async fn run(
             }
         }
         let unwritten = if stored { Vec::new() } else { lines };
-        if written.send(Written { number, commands, stored, records, unwritten }).await.is_err() {
+        let took = built + writing;
+        if written.send(Written { number, commands, stored, took, records, unwritten }).await.is_err() {
             return;
         }
     }

@@ -7,20 +7,17 @@ use super::history::{self, Line, Lines};
 use crate::api::CoreJob;
 use crate::engine::{Change, Core, EvalJob, Input, Told};
 use crate::export::Publishing;
-use crate::model::Timestamp;
+use crate::model::{FieldPlan, Timestamp};
 use crate::notify::{Deliveries, Notification, Outbox, Record};
 use crate::promql::Options;
 use crate::series::View;
-use crate::source::decode::Decoder;
 use crate::source::{Ingest, IngestQueue};
 use crate::state::StateStore;
 use crate::telemetry::{clock, self_metrics};
-use arc_swap::ArcSwap;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Inputs taken at once; more wait for the next round, so that calls and evaluations come in between.
@@ -35,13 +32,14 @@ const BUSY: Duration = Duration::from_micros(500);
 const FULL_EVERY_MS: i64 = 60_000;
 /// What sources ask for is given at most so often.
 const WANTED_CHECKPOINT_MS: i64 = 5;
+/// Between two of them lies so many times what the last one took: they take no more than a tenth of the time.
+const WANTED_CHECKPOINT_SHARE: u128 = 10;
+/// A checkpoint that is being written for so long keeps no message back any more.
+const STALLED_MS: i64 = 2_000;
 /// Without input a checkpoint is still written this often: a restart counts what came after it towards no `for`.
 const IDLE_CHECKPOINT_MS: i64 = 2_000;
 /// Portions of lines that may wait when there is no checkpoint that takes them along.
 pub(super) const HISTORY_PORTIONS: usize = 64;
-
-/// The decoders by source, for batches that were decoded with an older plan.
-pub(super) type Decoders = Arc<ArcSwap<BTreeMap<Arc<str>, Arc<Decoder>>>>;
 
 /// Checkpointing as the core task sees it.
 pub(super) struct Checkpointing {
@@ -51,6 +49,13 @@ pub(super) struct Checkpointing {
     pub last: Timestamp,
     pub last_full: Timestamp,
     pub in_flight: bool,
+    /// It is in flight for so long that messages do not wait for it.
+    pub stalled: bool,
+    /// What building and writing the last one took.
+    pub cost: Duration,
+    /// Bytes of the last whole one, and of the deltas since.
+    pub full_bytes: usize,
+    pub delta_bytes: usize,
     /// The next one must hold everything: the first, and after a failure.
     pub need_full: bool,
     pub dirty: bool,
@@ -62,13 +67,25 @@ pub(super) struct Checkpointing {
     pub stored: watch::Sender<Stored>,
 }
 
+impl Checkpointing {
+    /// How long after the last one sources get what they ask for.
+    fn wanted_after_ms(&self) -> i64 {
+        let spaced_ms = (self.cost.as_micros() * WANTED_CHECKPOINT_SHARE).div_ceil(1_000);
+        i64::try_from(spaced_ms).unwrap_or(i64::MAX).max(WANTED_CHECKPOINT_MS).min(self.interval_ms)
+    }
+
+    /// Whether the next one is to be whole: a start reads no more in deltas than in the whole one before them.
+    fn full_is_due(&self, now: Timestamp) -> bool {
+        self.need_full || now.millis_since(self.last_full) >= FULL_EVERY_MS || self.delta_bytes > self.full_bytes
+    }
+}
+
 pub(super) struct CoreTask {
     pub core: Core,
     pub queue: IngestQueue,
     pub jobs: mpsc::Receiver<CoreJob<Core>>,
     pub worker: SyncSender<(EvalJob, View)>,
     pub finished: mpsc::Receiver<Finished>,
-    pub decoders: Decoders,
     pub deliveries: Deliveries,
     pub checkpointing: Option<Checkpointing>,
     /// What happened since the last checkpoint.
@@ -107,7 +124,7 @@ impl CoreTask {
             let wanted = self.checkpointing.as_ref().is_none_or(|checkpointing| checkpointing.wanted);
             if let Some(checkpointing) = self.checkpointing.as_ref().filter(|it| it.wanted && it.dirty && !it.in_flight)
             {
-                let due = checkpointing.last.plus_millis(WANTED_CHECKPOINT_MS);
+                let due = checkpointing.last.plus_millis(checkpointing.wanted_after_ms());
                 sleep = sleep.min(Duration::from_micros(due.micros_since(now).clamp(0, 1_000_000).unsigned_abs()));
             }
             tokio::select! {
@@ -155,20 +172,10 @@ impl CoreTask {
 
     fn observe(&mut self, inputs: Vec<Ingest>) {
         let plan = self.core.engine.plan().clone();
-        let decoders = self.decoders.load();
+        let mut asked = Vec::new();
         let inputs: Vec<Input> = inputs
             .into_iter()
-            .map(|ingest| match ingest {
-                Ingest::State { source, state } => Input::Source { name: source, state },
-                Ingest::Scrape(batch) => Input::Scrape(batch),
-                Ingest::Counts(batch) => Input::Counts(batch),
-                Ingest::Received(batch) => Input::Received(batch),
-                Ingest::ScrapeTargets { source, targets } => Input::ScrapeTargets { source, targets },
-                Ingest::Batch(batch) => Input::Events(match decoders.get(&batch.source) {
-                    Some(decoder) if batch.plan.version() != plan.version() => decoder.redecode(batch, &plan),
-                    _ => batch,
-                }),
-            })
+            .filter_map(|ingest| input(ingest, &plan).map_err(|asks| asked.push(asks)).ok())
             .collect();
         if !inputs.is_empty() {
             if let Some(checkpointing) = &mut self.checkpointing {
@@ -180,6 +187,10 @@ impl CoreTask {
                 // Without a state folder nothing survives anyway: taken is as good as stored.
                 self.queue.set_checkpointed(self.queue.received());
             }
+        }
+        for (source, reply) in asked {
+            // Whoever asked may be cancelled meanwhile.
+            let _ = reply.send(self.core.engine.position(&source).map(<[u8]>::to_vec));
         }
     }
 
@@ -308,11 +319,14 @@ impl CoreTask {
     fn checkpoint(&mut self, now: Timestamp) {
         let Some(checkpointing) = &mut self.checkpointing else { return };
         if checkpointing.in_flight {
+            if now.millis_since(checkpointing.last) >= STALLED_MS {
+                self.stalled();
+            }
             return;
         }
         let age_ms = now.millis_since(checkpointing.last);
         let wanted = match checkpointing {
-            Checkpointing { dirty: true, wanted: true, .. } => WANTED_CHECKPOINT_MS.min(checkpointing.interval_ms),
+            Checkpointing { dirty: true, wanted: true, .. } => checkpointing.wanted_after_ms(),
             Checkpointing { dirty: true, .. } => checkpointing.interval_ms,
             _ => IDLE_CHECKPOINT_MS,
         };
@@ -324,7 +338,7 @@ impl CoreTask {
         {
             return;
         }
-        let full = checkpointing.need_full || now.millis_since(checkpointing.last_full) >= FULL_EVERY_MS;
+        let full = checkpointing.full_is_due(now);
         let write = self.write(now, full);
         let commands = write.commands;
         self.releasing.append(&mut self.held);
@@ -334,7 +348,9 @@ impl CoreTask {
         checkpointing.dirty = false;
         checkpointing.wanted = false;
         if full {
-            checkpointing.last_full = now;
+            (checkpointing.last_full, checkpointing.full_bytes, checkpointing.delta_bytes) = (now, write.blob.len(), 0);
+        } else {
+            checkpointing.delta_bytes += write.blob.len();
         }
         match checkpointing.writes.try_send(write) {
             Ok(()) => (checkpointing.in_flight, checkpointing.need_full) = (true, false),
@@ -350,11 +366,22 @@ impl CoreTask {
 
     /// What is to be stored: the state and, beside it, what led to it.
     fn write(&mut self, now: Timestamp, full: bool) -> Write {
+        let began = clock::instant();
         let (outbox, number, records) = self.outbox(now);
         let blob = self.core.snapshot(full, outbox);
         let (lines, commands) = (self.lines.take(), self.core.commands());
         let told = std::mem::take(&mut self.told);
-        Write { blob, full, at: now, number: self.queue.received(), commands, lines, records: (number, records), told }
+        Write {
+            blob,
+            full,
+            at: now,
+            built: began.elapsed(),
+            number: self.queue.received(),
+            commands,
+            lines,
+            records: (number, records),
+            told,
+        }
     }
 
     /// Sends what was held back. A checkpoint that failed never stops a message: it is counted and said.
@@ -363,10 +390,26 @@ impl CoreTask {
         self.deliveries.send(messages);
     }
 
+    /// The disk hangs: messages wait for it no longer than for one that fails. What is written after all holds them as
+    /// waiting, and the outbox by itself knows better.
+    fn stalled(&mut self) {
+        if let Some(checkpointing) = &mut self.checkpointing
+            && !std::mem::replace(&mut checkpointing.stalled, true)
+        {
+            self_metrics::checkpoint_failures().increment(1);
+            tracing::error!("a checkpoint has been under way for 2 s; alerts go out without waiting for the disk");
+        }
+        self.releasing.append(&mut self.held);
+        self.release();
+    }
+
     fn written(&mut self, written: Written) {
         self.release();
         let Some(checkpointing) = &mut self.checkpointing else { return };
-        checkpointing.in_flight = false;
+        (checkpointing.in_flight, checkpointing.cost) = (false, written.took);
+        if std::mem::take(&mut checkpointing.stalled) {
+            tracing::info!("the disk answers again");
+        }
         checkpointing.stored.send_modify(|stored| {
             stored.tried = written.commands;
             if written.stored {
@@ -384,22 +427,52 @@ impl CoreTask {
     }
 
     async fn last_checkpoint(&mut self, now: Timestamp) {
-        if let Some(checkpointing) = &mut self.checkpointing
-            && checkpointing.in_flight
-            && let Some(written) = checkpointing.written.recv().await
-        {
-            self.written(written);
+        if self.checkpointing.as_ref().is_some_and(|checkpointing| checkpointing.in_flight) {
+            self.last_written().await;
         }
         let Some(full) = self.checkpointing.as_ref().map(|checkpointing| checkpointing.need_full) else { return };
         let write = self.write(now, full);
         self.releasing.append(&mut self.held);
         let Some(checkpointing) = &mut self.checkpointing else { return };
-        if checkpointing.writes.send(write).await.is_ok()
-            && let Some(written) = checkpointing.written.recv().await
-        {
+        if checkpointing.writes.send(write).await.is_ok() {
+            self.last_written().await;
+        }
+    }
+
+    /// Waits for the disk as long as the drain does; messages do not.
+    async fn last_written(&mut self) {
+        let patience = Duration::from_millis(STALLED_MS.unsigned_abs());
+        let written = match tokio::time::timeout(patience, receive(&mut self.checkpointing)).await {
+            Ok(written) => written,
+            Err(_) => {
+                self.stalled();
+                receive(&mut self.checkpointing).await
+            }
+        };
+        if let Some(written) = written {
             self.written(written);
         }
     }
+}
+
+/// Who asks where a source goes on.
+type Asks = (Arc<str>, oneshot::Sender<Option<Vec<u8>>>);
+
+/// What the core takes, with the fields of its plan; or who asks about it. A batch that waited while the plan changed is
+/// read again by what decoded it: the source's decoder may be another one by now.
+fn input(ingest: Ingest, plan: &Arc<FieldPlan>) -> Result<Input, Asks> {
+    Ok(match ingest {
+        Ingest::State { source, state } => Input::Source { name: source, state },
+        Ingest::Scrape(batch) => Input::Scrape(batch),
+        Ingest::Counts(batch) => Input::Counts(batch),
+        Ingest::Received(batch) => Input::Received(batch),
+        Ingest::ScrapeTargets { source, targets } => Input::ScrapeTargets { source, targets },
+        Ingest::Batch(batch, decoder) if batch.plan.version() != plan.version() => {
+            Input::Events(decoder.redecode(batch, plan))
+        }
+        Ingest::Batch(batch, _) => Input::Events(batch),
+        Ingest::Position { source, reply } => return Err((source, reply)),
+    })
 }
 
 async fn receive(checkpointing: &mut Option<Checkpointing>) -> Option<Written> {
@@ -419,3 +492,6 @@ pub(super) async fn write_history(state: StateStore, mut portions: mpsc::Receive
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

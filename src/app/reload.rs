@@ -2,9 +2,9 @@
 
 use super::build::build;
 use super::exports::Exports;
-use super::run::{ReadAgain, decoders, findings, push};
+use super::run::{ReadAgain, findings, push};
 use super::sources::Sources;
-use super::{core_task, privacy, probes};
+use super::{privacy, probes};
 use crate::api::{CoreHandle, ReloadStatus, Reloaded, Shared};
 use crate::config::schema::{Config, ExportKind, WatchdogConfig};
 use crate::config::{Diagnostics, Named};
@@ -12,7 +12,6 @@ use crate::engine::{Core, Moment, Parts};
 use crate::notify::Deliveries;
 use crate::supervise::Supervisor;
 use crate::telemetry::{clock, self_metrics};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{Mutex, watch};
@@ -24,7 +23,6 @@ pub(super) struct Reloader {
     /// Held for a whole reload: one at a time.
     pub config: Mutex<Config>,
     pub core: CoreHandle<Core>,
-    pub decoders: core_task::Decoders,
     pub deliveries: Deliveries,
     pub sources: Mutex<Sources>,
     pub exports: Mutex<Exports>,
@@ -78,8 +76,8 @@ impl Reloader {
         self.again.is_some()
     }
 
-    pub async fn start_sources(&self, parts: &Parts, event_bytes: usize, positions: &BTreeMap<Arc<str>, Vec<u8>>) {
-        self.sources.lock().await.configure(&parts.sources, event_bytes, positions).await;
+    pub async fn start_sources(&self, parts: &Parts, event_bytes: usize) {
+        self.sources.lock().await.configure(&parts.sources, event_bytes).await;
     }
 
     /// The files whose change matters: configuration, rules, receivers.
@@ -157,21 +155,16 @@ impl Reloader {
         let rules = texts(&config);
         let reloaded = differences(current, &config, rules != *self.rules());
 
-        // From here on nothing can fail.
-        self.decoders.store(Arc::new(decoders(&parts)));
         let (plan, routing) = (parts.plan.clone(), parts.routing.clone());
         let http = push(&parts);
         let swap = parts.clone();
         let swapped = self.core.call(move |core, now| {
             core.reconfigure(&swap, now);
-            let positions: BTreeMap<Arc<str>, Vec<u8>> = swap
-                .sources
-                .iter()
-                .filter_map(|part| Some((part.name.clone(), core.engine.position(&part.name)?.to_vec())))
-                .collect();
-            (core.engine.checks().probes(), positions)
+            core.engine.checks().probes()
         });
-        let (probe_specs, positions) = swapped.await.map_err(|_| "sidewatch is shutting down".to_owned())?;
+        let too_busy = "the core has ended or is too busy; nothing has changed, reload again".to_owned();
+        let probe_specs = swapped.await.map_err(|_| too_busy)?;
+        // From here on nothing can fail.
         self.deliveries.reconfigure(routing);
         if let Some(backend) = self.backend.get() {
             backend.push.store(Arc::new(http));
@@ -179,7 +172,7 @@ impl Reloader {
         }
         let mut sources = self.sources.lock().await;
         sources.plan.send_replace(plan);
-        sources.configure(&parts.sources, config.limits.event_bytes, &positions).await;
+        sources.configure(&parts.sources, config.limits.event_bytes).await;
         let fresh = probes::start(probe_specs, &self.client, &self.core, &self.supervisor);
         std::mem::replace(&mut *self.probes.lock().unwrap_or_else(PoisonError::into_inner), fresh).cancel();
         self.exports.lock().await.configure(&config).await;

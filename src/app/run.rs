@@ -2,7 +2,7 @@
 
 use super::build::build;
 use super::checkpoints::{self, OUTBOX};
-use super::core_task::{Checkpointing, CoreTask, Decoders, HISTORY_PORTIONS, write_history};
+use super::core_task::{Checkpointing, CoreTask, HISTORY_PORTIONS, write_history};
 use super::exports::Exports;
 use super::history::Lines;
 use super::reload::{Reloader, texts};
@@ -23,14 +23,13 @@ use crate::state::StateStore;
 use crate::supervise::{DrainReport, Stage, Supervisor};
 use crate::telemetry::{clock, self_metrics};
 use anyhow::Context;
-use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// How long the drain may take; Kubernetes gives 30 s by default, and others want some of it.
@@ -146,7 +145,6 @@ pub async fn run(
     let courier = Courier::new(Terminal::new(colour, print), external_url(&config, addresses.observe));
     let deliveries = Deliveries::new(outbox, parts.routing.clone(), courier, Arc::new(clock::now));
 
-    let decoders: Decoders = Arc::new(ArcSwap::from_pointee(decoders(&parts)));
     let journal = match &state {
         Some(state) => state.clone(),
         None => StateStore::in_memory().context("starting the history in memory")?,
@@ -200,6 +198,10 @@ pub async fn run(
                 last: Timestamp::EPOCH,
                 last_full: now,
                 in_flight: false,
+                stalled: false,
+                cost: Duration::ZERO,
+                full_bytes: 0,
+                delta_bytes: 0,
                 need_full: true,
                 dirty: false,
                 wanted: false,
@@ -213,11 +215,6 @@ pub async fn run(
         Exports::new(supervisor.clone(), handle.clone(), state.clone(), config.base_dir.clone(), stored_call);
     let (logs, export_statuses) = (exports.logs.clone(), exports.statuses.clone());
     exports.configure(&config).await;
-    let positions = parts
-        .sources
-        .iter()
-        .filter_map(|part| Some((part.name.clone(), core.engine.position(&part.name)?.to_vec())))
-        .collect();
     let probe_specs = core.engine.checks().probes();
     let task = CoreTask {
         core,
@@ -225,7 +222,6 @@ pub async fn run(
         jobs,
         worker,
         finished,
-        decoders: decoders.clone(),
         deliveries: deliveries.clone(),
         checkpointing,
         lines: Lines::default(),
@@ -265,7 +261,6 @@ pub async fn run(
         again,
         config: Mutex::new(config.clone()),
         core: handle.clone(),
-        decoders,
         deliveries: deliveries.clone(),
         sources: Mutex::new(running),
         exports: Mutex::new(exports),
@@ -310,10 +305,19 @@ pub async fn run(
             }),
         },
         reload: Box::new({
-            let reloader = reloader.clone();
+            let (reloader, supervisor) = (reloader.clone(), supervisor.clone());
             move || {
-                let reloader = reloader.clone();
-                Box::pin(async move { reloader.reload().await })
+                let (reloader, supervisor) = (reloader.clone(), supervisor.clone());
+                Box::pin(async move {
+                    let (answer, outcome) = oneshot::channel();
+                    // A task of its own: whoever asked may go away in the middle of it.
+                    supervisor.spawn(Stage::Sources, "reload", |cancel| async move {
+                        if let Some(outcome) = cancel.run_until_cancelled(reloader.reload()).await {
+                            let _ = answer.send(outcome);
+                        }
+                    });
+                    outcome.await.unwrap_or_else(|_| Err("sidewatch is shutting down".into()))
+                })
             }
         }),
         readiness: readiness.clone(),
@@ -335,7 +339,7 @@ pub async fn run(
     let messages = deliveries.clone();
     let door = handle.clone();
     supervisor.spawn(Stage::Sources, "upkeep", |cancel| upkeep::run(own, handle, messages, cancel));
-    reloader.start_sources(&parts, config.limits.event_bytes, &positions).await;
+    reloader.start_sources(&parts, config.limits.event_bytes).await;
     if reloader.can_reload() {
         let reloader = reloader.clone();
         supervisor.spawn(Stage::Sources, "configuration", |cancel| super::watch::run(reloader, cancel));
@@ -345,7 +349,7 @@ pub async fn run(
     tracing::info!(observe = %addresses.observe, ingest = %addresses.ingest, "ready");
     greet(Started { addresses, memory });
 
-    let broken = wait(&supervisor, &reloader, &stop).await;
+    let broken = wait(&supervisor, || reloader.reload(), &stop).await;
     let reason = broken.clone().unwrap_or_else(|| "asked to end".into());
     tell(&door, Moment::Stopping { reason }).await;
     readiness.set_stopping();
@@ -363,29 +367,30 @@ pub(super) async fn tell(core: &CoreHandle<Core>, moment: Moment) {
     let _ = core.call(move |core, now| core.engine.moment(now, &moment)).await;
 }
 
-/// Waits for the end: a signal, the caller, or a task that broke. SIGHUP reloads.
-async fn wait(supervisor: &Supervisor, reloader: &Reloader, stop: &CancellationToken) -> Option<String> {
+/// Waits for the end: a signal, the caller, or a task that broke. SIGHUP reloads, which keeps no end waiting.
+async fn wait<R: Future>(supervisor: &Supervisor, reload: impl Fn() -> R, stop: &CancellationToken) -> Option<String> {
     use tokio::signal::unix::{SignalKind, signal};
     let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
     let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
         return Some("signals cannot be listened to".into());
     };
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("asked to end (SIGTERM)"),
-            _ = interrupt.recv() => tracing::info!("asked to end (SIGINT)"),
-            () = stop.cancelled() => tracing::info!("asked to end"),
-            _ = hangup.recv() => {
-                // What is wrong has been said in the log.
-                let _ = reloader.reload().await;
-                continue;
-            }
-            panicked = supervisor.panicked() => {
-                return Some(format!("the task {} broke: {}", panicked.task, panicked.message));
-            }
+    let reloads = async {
+        loop {
+            hangup.recv().await;
+            // What is wrong has been said in the log.
+            reload().await;
         }
-        return None;
+    };
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("asked to end (SIGTERM)"),
+        _ = interrupt.recv() => tracing::info!("asked to end (SIGINT)"),
+        () = stop.cancelled() => tracing::info!("asked to end"),
+        panicked = supervisor.panicked() => {
+            return Some(format!("the task {} broke: {}", panicked.task, panicked.message));
+        }
+        () = reloads => {}
     }
+    None
 }
 
 fn end(broken: Option<String>, report: &DrainReport) -> Result<(), RunError> {
@@ -452,11 +457,6 @@ fn external_url(config: &Config, observe: SocketAddr) -> String {
     }
 }
 
-/// The decoders by source.
-pub(super) fn decoders(parts: &Parts) -> BTreeMap<Arc<str>, Arc<crate::source::decode::Decoder>> {
-    parts.sources.iter().map(|source| (source.name.clone(), source.decoder.clone())).collect()
-}
-
 /// The sources that POST /events may name.
 pub(super) fn push(parts: &Parts) -> Push {
     let http = parts.sources.iter().filter(|source| source.kind == "http");
@@ -475,4 +475,27 @@ pub(super) fn push(parts: &Parts) -> Push {
     };
     let otlp = plain("otlp").chain(plain("http")).next().map(pushed);
     Push { plan: parts.plan.clone(), sources: http.map(pushed).collect(), otlp }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reload_that_hangs_keeps_no_end_waiting() {
+        let (supervisor, stop, reloading) = (Supervisor::new(), CancellationToken::new(), CancellationToken::new());
+        let reload = || async {
+            reloading.cancel();
+            std::future::pending::<()>().await;
+        };
+        let own = std::process::id().to_string();
+        let ends = async {
+            // Polled second: the signal is listened to.
+            std::process::Command::new("kill").args(["-HUP", &own]).status().unwrap();
+            reloading.cancelled().await;
+            stop.cancel();
+        };
+        let both = async { tokio::join!(wait(&supervisor, reload, &stop), ends).0 };
+        assert_eq!(tokio::time::timeout(Duration::from_secs(10), both).await, Ok(None));
+    }
 }

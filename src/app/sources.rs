@@ -1,6 +1,6 @@
 //! The running sources: started, kept, ended as the configuration says.
 
-use crate::config::schema::{Config, SourceConfig};
+use crate::config::schema::{Config, SourceConfig, Transport};
 use crate::engine::SourcePart;
 use crate::model::FieldPlan;
 use crate::source::rate::RateLimits;
@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 /// How long a source that is no longer configured may take to end.
 const END: Duration = Duration::from_secs(5);
@@ -33,58 +34,76 @@ impl Sources {
     }
 
     /// Ends the sources that changed or are gone, and starts those that are new; unchanged ones keep their connection.
-    pub async fn configure(
-        &mut self,
-        parts: &[SourcePart],
-        event_bytes: usize,
-        positions: &BTreeMap<Arc<str>, Vec<u8>>,
-    ) {
-        let kept = |name: &Arc<str>, config: &SourceConfig| {
+    /// A changed source goes on behind what the core has counted of it, which is known when its old task has ended and
+    /// everything that it delivered was taken: the new task waits for that, the reload does not.
+    pub async fn configure(&mut self, parts: &[SourcePart], event_bytes: usize) {
+        let kept = |name: &Arc<str>, (config, _): &mut (SourceConfig, TaskHandle)| {
             parts.iter().any(|part| part.name == *name && same(&part.config, config))
         };
-        let gone: Vec<Arc<str>> = self
-            .running
-            .iter()
-            .filter(|(name, (config, _))| !kept(name, config))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in gone {
-            if let Some((_, mut task)) = self.running.remove(&name)
-                && !task.stop(END).await
-            {
-                tracing::warn!(source = %name, "the source did not end in time");
-            }
-            if !parts.iter().any(|part| part.name == name) {
-                self_metrics::source_gone(&name);
-            }
-            if !parts.iter().any(|part| part.name == name && part.kind == "scrape") {
-                // Behind everything that its task has sent: its series end. An error means that the core has ended.
-                let _ = self.sink.send(Ingest::ScrapeTargets { source: name, targets: Vec::new() }).await;
+        let mut gone: BTreeMap<Arc<str>, (SourceConfig, TaskHandle)> =
+            self.running.extract_if(.., |name, known| !kept(name, known)).collect();
+        gone.values().for_each(|(_, task)| task.cancel());
+        let end = tokio::time::Instant::now() + END;
+        for (name, (_, task)) in &mut gone {
+            if tokio::time::timeout_at(end, task.ended()).await.is_err() {
+                tracing::warn!(source = %name, "the source did not end in time; it is cut off");
+                task.abort();
             }
         }
         for part in parts {
             if self.running.contains_key(&part.name) {
                 continue;
             }
-            let context = SourceContext {
-                name: part.name.clone(),
-                instance: self.instance.clone(),
-                decoder: part.decoder.clone(),
-                plan: self.plan.subscribe(),
-                sink: self.sink.with_overflow(part.config.flow.overflow()),
-                position: positions.get(&part.name).cloned(),
-                event_bytes,
-                base_dir: self.base_dir.clone(),
-            };
+            let before = gone.remove(&part.name);
+            if part.kind != "scrape" {
+                self.end_scrapes(&part.name, before.as_ref());
+            }
+            let (name, plan, decoder) = (part.name.clone(), self.plan.subscribe(), part.decoder.clone());
+            let (instance, base_dir) = (self.instance.clone(), self.base_dir.clone());
+            let sink = self.sink.with_overflow(part.config.flow.overflow());
             let transport = part.config.transport.clone();
             let limits = part.config.flow.rate_limit.map(|limit| Arc::new(RateLimits::new(part.name.clone(), &limit)));
-            let task = self.supervisor.spawn(Stage::Sources, format!("source {}", part.name), |cancel| {
+            let run = |cancel: CancellationToken| async move {
+                let counted = cancel.run_until_cancelled(counted(&name, &sink, before.map(|(_, task)| task))).await;
+                // Cancelled, or the core has ended.
+                let Some(Some(position)) = counted else { return };
                 let pace = limits.map(|limits| Pace::new(limits, cancel.clone()));
-                SourceContext { sink: context.sink.with_pace(pace), ..context }.run(transport, cancel)
-            });
+                let sink = sink.with_pace(pace);
+                let context = SourceContext { name, instance, decoder, plan, sink, position, event_bytes, base_dir };
+                context.run(transport, cancel).await;
+            };
+            let task = self.supervisor.spawn(Stage::Sources, format!("source {}", part.name), run);
             self.running.insert(part.name.clone(), (part.config.clone(), task));
         }
+        for (name, known) in &gone {
+            self_metrics::source_gone(name);
+            self.end_scrapes(name, Some(known));
+        }
     }
+
+    /// The series of a source that scrapes no more end, behind everything that its task has sent.
+    fn end_scrapes(&self, name: &Arc<str>, known: Option<&(SourceConfig, TaskHandle)>) {
+        let Some((SourceConfig { transport: Transport::Scrape(_), .. }, task)) = known else { return };
+        let (source, sink, mut task) = (name.clone(), self.sink.clone(), task.clone());
+        self.supervisor.spawn(Stage::Sources, format!("end of source {name}"), |cancel| async move {
+            let end = async {
+                task.ended().await;
+                // An error means that the core has ended.
+                let _ = sink.send(Ingest::ScrapeTargets { source, targets: Vec::new() }).await;
+            };
+            cancel.run_until_cancelled(end).await;
+        });
+    }
+}
+
+/// What the core has counted of a source when all that its task before delivered is taken; `None` when the core has ended.
+async fn counted(name: &Arc<str>, sink: &IngestSink, before: Option<TaskHandle>) -> Option<Option<Vec<u8>>> {
+    if let Some(mut before) = before {
+        before.ended().await;
+    }
+    let (reply, position) = oneshot::channel();
+    sink.send(Ingest::Position { source: name.clone(), reply }).await.ok()?;
+    position.await.ok()
 }
 
 /// Alike wherever they stand in the file.

@@ -50,7 +50,9 @@ pub(super) async fn run(reloader: Arc<Reloader>, cancel: CancellationToken) {
         if now != known {
             known = now;
             // What is wrong has been said in the log, the metric and the API.
-            let _ = reloader.reload().await;
+            if cancel.run_until_cancelled(reloader.reload()).await.is_none() {
+                return;
+            }
             // Files that the new configuration names are known from now on. What was saved meanwhile is not: it is read next.
             for (path, content) in contents(&reloader).await {
                 known.entry(path).or_insert(content);

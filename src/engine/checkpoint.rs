@@ -132,6 +132,7 @@ impl Core {
         self.notifier.restore(&envelope.notifier, now).map_err(content("notification log"))?;
         self.posted.restore(&posted, envelope.at, now).map_err(content("posted alerts"))?;
         engine.positions = envelope.positions;
+        engine.end_unknown_sources(now);
         Ok(Some(Restored { at: envelope.at, outbox: envelope.outbox }))
     }
 }

@@ -252,6 +252,12 @@ impl Rules {
         self.sources.insert(source.clone(), health);
     }
 
+    /// The sources that `SidewatchDeaf` fires for.
+    pub fn deaf_sources(&self) -> impl Iterator<Item = &str> {
+        let firing = self.deaf.iter().filter(|(_, alert)| alert.phase != AlertPhase::Inactive);
+        firing.filter_map(|(labels, _)| labels.get("source"))
+    }
+
     /// Says which metrics changed, so that the alert rules that read them run within [`MIN_INTERVAL_MS`].
     pub fn metrics_changed(&mut self, now: Timestamp, names: &mut dyn Iterator<Item = &str>) {
         self.mark(now, names, None);
@@ -498,7 +504,7 @@ impl Rules {
         let old_events = std::mem::replace(&mut self.events, events);
         let slos = Objectives::new(&set.slos, set.settings.pattern_keys, now);
         let old_slos = std::mem::replace(&mut self.slos, slos);
-        self.slos.set_deaf(old_events.deaf().clone(), now);
+        self.slos.take_sources(&old_slos, now);
         old_slos.end(&self.slos, now, &mut out.samples);
         self.slos.restore(old_slos.snapshot(), now, 0);
         self.generation += 1;
@@ -506,7 +512,7 @@ impl Rules {
         self.set = set;
         self.build_groups(now);
         group::carry_over(old_groups, &mut self.groups, now, out);
-        self.events.set_deaf(old_events.deaf().clone(), now);
+        self.events.take_sources(&old_events, now);
         for (rule, alerts, _) in old_events.iter() {
             let kept = |other: &Arc<super::events::EventRule>| {
                 rule.name == other.name && rule.file == other.file && rule.identity == other.identity

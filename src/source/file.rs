@@ -7,8 +7,9 @@ mod position;
 mod tail;
 
 use super::decode::Framing;
-use super::{RETRY, SourceContext, SourceState};
-use crate::telemetry::{OnChange, clock, self_metrics};
+use super::standing::Standing;
+use super::{RETRY, SourceContext};
+use crate::telemetry::{clock, self_metrics};
 use notify::{RecursiveMode, Watcher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,7 +31,7 @@ pub(super) async fn run(context: &SourceContext, path: &Path, from_end: bool, ca
     let received = self_metrics::source_received_bytes(&context.name);
     let behind_gauge = self_metrics::source_behind(&context.name);
     let mut tail = Tail::new(path.to_path_buf(), from_end, context.event_bytes, context.position.as_deref());
-    let said = OnChange::new(SourceState::Starting);
+    let mut standing = Standing::new(context);
     while !cancel.is_cancelled() {
         let now_ms = clock::now().millis();
         let stepped = tokio::task::spawn_blocking(move || {
@@ -50,47 +51,44 @@ pub(super) async fn run(context: &SourceContext, path: &Path, from_end: bool, ca
             self_metrics::source_file_resets(&context.name, reset.reason()).increment(1);
             tracing::info!(source = %context.name, path = %path.display(), reason = reset.reason(), "{}", reset.text());
         }
-        let (state, pause) = match step {
+        let pause = match step {
             Ok(Step::Lines(block)) => {
                 received.increment(block.lines.len() as u64);
                 let behind = block.behind_bytes;
+                standing.connected(if behind > BEHIND_BYTES { behind } else { 0 }).await;
                 behind_gauge.set(behind as f64);
-                let far = behind > BEHIND_BYTES;
-                if said.set(if far { SourceState::CatchingUp { behind: 0 } } else { SourceState::Connected }) {
-                    let now = if far { SourceState::CatchingUp { behind } } else { SourceState::Connected };
-                    context.report(now).await;
-                }
                 if !context.deliver(block.lines, Framing::Lines, block.oversized, Some(block.position)).await {
                     return;
                 }
                 continue;
             }
             Ok(Step::Again) => continue,
-            Ok(Step::Idle) => (SourceState::Connected, POLL),
-            Ok(Step::Missing) => (lost(path, "the file does not exist yet"), POLL),
-            Ok(Step::Gone) => (lost(path, "the file is gone"), POLL),
-            Err(error) => (lost(path, &error.to_string()), RETRY),
-        };
-        if said.set(state.clone()) {
-            match &state {
-                SourceState::Lost { reason } => {
-                    tracing::warn!(source = %context.name, %reason, "waiting for the file");
-                }
-                _ => tracing::info!(source = %context.name, path = %path.display(), "following the file"),
+            Ok(Step::Idle) => {
+                standing.connected(0).await;
+                POLL
             }
-            context.report(state).await;
+            Ok(Step::Missing) => {
+                standing.lost(format!("{}: the file does not exist yet", path.display())).await;
+                POLL
+            }
+            Ok(Step::Gone) => {
+                standing.lost(format!("{}: the file is gone", path.display())).await;
+                POLL
+            }
+            Err(error) => {
+                standing.lost(format!("{}: {error}", path.display())).await;
+                RETRY
+            }
+        };
+        if !standing.is_up() {
+            behind_gauge.set(0.0);
         }
-        behind_gauge.set(0.0);
         tokio::select! {
             () = cancel.cancelled() => {}
             () = tokio::time::sleep(pause) => {}
             () = changed.notified() => tokio::time::sleep(SETTLE).await,
         }
     }
-}
-
-fn lost(path: &Path, why: &str) -> SourceState {
-    SourceState::Lost { reason: format!("{}: {why}", path.display()) }
 }
 
 /// Asks to be woken when something happens to the file. `None` where the system cannot: polling is enough.

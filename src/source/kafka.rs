@@ -61,13 +61,11 @@ pub(super) async fn run(context: &SourceContext, config: &KafkaConfig, cancel: &
         let reason = match thread.spawn(move || reader::run(start)) {
             Err(error) => format!("no thread for Kafka: {error}"),
             Ok(_) => {
-                let mut session = Session { context, standing: &mut standing, acks: &mut acks, shared: &shared };
+                let mut session =
+                    Session { context, standing: &mut standing, acks: &mut acks, shared: &shared, known: &mut known };
                 match session.run(received, cancel).await {
                     None => return,
-                    Some((reason, reached)) => {
-                        known = reached;
-                        reason
-                    }
+                    Some(reason) => reason,
                 }
             }
         };
@@ -86,11 +84,13 @@ struct Session<'s, 'c> {
     standing: &'s mut Standing<'c>,
     acks: &'s mut Acks<(Offsets, u64)>,
     shared: &'s Shared,
+    /// What was read: a new client goes on from here, however this one ends.
+    known: &'s mut Offsets,
 }
 
 impl Session<'_, '_> {
-    /// `None` when the source is over; else why this client is, and what was reached.
-    async fn run(&mut self, mut steps: mpsc::Receiver<Step>, cancel: &CancellationToken) -> Option<(String, Offsets)> {
+    /// `None` when the source is over; else why this client is.
+    async fn run(&mut self, mut steps: mpsc::Receiver<Step>, cancel: &CancellationToken) -> Option<String> {
         let mut over = None;
         let mut until: Option<Instant> = None;
         loop {
@@ -103,7 +103,7 @@ impl Session<'_, '_> {
             tokio::select! {
                 step = steps.recv() => match step {
                     None if cancel.is_cancelled() => return None,
-                    None => return over.or_else(|| Some(("the thread of Kafka has ended".into(), Offsets::default()))),
+                    None => return over.or_else(|| Some("the thread of Kafka has ended".into())),
                     Some(step) => {
                         if !self.step(step, &mut over).await {
                             self.shared.stop();
@@ -124,7 +124,7 @@ impl Session<'_, '_> {
     }
 
     /// `false` when the core has ended.
-    async fn step(&mut self, step: Step, over: &mut Option<(String, Offsets)>) -> bool {
+    async fn step(&mut self, step: Step, over: &mut Option<String>) -> bool {
         match step {
             Step::Batch { batch, position } => return self.deliver(*batch, position).await,
             Step::Hears { behind, first } => {
@@ -139,7 +139,10 @@ impl Session<'_, '_> {
                 let _ = tokio::time::timeout(SETTLE, self.settle()).await;
                 let _ = reply.send(());
             }
-            Step::Over { reason, known } => *over = Some((reason, known)),
+            Step::Over { reason, known } => {
+                self.known.merge(&known);
+                *over = Some(reason);
+            }
         }
         true
     }
@@ -155,6 +158,7 @@ impl Session<'_, '_> {
         let Some(number) = self.context.deliver_messages(&mut batch.messages, Some(position)).await else {
             return false;
         };
+        self.known.merge(&batch.next);
         self.acks.push(number, batch.count, (batch.next, batch.count as u64));
         true
     }
@@ -171,5 +175,45 @@ impl Session<'_, '_> {
             self.acks.changed().await;
             self.acknowledge();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::decode::{DecodeLimits, Decoder};
+    use crate::source::{QueueLimits, queue};
+
+    #[tokio::test]
+    async fn what_was_handed_over_is_known_however_the_thread_ends() {
+        let (sink, mut input) = queue(QueueLimits { batches: 10, bytes: 1 << 20 });
+        let decoder = Decoder::compile(&Default::default(), DecodeLimits::default(), &mut Default::default()).unwrap();
+        let context = SourceContext {
+            name: "bus".into(),
+            instance: "i".into(),
+            decoder: decoder.into(),
+            plan: tokio::sync::watch::channel(Arc::default()).1,
+            sink,
+            position: None,
+            event_bytes: 1_000,
+            base_dir: ".".into(),
+        };
+        let (steps, received) = mpsc::channel(BETWEEN);
+        let mut batch = Batch::new(crate::source::message::Size::default(), 1_000);
+        batch.messages.push(br#"{"type":"a"}"#, None);
+        batch.count = 1;
+        batch.next.raise(&("t".into(), 0), 7);
+        let mut known = Offsets::default();
+        known.raise(&("t".into(), 1), 3);
+        steps.send(Step::Batch { position: batch.next.encode(), batch: Box::new(batch) }).await.unwrap();
+        // A panic of the thread closes the channel without a word.
+        drop(steps);
+        let (shared, mut standing) = (Shared::default(), Standing::new(&context));
+        let mut acks = Acks::new(&context.sink, WINDOW_MESSAGES);
+        let mut session =
+            Session { context: &context, standing: &mut standing, acks: &mut acks, shared: &shared, known: &mut known };
+        assert!(session.run(received, &CancellationToken::new()).await.is_some());
+        assert_eq!((known.get(&("t".into(), 0)), known.get(&("t".into(), 1))), (Some(7), Some(3)));
+        assert_eq!(input.try_receive(10).len(), 1);
     }
 }

@@ -38,7 +38,7 @@ impl MemorySource {
         let batch = self.decoder.decode(input, framing, &plan, &self.name, now);
         let (accepted, refused) = (batch.events.len(), batch.refused.clone());
         if accepted > 0 || !refused.is_empty() {
-            self.sink.offer_by_policy(Ingest::Batch(batch))?;
+            self.sink.offer_by_policy(Ingest::Batch(batch, self.decoder.clone()))?;
         }
         Ok((accepted, refused))
     }

@@ -17,6 +17,7 @@ pub use pace::Pace;
 
 use super::SourceState;
 use super::counts::CountBatch;
+use super::decode::Decoder;
 use super::rate::Client;
 use super::received::ReceivedBatch;
 use super::scrape::ScrapeBatch;
@@ -29,7 +30,7 @@ use metrics::{Counter, Gauge};
 use room::{Need, NoRoom, Pool, Room};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 /// Why an input was not taken, and its pieces when there is no room for them now.
 type Refused = (Full, [Option<Piece>; 2]);
@@ -38,8 +39,8 @@ type Refused = (Full, [Option<Piece>; 2]);
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "nearly every input is a batch, and one allocation less for each")]
 pub enum Ingest {
-    /// Decoded events.
-    Batch(EventBatch),
+    /// Decoded events, and what decoded them: a reload may change the plan, and the source's decoder, while they wait.
+    Batch(EventBatch, Arc<Decoder>),
     /// How a source stands.
     State {
         /// The source's name.
@@ -60,13 +61,20 @@ pub enum Ingest {
         /// Their keys.
         targets: Vec<Arc<str>>,
     },
+    /// Where a source goes on: told when everything before this is counted.
+    Position {
+        /// The source's name.
+        source: Arc<str>,
+        /// Who asks.
+        reply: oneshot::Sender<Option<Vec<u8>>>,
+    },
 }
 
 impl Ingest {
     /// What it takes of the queue's room; bytes roughly.
     fn need(&self) -> Need {
         match self {
-            Self::Batch(batch) => Need {
+            Self::Batch(batch, _) => Need {
                 bytes: batch.buffer.len()
                     + batch.arena.len()
                     + (batch.fields.len() + batch.lists.len()) * size_of::<Field>(),
@@ -75,14 +83,14 @@ impl Ingest {
             Self::Scrape(batch) => Need { bytes: batch.size(), events: 0 },
             Self::Counts(batch) => Need { bytes: batch.size(), events: 0 },
             Self::Received(batch) => Need { bytes: batch.size(), events: 0 },
-            Self::State { .. } | Self::ScrapeTargets { .. } => Need { bytes: 0, events: 0 },
+            Self::State { .. } | Self::ScrapeTargets { .. } | Self::Position { .. } => Need { bytes: 0, events: 0 },
         }
     }
 
     /// What a rate limit counts: events, lines and data points.
     pub fn events(&self) -> usize {
         match self {
-            Self::Batch(batch) => batch.events.len(),
+            Self::Batch(batch, _) => batch.events.len(),
             Self::Counts(batch) => batch.lines as usize,
             _ => 0,
         }
@@ -91,7 +99,7 @@ impl Ingest {
     /// The batch, if it may be dropped: a position must never be ahead of what was counted.
     fn droppable(&self) -> Option<&EventBatch> {
         match self {
-            Self::Batch(batch) if batch.position.is_none() => Some(batch),
+            Self::Batch(batch, _) if batch.position.is_none() => Some(batch),
             _ => None,
         }
     }
@@ -282,7 +290,7 @@ impl Shared {
 /// Events of an input, and what of it was refused: all that is lost with it.
 fn items(ingest: &Ingest) -> usize {
     match ingest {
-        Ingest::Batch(batch) => batch.events.len() + batch.refused.len(),
+        Ingest::Batch(batch, _) => batch.events.len() + batch.refused.len(),
         _ => 0,
     }
 }
@@ -556,13 +564,16 @@ impl IngestSink {
     /// position stays whole and in order.
     fn pieces(&self, ingest: Ingest) -> (Option<Piece>, Option<Piece>) {
         let threshold = self.shared().options.high_priority;
-        let Ingest::Batch(mut batch) = ingest else { return (None, Some(Piece::new(ingest, Priority::Normal))) };
+        let Ingest::Batch(mut batch, decoder) = ingest else {
+            return (None, Some(Piece::new(ingest, Priority::Normal)));
+        };
+        let piece = |batch, priority| Some(Piece::new(Ingest::Batch(batch, decoder.clone()), priority));
         let is_urgent = |event: &crate::model::Event| event.priority >= threshold;
         if batch.position.is_some() || !batch.events.iter().any(is_urgent) {
-            return (None, Some(Piece::new(Ingest::Batch(batch), Priority::Normal)));
+            return (None, piece(batch, Priority::Normal));
         }
         if batch.events.iter().all(is_urgent) {
-            return (Some(Piece::new(Ingest::Batch(batch), Priority::High)), None);
+            return (piece(batch, Priority::High), None);
         }
         let size = |event: &crate::model::Event| batch.text(event.raw).len() + batch.plan.len() * size_of::<Field>();
         let urgent = batch.events.iter().filter(|event| is_urgent(event));
@@ -571,10 +582,9 @@ impl IngestSink {
             events: need.events + 1,
         });
         if !self.shared().reserve.could_hold(need) {
-            return (None, Some(Piece::new(Ingest::Batch(batch), Priority::Normal)));
+            return (None, piece(batch, Priority::Normal));
         }
         let urgent = batch.split_off(is_urgent);
-        let piece = |batch, priority| Some(Piece::new(Ingest::Batch(batch), priority));
         (piece(urgent, Priority::High), piece(batch, Priority::Normal))
     }
 

@@ -143,7 +143,7 @@ metrics:
         Message::to("fussy", vec![0xff, 0xfe]),
         Message::to("fussy", ""),
         Message::to("orders", "no event either"),
-        Message::to("orders", vec![b' '; 5 << 20]),
+        Message::to("orders", vec![b' '; 100 << 20]),
     ]);
     sidewatch.is(r#"events_total{source="fussy",type="fine"}"#, 2.0);
     sidewatch.is(r#"sum(sidewatch_events_refused_total{source="fussy"})"#, 3.0);

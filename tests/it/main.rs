@@ -52,6 +52,7 @@ mod rule_tests;
 mod scrape;
 mod silences;
 mod simulation;
+mod slow_disk;
 mod sources;
 mod sse;
 mod statsd;

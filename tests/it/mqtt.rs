@@ -113,7 +113,7 @@ metrics:
     });
 
     // Too large for an event: refused, and the connection goes on.
-    send(&[Message::to("shop/large", vec![b' '; 5 << 20]), Message::to("shop/small", "1")]);
+    send(&[Message::to("shop/large", vec![b' '; 100 << 20]), Message::to("shop/small", "1")]);
     for source in ["five", "three"] {
         sidewatch.is(&format!(r#"events_total{{source="{source}",type="shop.small"}}"#), 1.0);
         sidewatch.is(&format!(r#"sidewatch_events_refused_total{{source="{source}",reason="too_large"}}"#), 1.0);

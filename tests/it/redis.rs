@@ -281,7 +281,7 @@ fn nothing_that_happens_to_a_group_is_lost_or_silent() {
     eventually("nobody holds anything", 10, || (pending(&mut client, "s", "g") == 0).then_some(()));
 
     // Larger than an event may be: refused without being kept, and what follows is counted.
-    let large = "x".repeat(20 << 20);
+    let large = "x".repeat(100 << 20);
     add(&mut client, "s", &[("event", &format!("{{\"type\":\"large\",\"x\":\"{large}\"}}"))]);
     add(&mut client, "s", &[("type", "order.placed"), ("amount", "5")]);
     sidewatch.reaches("sum(amount_total)", 11.0);

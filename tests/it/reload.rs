@@ -1,7 +1,16 @@
 //! Saving an edited configuration: what changed takes effect at once, what is wrong is said and changes nothing.
 
 use crate::harness::{Receiver, Sidewatch, eventually, run};
-use std::time::Instant;
+use sidewatch::app::{Parts, build};
+use sidewatch::config::{Overrides, load_text};
+use sidewatch::engine::{Core, Input};
+use sidewatch::model::Timestamp;
+use sidewatch::source::SourceState;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 fn configuration(hook: u16, threshold: u32) -> String {
     format!(
@@ -75,4 +84,92 @@ fn a_removed_source_is_not_said_to_be_up_or_lost() {
     std::fs::write(&file, format!("bundled_rules: false\nsources: {{push: {{http: {{}}}}, {broker}}}\n")).unwrap();
     eventually("bus is there again", 20, || (up("bus") == Some(0.0)).then_some(()));
     assert_eq!(up("push"), Some(1.0));
+}
+
+#[test]
+fn a_changed_source_goes_on_where_the_core_has_counted_it_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let configuration = |turn: u32| {
+        // Another format each time, and another plan: the source begins anew, and what waits is decoded again.
+        let text = format!(
+            "sources: {{log: {{file: {{path: events.log}}, type: kind{turn}}}}}\nbundled_rules: false\n\
+             metrics:\n  amount_total: {{counter: {{match: order, value: data.amount}}}}\n\
+             \x20 other: {{gauge: {{match: order, value: data.other{turn}}}}}\n"
+        );
+        std::fs::write(dir.path().join("sidewatch.yaml"), text).unwrap();
+    };
+    configuration(0);
+    std::fs::write(dir.path().join("events.log"), "").unwrap();
+    let sidewatch = Sidewatch::start(dir.path(), "run", &["--log", "error"]);
+    let (over, log) = (AtomicBool::new(false), dir.path().join("events.log"));
+    let (lines, sum) = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut file = std::fs::File::options().append(true).open(&log).unwrap();
+            let (mut lines, mut sum) = (0_u64, 0);
+            while !over.load(Ordering::Relaxed) {
+                let mut text = String::new();
+                for at in lines..lines + 1_000 {
+                    sum += at % 97;
+                    writeln!(text, "{{\"type\":\"order\",\"data\":{{\"amount\":{}}}}}", at % 97).unwrap();
+                }
+                file.write_all(text.as_bytes()).unwrap();
+                lines += 1_000;
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+            (lines, sum)
+        });
+        let reloads = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut seen = 0.0;
+            for turn in 1..=6 {
+                seen = eventually("it goes on", 30, || sidewatch.value("sum(events_total)").filter(|now| *now > seen));
+                configuration(turn);
+                let (status, said) = sidewatch.post("/-/reload", "text/plain", b"");
+                assert_eq!(status, 200, "{said}");
+            }
+        }));
+        over.store(true, Ordering::Relaxed);
+        reloads.unwrap();
+        writer.join().unwrap()
+    });
+    eventually("every line", 60, || {
+        let seen = sidewatch.value("sum(events_total)").unwrap_or(0.0) as u64;
+        assert!(seen <= lines, "counted twice: {seen} of {lines}");
+        (seen == lines).then_some(())
+    });
+    assert_eq!(sidewatch.value("sum(amount_total)"), Some(sum as f64));
+}
+
+fn parts(sources: &str) -> Parts {
+    let text = format!("bundled_rules: false\nsources: {{{sources}}}\n");
+    let (config, mut found) = load_text("t.yaml", &text, &BTreeMap::new(), &Overrides::default());
+    let parts = config.as_ref().and_then(|config| build(config, &mut found));
+    parts.filter(|_| !found.has_errors()).unwrap_or_else(|| panic!("{found}"))
+}
+
+#[test]
+fn a_source_that_is_gone_is_not_missed() {
+    let at = |seconds: i64| Timestamp::from_millis(1_795_219_200_000 + seconds * 1_000);
+    let lost = || Input::Source { name: "log".into(), state: SourceState::Lost { reason: "gone".into() } };
+    let deaf = |core: &mut Core| {
+        let (_, alerts) = core.engine.published();
+        let alerts = alerts.iter().filter(|alert| alert.labels.get("alertname") == Some("SidewatchDeaf"));
+        alerts.map(|alert| alert.resolved_at.is_none()).collect::<Vec<_>>()
+    };
+    let (both, one) = (parts("log: {file: {path: a.log}}, push: {http: {}}"), parts("push: {http: {}}"));
+    let mut core = Core::new(&both, at(0));
+    core.engine.observe(at(1), [lost()]);
+    assert_eq!(deaf(&mut core), [true]);
+    let blob = core.snapshot(true, Vec::new());
+
+    let mut same = Core::new(&both, at(10));
+    same.restore(std::slice::from_ref(&blob), at(10)).unwrap();
+    assert_eq!(deaf(&mut same), [true], "it is configured, and nothing was heard of it yet");
+    let mut after = Core::new(&one, at(10));
+    after.restore(&[blob], at(10)).unwrap();
+    assert_eq!(deaf(&mut after), [false], "removed between two runs: its alert has ended");
+
+    // The last words of a source that a reload has removed.
+    core.reconfigure(&one, at(20));
+    core.engine.observe(at(21), [lost()]);
+    assert_eq!(deaf(&mut core), [false]);
 }

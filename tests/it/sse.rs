@@ -143,7 +143,7 @@ fn a_stream_without_ids_has_gaps_and_answers_that_are_none_are_said() {
         .unwrap();
     // Larger than an event may be: refused, without being kept.
     stream.write_all(b"data: ").unwrap();
-    stream.write_all(&vec![b'x'; 5 << 20]).unwrap();
+    stream.write_all(&vec![b'x'; 100 << 20]).unwrap();
     stream.write_all(b"\n\ndata: {\"amount\":1}\n\n").unwrap();
     sidewatch.is("events_total{type=\"order.placed\"}", 1.0);
     sidewatch.is("events_total{type=\"message\"}", 1.0);

@@ -253,14 +253,10 @@ impl EventRules {
         self.pause_all(now);
     }
 
-    /// Carries sources and their health over to the rules of a new configuration.
-    pub(in crate::rules) fn set_deaf(&mut self, deaf: BTreeSet<Arc<str>>, now: Timestamp) {
-        self.deaf = deaf;
+    /// Carries sources and their health over from the rules of the configuration before.
+    pub(in crate::rules) fn take_sources(&mut self, before: &Self, now: Timestamp) {
+        (self.deaf, self.catching_up) = (before.deaf.clone(), before.catching_up.clone());
         self.pause_all(now);
-    }
-
-    pub(in crate::rules) fn deaf(&self) -> &BTreeSet<Arc<str>> {
-        &self.deaf
     }
 
     fn pause_all(&mut self, now: Timestamp) {

@@ -362,8 +362,8 @@ impl Objectives {
     }
 
     /// Carries over which sources are not heard.
-    pub(in crate::rules) fn set_deaf(&mut self, deaf: BTreeSet<Arc<str>>, now: Timestamp) {
-        self.deaf = deaf;
+    pub(in crate::rules) fn take_sources(&mut self, before: &Self, now: Timestamp) {
+        self.deaf = before.deaf.clone();
         self.pause_all(now);
     }
 }

@@ -13,7 +13,7 @@ pub(super) async fn deliver(
     position: Option<Vec<u8>>,
 ) -> Option<(u64, Vec<bool>)> {
     let (batch, poison) = judge(context, messages, position);
-    let number = context.sink.send(Ingest::Batch(batch)).await.ok()?;
+    let number = context.sink.send(Ingest::Batch(batch, context.decoder.clone())).await.ok()?;
     Some((number, poison))
 }
 

@@ -164,7 +164,6 @@ impl Tail {
                 return Ok(Step::Missing);
             }
             self.start(at_path.as_ref(), now_ms)?;
-            self.started = true;
             if self.files.iter().any(|open| open.offset > 0) {
                 return Ok(Step::Lines(self.block(Vec::new(), 0)));
             }
@@ -172,33 +171,36 @@ impl Tail {
         self.read(now_ms, at_path.is_some())
     }
 
-    /// Opens what the stored position names, and the file at the path.
+    /// Opens what the stored position names, and the file at the path. An error changes nothing: it is tried again.
     fn start(&mut self, at_path: Option<&Metadata>, now_ms: i64) -> io::Result<()> {
-        let known = self.stored.take();
-        let resuming = known.is_some();
-        for stored in known.unwrap_or_default() {
-            match self.find(&stored, at_path)? {
+        let (mut files, mut resets) = (Vec::new(), Vec::new());
+        for stored in self.stored.iter().flatten() {
+            match self.find(stored, at_path)? {
                 Some(mut open) => {
                     let current = at_path.is_some_and(|found| found.ino() == open.inode && found.dev() == open.device);
                     open.retired_ms = (!current).then_some(now_ms);
-                    self.files.push(open);
+                    files.push(open);
                 }
                 // Nothing had been read of it, or it was replaced by the file at the path, which is read from its start.
                 None if stored.offset == 0 => {}
-                None => self.resets.push(Reset::NotFound),
+                None => resets.push(Reset::NotFound),
             }
         }
-        self.find_between(at_path, now_ms)?;
-        let Some(found) = at_path else { return Ok(()) };
-        if !self.files.iter().any(|open| open.retired_ms.is_none()) {
+        self.find_between(at_path, now_ms, &mut files, &mut resets)?;
+        if let Some(found) = at_path
+            && !files.iter().any(|open| open.retired_ms.is_none())
+        {
             let mut open = Open::at(File::open(&self.path)?, 0, self.limit_bytes)?;
-            if self.from_end && !resuming {
+            if self.from_end && self.stored.is_none() {
                 open.skip_to(last_line_end(&open.file, found.len())?)?;
             }
-            self.files.push(open);
+            files.push(open);
         }
         // The file at the path is the last one.
-        self.files.sort_by_key(|open| open.retired_ms.is_none());
+        files.sort_by_key(|open| open.retired_ms.is_none());
+        self.files = files;
+        self.resets.append(&mut resets);
+        (self.stored, self.started) = (None, true);
         Ok(())
     }
 
@@ -211,7 +213,12 @@ impl Tail {
         let beside = std::fs::read_dir(folder_of(&self.path)).into_iter().flatten().flatten();
         candidates.extend(beside.filter(|entry| entry_inode(entry) == stored.inode).map(|entry| entry.path()));
         for path in candidates {
-            let mut open = Open::at(File::open(path)?, 0, self.limit_bytes)?;
+            let file = match File::open(path) {
+                // Rotated on or deleted between the two calls: not this one.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                file => file?,
+            };
+            let mut open = Open::at(file, 0, self.limit_bytes)?;
             if open.inode == stored.inode
                 && open.file.metadata()?.len() >= stored.offset
                 && open.skip_to(stored.offset).is_ok()
@@ -225,8 +232,14 @@ impl Tail {
 
     /// Opens the files that were written and rotated away while nobody read: those beside the path that carry its name
     /// with a suffix and were written after the last known file was. What was compressed meanwhile is told as not found.
-    fn find_between(&mut self, at_path: Option<&Metadata>, now_ms: i64) -> io::Result<()> {
-        let rotated = self.files.last().filter(|open| open.retired_ms.is_some());
+    fn find_between(
+        &self,
+        at_path: Option<&Metadata>,
+        now_ms: i64,
+        files: &mut Vec<Open>,
+        resets: &mut Vec<Reset>,
+    ) -> io::Result<()> {
+        let rotated = files.last().filter(|open| open.retired_ms.is_some());
         let (Some(last), Some(name)) = (rotated, self.path.file_name().and_then(|name| name.to_str())) else {
             return Ok(());
         };
@@ -240,11 +253,11 @@ impl Tail {
             if let Some(suffix) = suffix
                 && found.is_file()
                 && !current
-                && !self.files.iter().any(known)
+                && !files.iter().any(known)
                 && found.modified()? > written
             {
                 if COMPRESSED.iter().any(|ending| suffix.ends_with(ending)) {
-                    self.resets.push(Reset::NotFound);
+                    resets.push(Reset::NotFound);
                 } else {
                     between.push((found.modified()?, entry.path()));
                 }
@@ -252,8 +265,12 @@ impl Tail {
         }
         between.sort();
         for (_, path) in between {
-            let open = Open::at(File::open(path)?, 0, self.limit_bytes)?;
-            self.files.push(Open { retired_ms: Some(now_ms), ..open });
+            let file = match File::open(path) {
+                // Renamed or deleted between the two calls.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                file => file?,
+            };
+            files.push(Open { retired_ms: Some(now_ms), ..Open::at(file, 0, self.limit_bytes)? });
         }
         Ok(())
     }

@@ -186,12 +186,12 @@ impl<'a> Consumer<'a> {
                 () = news.gone.cancelled() => return End::Gone,
                 () = self.acks.changed() => continue,
             }
-            let behind = match self.take(&mut batch, &mut pull, &binding) {
-                Ok(behind) => behind,
-                Err(reason) => return End::Refused(reason),
-            };
+            let (behind, over) = self.take(&mut batch, &mut pull, &binding);
             if !self.replies.is_empty() && !self.deliver(connection, &binding, &mut ticks, cancel).await {
                 return End::Cancelled;
+            }
+            if let Some(reason) = over {
+                return End::Refused(reason);
             }
             if let Some(behind) = behind {
                 standing.connected(behind).await;
@@ -223,19 +223,19 @@ impl<'a> Consumer<'a> {
     }
 
     /// Sorts what has arrived: new messages are gathered, others recognised; what the server says about requests is noted.
-    /// How many messages are still to come, when one says so.
-    fn take(&mut self, batch: &mut Vec<Message>, pull: &mut Pull, binding: &Binding) -> Result<Option<u64>, String> {
+    /// How many messages are still to come, when one says so, and why the consumer must be bound anew, when it must.
+    fn take(&mut self, batch: &mut Vec<Message>, pull: &mut Pull, binding: &Binding) -> (Option<u64>, Option<String>) {
         pull.heard(clock::instant());
-        let (mut behind, mut bytes, mut count) = (None, 0, 0);
+        let (mut behind, mut over, mut bytes, mut count) = (None, None, 0, 0);
         let (mut redelivered, mut duplicates) = (0, 0);
         for message in batch.drain(..) {
             // A message of the stream is one whatever its headers say about themselves.
             let delivery = message.reply.as_deref().and_then(Delivery::parse);
             if let (Some(status), None) = (message.status, delivery) {
-                match pull.status(status.as_u16(), &message) {
-                    Said::Nothing => continue,
-                    Said::Over(reason) => return Err(reason),
+                if let Said::Over(reason) = pull.status(status.as_u16(), &message) {
+                    over = Some(reason);
                 }
+                continue;
             }
             let Some(delivery) = delivery else {
                 self.messages.refuse("not_from_stream", "a message came that is none of the stream".to_owned());
@@ -264,7 +264,7 @@ impl<'a> Consumer<'a> {
             self.counts.redelivered.increment(redelivered);
             self.counts.duplicates.increment(duplicates);
         }
-        Ok(behind)
+        (behind, over)
     }
 
     /// Whether the configuration names the subject, where the consumer does not choose.

@@ -152,3 +152,44 @@ fn counters_are_exact_through_kills_and_restarts_with_an_ack_each() {
     let (events, kills, restarts) = sizes();
     exact("shared", events, kills, restarts);
 }
+
+#[test]
+fn a_consumer_whose_source_is_changed_by_reloads_counts_exactly() {
+    let broker = Broker::start("");
+    let dir = tempfile::tempdir().unwrap();
+    broker.add_stream("EVENTS", &["order.>", "noise.>"]);
+    let configuration = |turn: u32| {
+        let text = format!(
+            "bundled_rules: false\nstate: {{dir: state}}\n\
+             sources:\n  bus: {{type: kind{turn}, nats: {{url: '{}', stream: EVENTS, subjects: ['order.>'], durable: side, scope: per_instance, ack_wait: 1s}}}}\n\
+             metrics:\n  amount_total: {{counter: {{match: order.placed, value: data.amount}}}}\n",
+            broker.url()
+        );
+        std::fs::write(dir.path().join("sidewatch.yaml"), text).unwrap();
+    };
+    configuration(0);
+    let sidewatch = Sidewatch::start(dir.path(), "run", &["--log", "error"]);
+    let (client, ends, events) = (broker.client(), AtomicBool::new(false), 20_000);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(publish(client, events, Duration::from_millis(20), &ends));
+        });
+        let failed = Ends(&ends);
+        let mut seen = 0.0;
+        for turn in 1..=6 {
+            seen = eventually("it goes on", 30, || sidewatch.value("sum(events_total)").filter(|now| *now > seen));
+            configuration(turn);
+            let (status, said) = sidewatch.post("/-/reload", "text/plain", b"");
+            assert_eq!(status, 200, "{said}");
+        }
+        std::mem::forget(failed);
+    });
+    eventually("every event", 60, || {
+        let seen = sidewatch.value("sum(events_total)").unwrap_or(0.0) as u64;
+        assert!(seen <= events, "counted twice: {seen} of {events}");
+        (seen == events).then_some(())
+    });
+    let sum: u64 = (0..events).map(amount).sum();
+    assert_eq!(sidewatch.value("sum(amount_total)"), Some(sum as f64));
+}

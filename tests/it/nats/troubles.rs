@@ -249,15 +249,45 @@ fn a_broker_that_is_restarted_fifty_times_is_heard_again_each_time() {
         broker.run();
         let connected = f64::from(restart as u32 + 1);
         for source in ["js", "core"] {
-            wait(&sidewatch, &format!("sidewatch_source_connected_total{{source=\"{source}\"}}"), connected);
+            sidewatch.is(&format!("sidewatch_source_connected_total{{source=\"{source}\"}}"), connected);
         }
         broker.publish("pulse", &order(restart));
-        wait(&sidewatch, "sum(events_total{source=\"core\"})", f64::from(restart as u32));
+        sidewatch.is("sum(events_total{source=\"core\"})", f64::from(restart as u32));
         assert_eq!((sidewatch.get("/livez").0, sidewatch.get("/readyz").0), (200, 200));
     }
-    wait(&sidewatch, "sum(events_total{source=\"js\"})", 50.0);
-    wait(&sidewatch, "sidewatch_source_gaps_total{source=\"core\",reason=\"disconnected\"}", 50.0);
+    sidewatch.is("sum(events_total{source=\"js\"})", 50.0);
+    sidewatch.is("sidewatch_source_gaps_total{source=\"core\",reason=\"disconnected\"}", 50.0);
     let log = sidewatch.err();
     let said = |source: &str| log.lines().filter(|line| line.contains("cannot hear") && line.contains(source)).count();
     assert_eq!((said("\"js\""), said("\"core\"")), (50, 50), "each outage is said once: {log}");
+}
+
+#[test]
+fn what_came_together_with_the_end_of_its_consumer_is_counted_at_once() {
+    let broker = Broker::start("");
+    broker.add_stream("EVENTS", &["order.>"]);
+    let dir = tempfile::tempdir().unwrap();
+    let sidewatch = start(
+        dir.path(),
+        &format!(
+            "sources: {{js: {{nats: {{url: '{}', stream: EVENTS, durable: side, scope: shared}}}}}}\n",
+            broker.url()
+        ),
+    );
+    sidewatch.connected("js");
+    broker.publish_stream("order.x", &order(0));
+    sidewatch.is("sum(events_total)", 1.0);
+    // While it sleeps, messages and the word that the consumer is gone gather in its socket. It cannot be bound anew.
+    let signal = |name: &str| {
+        let sent = std::process::Command::new("kill").arg(name).arg(sidewatch.pid().to_string()).status();
+        assert!(sent.unwrap().success());
+    };
+    signal("-STOP");
+    for at in 1..=100 {
+        broker.publish_stream("order.x", &order(at));
+    }
+    eventually("all are on their way", 10, || (broker.consumer("EVENTS", "side")["num_pending"] == 0).then_some(()));
+    assert_eq!(broker.api("STREAM.DELETE.EVENTS", "")["success"], true);
+    signal("-CONT");
+    sidewatch.is("sum(events_total)", 101.0);
 }

@@ -297,6 +297,20 @@ fn numbers_survive_a_restart_and_an_outage_is_no_hole() {
 }
 
 #[test]
+fn a_reload_in_the_middle_of_catching_up_misses_nothing() {
+    let mut world = World::new(GAP);
+    world.numbers(0.0, [1, 2, 3]);
+    world.source(1.0, SourceHealth::Lost { reason: "cut".into() });
+    world.source(2.0, SourceHealth::CatchingUp);
+    world.numbers(3.0, [5]);
+    world.rules.reconfigure(compile(GAP, 100).0, at(4.0), &mut Effects::default());
+    world.source(5.0, SourceHealth::Live);
+    world.said.clear();
+    world.run(60.0);
+    assert_eq!(world.changes().len(), 1, "4 is missing, for all was delivered");
+}
+
+#[test]
 fn only_the_named_source_counts_and_pauses() {
     let yaml = "alerts:\n  Here: {event: {absent: beat, within: 30s, source: orders}}\n  There: {event: {absent: beat, within: 30s, source: other}}\n";
     let mut world = World::new(yaml);

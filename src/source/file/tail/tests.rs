@@ -181,6 +181,35 @@ fn a_file_that_was_replaced_or_removed_while_nobody_reads_is_told() {
 }
 
 #[test]
+fn an_error_at_the_start_does_not_cost_the_position() {
+    let mut scene = Scene::new("a\n", true);
+    scene.write("b\n");
+    scene.poll();
+    scene.write("late\n");
+    scene.rename("app.log.1");
+    // Something that cannot be opened stands at the path for a moment.
+    let socket = std::os::unix::net::UnixListener::bind(scene.path("app.log")).unwrap();
+    scene.restart();
+    assert!(scene.tail.step(0).is_err());
+    drop(socket);
+    std::fs::remove_file(scene.path("app.log")).unwrap();
+    scene.write("new\n");
+    assert_eq!(scene.poll(), "late\nnew\n");
+    assert_eq!(scene.tail.files.len(), 2);
+}
+
+#[test]
+fn a_file_beside_the_path_that_is_gone_when_it_is_opened_is_not_the_one() {
+    let mut scene = Scene::new("a\n", false);
+    std::os::unix::fs::symlink(scene.path("nowhere"), scene.path("app.log.1")).unwrap();
+    let inode = std::fs::symlink_metadata(scene.path("app.log.1")).unwrap().ino();
+    scene.position = Some(position::encode(&[FilePosition { inode, offset: 2, before: 0 }]));
+    scene.restart();
+    assert_eq!(scene.poll(), "a\n");
+    assert_eq!(scene.resets, [Reset::NotFound]);
+}
+
+#[test]
 fn an_absent_path_becomes_a_loss_after_a_while() {
     let mut scene = Scene::new("a\n", false);
     scene.poll();

@@ -1,0 +1,79 @@
+use super::*;
+use crate::config::Diagnostics;
+use crate::config::schema::FormatConfig;
+use crate::model::{FieldPath, FieldPlanBuilder};
+use crate::source::decode::{DecodeLimits, Decoder, Framing};
+
+fn checkpointing(interval_ms: i64) -> Checkpointing {
+    Checkpointing {
+        writes: mpsc::channel(1).0,
+        written: mpsc::channel(1).1,
+        interval_ms,
+        last: Timestamp::EPOCH,
+        last_full: Timestamp::EPOCH,
+        in_flight: false,
+        stalled: false,
+        cost: Duration::ZERO,
+        full_bytes: 0,
+        delta_bytes: 0,
+        need_full: false,
+        dirty: true,
+        wanted: true,
+        commands: 0,
+        stored: watch::Sender::default(),
+    }
+}
+
+#[test]
+fn checkpoints_that_sources_ask_for_take_a_tenth_of_the_time() {
+    let check = |interval_ms, cost_us, expected_ms| {
+        let checkpointing = Checkpointing { cost: Duration::from_micros(cost_us), ..checkpointing(interval_ms) };
+        assert_eq!(checkpointing.wanted_after_ms(), expected_ms, "{cost_us} us, {interval_ms} ms");
+    };
+    check(1_000, 0, 5);
+    check(1_000, 400, 5);
+    check(1_000, 730, 8);
+    check(1_000, 20_000, 200);
+    check(1_000, 3_000_000, 1_000);
+    check(2, 730, 2);
+}
+
+#[test]
+fn a_checkpoint_is_whole_when_the_deltas_have_outgrown_it() {
+    let check = |need_full, since_ms, full_bytes, delta_bytes, expected| {
+        let checkpointing = Checkpointing { need_full, full_bytes, delta_bytes, ..checkpointing(1_000) };
+        let due = checkpointing.full_is_due(Timestamp::EPOCH.plus_millis(since_ms));
+        assert_eq!(due, expected, "{need_full} {since_ms} {full_bytes} {delta_bytes}");
+    };
+    check(false, 0, 1_000, 1_000, false);
+    check(false, 0, 1_000, 1_001, true);
+    check(false, 59_999, 1_000, 0, false);
+    check(false, 60_000, 1_000, 0, true);
+    check(true, 0, 1_000, 0, true);
+}
+
+#[test]
+fn a_batch_that_waited_is_read_again_by_what_decoded_it() {
+    let format = |lines: &str| {
+        let config = FormatConfig {
+            lines: Some(crate::config::Spanned { value: lines.into(), span: crate::config::Span::default() }),
+            ..FormatConfig::default()
+        };
+        let mut found = Diagnostics::new();
+        let decoder = Decoder::compile(&config, DecodeLimits::default(), &mut found);
+        Arc::new(decoder.unwrap_or_else(|| panic!("{found}")))
+    };
+    let plan = |version, path: &str| {
+        let mut builder = FieldPlanBuilder::default();
+        let slot = builder.slot(&FieldPath::parse(path).unwrap()).unwrap();
+        (Arc::new(builder.build(version)), slot)
+    };
+    let (before, _) = plan(1, "data.n");
+    let (after, slot) = plan(2, "data.unit");
+    let decoder = format(r"^(?P<type>\w+) (?P<n>\d+)(?P<unit>\w+)$");
+    let batch = decoder.decode(b"took 5ms\n".to_vec(), Framing::Lines, &before, &"log".into(), Timestamp::EPOCH);
+    assert_eq!(batch.events.len(), 1, "{:?}", batch.refused);
+    let Ok(Input::Events(batch)) = input(Ingest::Batch(batch, decoder), &after) else { panic!("no events") };
+    assert_eq!(batch.events.len(), 1, "{:?}", batch.refused);
+    assert_eq!(batch.field_str(batch.field(0, slot)), Some("ms"));
+}

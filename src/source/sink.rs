@@ -582,7 +582,7 @@ impl IngestSink {
             events: need.events + 1,
         });
         if !self.shared().reserve.could_hold(need) {
-            return (None, Some(Piece::new(Ingest::Batch(batch, decoder), Priority::Normal)));
+            return (None, piece(batch, Priority::Normal));
         }
         let urgent = batch.split_off(is_urgent);
         (piece(urgent, Priority::High), piece(batch, Priority::Normal))

@@ -147,6 +147,10 @@ impl Reloader {
             return Err("this run has no configuration file to read again".into());
         };
         let (config, mut found) = again();
+        if config.as_ref().is_some_and(|config| config.blank) && !current.blank {
+            // So it looks while a file is being replaced, which is no wish to end everything.
+            return Err("the configuration file is empty or gone; what it said before still holds".into());
+        }
         let parts = config.as_ref().and_then(|config| build(config, &mut found));
         let (Some(config), Some(parts)) = (config, parts) else { return Err(findings(&mut found)) };
         if found.has_errors() {

@@ -119,10 +119,11 @@ fn load_into(options: &LoadOptions<'_>, found: &mut Diagnostics) -> Option<Confi
     let path = options.file.clone().unwrap_or_else(|| DEFAULT_FILE.into());
     let shown: Arc<str> = path.to_string_lossy().into();
     let place = Span { file: shown.clone(), line: 0, column: 0 };
-    let mut files = Vec::new();
+    let (mut files, mut blank) = (Vec::new(), true);
     let mut tree = match (options.read_file)(&path) {
         Ok(text) => {
             files.push(path.clone());
+            blank = text.trim().is_empty();
             let mut tree = yaml::parse(&shown, &text, found)?;
             expand(&mut tree, options.env, found);
             tree
@@ -150,6 +151,7 @@ fn load_into(options: &LoadOptions<'_>, found: &mut Diagnostics) -> Option<Confi
     let base_dir = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
     let instance = options.env.get("HOSTNAME").filter(|name| !name.is_empty()).map_or("local", String::as_str);
     let mut config = read::config(&tree, instance, base_dir, files, found)?;
+    config.blank = blank;
     statsd_mappings(&mut config, options, found);
     Some(config)
 }

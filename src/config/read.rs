@@ -141,6 +141,7 @@ pub(super) fn config(
         profile,
         base_dir,
         files,
+        blank: false,
     };
     sources::name_consumers(&mut config);
     receivers_exist(&config, tree, found);

@@ -112,6 +112,8 @@ pub struct Config {
     pub base_dir: std::path::PathBuf,
     /// Every file that was read, so that all of them are watched.
     pub files: Vec<std::path::PathBuf>,
+    /// Nothing stands in the configuration file, or there is none.
+    pub blank: bool,
 }
 
 /// `service:`.

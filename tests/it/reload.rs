@@ -69,6 +69,30 @@ fn a_broken_configuration_is_told_whole_and_nothing_is_bound() {
 }
 
 #[test]
+fn a_file_that_is_being_replaced_ends_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("sidewatch.yaml");
+    let text = "metrics:\n  amount_total: {counter: {match: order, value: data.amount}}\n";
+    std::fs::write(&file, text).unwrap();
+    let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
+    let order = b"{\"type\":\"order\",\"data\":{\"amount\":2}}";
+    assert_eq!(sidewatch.post("/events", "application/json", order).0, 202);
+    sidewatch.is("amount_total", 2.0);
+    let refused = |sidewatch: &Sidewatch| {
+        let (status, said) = sidewatch.post("/-/reload", "text/plain", b"");
+        assert!(status >= 400 && said.contains("empty or gone"), "{status} {said}");
+    };
+    std::fs::write(&file, "\n").unwrap();
+    refused(&sidewatch);
+    std::fs::remove_file(&file).unwrap();
+    refused(&sidewatch);
+    std::fs::write(&file, text).unwrap();
+    assert_eq!(sidewatch.post("/-/reload", "text/plain", b"").0, 200);
+    assert_eq!(sidewatch.post("/events", "application/json", order).0, 202);
+    sidewatch.is("amount_total", 4.0);
+}
+
+#[test]
 fn a_removed_source_is_not_said_to_be_up_or_lost() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("sidewatch.yaml");

@@ -242,8 +242,10 @@ fn a_broker_that_is_restarted_fifty_times_is_heard_again_each_time() {
              \x20 core: {{nats: {{url: '{url}', subjects: 'pulse', scope: per_instance}}}}\n"
         ),
     );
+    sidewatch.connected("js");
+    sidewatch.connected("core");
     for restart in 1..=50 {
-        broker.publish("order.x", &order(restart));
+        broker.publish_stream("order.x", &order(restart));
         // Now and then as by a crash.
         broker.stop(restart % 5 == 0);
         broker.run();

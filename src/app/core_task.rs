@@ -32,8 +32,12 @@ const BUSY: Duration = Duration::from_micros(500);
 const FULL_EVERY_MS: i64 = 60_000;
 /// What sources ask for is given at most so often.
 const WANTED_CHECKPOINT_MS: i64 = 5;
-/// Between two of them lies so many times what the last one took: they take no more than a tenth of the time.
-const WANTED_CHECKPOINT_SHARE: u128 = 10;
+/// From one to the next so many times what the last one took passes: they take no more than a third of the time.
+const WANTED_CHECKPOINT_SHARE: u128 = 3;
+/// And they write no more than so many bytes a second.
+const WANTED_CHECKPOINT_RATE: usize = 16_000_000;
+/// Deltas of so few bytes need no whole checkpoint, however small that is.
+const DELTA_BYTES: usize = 4 << 20;
 /// A checkpoint that is being written for so long keeps no message back any more.
 const STALLED_MS: i64 = 2_000;
 /// Without input a checkpoint is still written this often: a restart counts what came after it towards no `for`.
@@ -53,6 +57,8 @@ pub(super) struct Checkpointing {
     pub stalled: bool,
     /// What building and writing the last one took.
     pub cost: Duration,
+    /// Its bytes.
+    pub bytes: usize,
     /// Bytes of the last whole one, and of the deltas since.
     pub full_bytes: usize,
     pub delta_bytes: usize,
@@ -70,13 +76,17 @@ pub(super) struct Checkpointing {
 impl Checkpointing {
     /// How long after the last one sources get what they ask for.
     fn wanted_after_ms(&self) -> i64 {
-        let spaced_ms = (self.cost.as_micros() * WANTED_CHECKPOINT_SHARE).div_ceil(1_000);
-        i64::try_from(spaced_ms).unwrap_or(i64::MAX).max(WANTED_CHECKPOINT_MS).min(self.interval_ms)
+        let took_ms = (self.cost.as_micros() * WANTED_CHECKPOINT_SHARE).div_ceil(1_000);
+        let written_ms = (self.bytes * 1_000).div_ceil(WANTED_CHECKPOINT_RATE) as u128;
+        let spaced_ms = i64::try_from(took_ms.max(written_ms)).unwrap_or(i64::MAX);
+        spaced_ms.max(WANTED_CHECKPOINT_MS).min(self.interval_ms)
     }
 
-    /// Whether the next one is to be whole: a start reads no more in deltas than in the whole one before them.
+    /// Whether the next one is to be whole: a start reads no more in deltas than in the whole one before them, or little.
     fn full_is_due(&self, now: Timestamp) -> bool {
-        self.need_full || now.millis_since(self.last_full) >= FULL_EVERY_MS || self.delta_bytes > self.full_bytes
+        self.need_full
+            || now.millis_since(self.last_full) >= FULL_EVERY_MS
+            || self.delta_bytes > self.full_bytes.max(DELTA_BYTES)
     }
 }
 
@@ -347,6 +357,7 @@ impl CoreTask {
         checkpointing.last = now;
         checkpointing.dirty = false;
         checkpointing.wanted = false;
+        checkpointing.bytes = write.blob.len();
         if full {
             (checkpointing.last_full, checkpointing.full_bytes, checkpointing.delta_bytes) = (now, write.blob.len(), 0);
         } else {

@@ -200,6 +200,7 @@ pub async fn run(
                 in_flight: false,
                 stalled: false,
                 cost: Duration::ZERO,
+                bytes: 0,
                 full_bytes: 0,
                 delta_bytes: 0,
                 need_full: true,

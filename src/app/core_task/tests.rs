@@ -14,6 +14,7 @@ fn checkpointing(interval_ms: i64) -> Checkpointing {
         in_flight: false,
         stalled: false,
         cost: Duration::ZERO,
+        bytes: 0,
         full_bytes: 0,
         delta_bytes: 0,
         need_full: false,
@@ -25,17 +26,20 @@ fn checkpointing(interval_ms: i64) -> Checkpointing {
 }
 
 #[test]
-fn checkpoints_that_sources_ask_for_take_a_tenth_of_the_time() {
-    let check = |interval_ms, cost_us, expected_ms| {
-        let checkpointing = Checkpointing { cost: Duration::from_micros(cost_us), ..checkpointing(interval_ms) };
-        assert_eq!(checkpointing.wanted_after_ms(), expected_ms, "{cost_us} us, {interval_ms} ms");
+fn checkpoints_that_sources_ask_for_take_a_third_of_the_time_and_a_bounded_rate_of_bytes() {
+    let check = |interval_ms, cost_us, bytes, expected_ms| {
+        let cost = Duration::from_micros(cost_us);
+        let checkpointing = Checkpointing { cost, bytes, ..checkpointing(interval_ms) };
+        assert_eq!(checkpointing.wanted_after_ms(), expected_ms, "{cost_us} us, {bytes} bytes, {interval_ms} ms");
     };
-    check(1_000, 0, 5);
-    check(1_000, 400, 5);
-    check(1_000, 730, 8);
-    check(1_000, 20_000, 200);
-    check(1_000, 3_000_000, 1_000);
-    check(2, 730, 2);
+    check(1_000, 0, 0, 5);
+    check(1_000, 1_600, 0, 5);
+    check(1_000, 2_400, 80_000, 8);
+    check(1_000, 20_000, 80_000, 60);
+    check(1_000, 20_000, 2_000_000, 125);
+    check(1_000, 3_000_000, 0, 1_000);
+    check(1_000, 0, 100_000_000, 1_000);
+    check(2, 2_400, 0, 2);
 }
 
 #[test]
@@ -45,8 +49,10 @@ fn a_checkpoint_is_whole_when_the_deltas_have_outgrown_it() {
         let due = checkpointing.full_is_due(Timestamp::EPOCH.plus_millis(since_ms));
         assert_eq!(due, expected, "{need_full} {since_ms} {full_bytes} {delta_bytes}");
     };
-    check(false, 0, 1_000, 1_000, false);
-    check(false, 0, 1_000, 1_001, true);
+    check(false, 0, 5 << 20, 5 << 20, false);
+    check(false, 0, 5 << 20, (5 << 20) + 1, true);
+    check(false, 0, 1_000, 4 << 20, false);
+    check(false, 0, 1_000, (4 << 20) + 1, true);
     check(false, 59_999, 1_000, 0, false);
     check(false, 60_000, 1_000, 0, true);
     check(true, 0, 1_000, 0, true);

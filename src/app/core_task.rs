@@ -32,8 +32,8 @@ const BUSY: Duration = Duration::from_micros(500);
 const FULL_EVERY_MS: i64 = 60_000;
 /// What sources ask for is given at most so often.
 const WANTED_CHECKPOINT_MS: i64 = 5;
-/// From one to the next so many times what the last one took passes: they take no more than a third of the time.
-const WANTED_CHECKPOINT_SHARE: u128 = 3;
+/// From one to the next so many times what the last one took passes: they take no more than half of the time.
+const WANTED_CHECKPOINT_SHARE: u128 = 2;
 /// And they write no more than so many bytes a second.
 const WANTED_CHECKPOINT_RATE: usize = 16_000_000;
 /// Deltas of so few bytes need no whole checkpoint, however small that is.

@@ -26,7 +26,7 @@ fn checkpointing(interval_ms: i64) -> Checkpointing {
 }
 
 #[test]
-fn checkpoints_that_sources_ask_for_take_a_third_of_the_time_and_a_bounded_rate_of_bytes() {
+fn checkpoints_that_sources_ask_for_take_half_of_the_time_and_a_bounded_rate_of_bytes() {
     let check = |interval_ms, cost_us, bytes, expected_ms| {
         let cost = Duration::from_micros(cost_us);
         let checkpointing = Checkpointing { cost, bytes, ..checkpointing(interval_ms) };
@@ -34,8 +34,8 @@ fn checkpoints_that_sources_ask_for_take_a_third_of_the_time_and_a_bounded_rate_
     };
     check(1_000, 0, 0, 5);
     check(1_000, 1_600, 0, 5);
-    check(1_000, 2_400, 80_000, 8);
-    check(1_000, 20_000, 80_000, 60);
+    check(1_000, 4_000, 80_000, 8);
+    check(1_000, 20_000, 80_000, 40);
     check(1_000, 20_000, 2_000_000, 125);
     check(1_000, 3_000_000, 0, 1_000);
     check(1_000, 0, 100_000_000, 1_000);

@@ -32,10 +32,12 @@ const BUSY: Duration = Duration::from_micros(500);
 const FULL_EVERY_MS: i64 = 60_000;
 /// What sources ask for is given at most so often.
 const WANTED_CHECKPOINT_MS: i64 = 5;
-/// From one to the next so many times what the last one took passes: they take no more than half of the time.
+/// From one to the next so many times what the last one took passes,
 const WANTED_CHECKPOINT_SHARE: u128 = 2;
-/// And they write no more than so many bytes a second.
+/// and so long that no more than these bytes are written in a second,
 const WANTED_CHECKPOINT_RATE: usize = 16_000_000;
+/// but never longer than this: what is not acknowledged in time is delivered again.
+const WANTED_CHECKPOINT_LATEST_MS: i64 = 100;
 /// Deltas of so few bytes need no whole checkpoint, however small that is.
 const DELTA_BYTES: usize = 4 << 20;
 /// A checkpoint that is being written for so long keeps no message back any more.
@@ -79,7 +81,7 @@ impl Checkpointing {
         let took_ms = (self.cost.as_micros() * WANTED_CHECKPOINT_SHARE).div_ceil(1_000);
         let written_ms = (self.bytes * 1_000).div_ceil(WANTED_CHECKPOINT_RATE) as u128;
         let spaced_ms = i64::try_from(took_ms.max(written_ms)).unwrap_or(i64::MAX);
-        spaced_ms.max(WANTED_CHECKPOINT_MS).min(self.interval_ms)
+        spaced_ms.clamp(WANTED_CHECKPOINT_MS, WANTED_CHECKPOINT_LATEST_MS).min(self.interval_ms)
     }
 
     /// Whether the next one is to be whole: a start reads no more in deltas than in the whole one before them, or little.

@@ -76,6 +76,34 @@ pub(super) struct Checkpointing {
 }
 
 impl Checkpointing {
+    /// Before the first one, at the start of the core.
+    pub fn new(
+        writes: mpsc::Sender<Write>,
+        written: mpsc::Receiver<Written>,
+        interval_ms: i64,
+        stored: watch::Sender<Stored>,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            writes,
+            written,
+            interval_ms,
+            last: Timestamp::EPOCH,
+            last_full: now,
+            in_flight: false,
+            stalled: false,
+            cost: Duration::ZERO,
+            bytes: 0,
+            full_bytes: 0,
+            delta_bytes: 0,
+            need_full: true,
+            dirty: false,
+            wanted: false,
+            commands: 0,
+            stored,
+        }
+    }
+
     /// How long after the last one sources get what they ask for.
     fn wanted_after_ms(&self) -> i64 {
         let took_ms = (self.cost.as_micros() * WANTED_CHECKPOINT_SHARE).div_ceil(1_000);

@@ -191,24 +191,7 @@ pub async fn run(
             let task = checkpoints::run(state.clone(), publishing.clone(), to_write, acknowledge);
             supervisor.spawn(Stage::Api, "checkpoints", |_| task);
             let interval_ms = config.state.as_ref().map_or(1_000, |state| state.checkpoint_interval_ms);
-            let checkpointing = Checkpointing {
-                writes,
-                written,
-                interval_ms,
-                last: Timestamp::EPOCH,
-                last_full: now,
-                in_flight: false,
-                stalled: false,
-                cost: Duration::ZERO,
-                bytes: 0,
-                full_bytes: 0,
-                delta_bytes: 0,
-                need_full: true,
-                dirty: false,
-                wanted: false,
-                commands: 0,
-                stored: command_stored,
-            };
+            let checkpointing = Checkpointing::new(writes, written, interval_ms, command_stored, now);
             (Some(checkpointing), None)
         }
     };

@@ -8,21 +8,20 @@
 //! instead ([`Overflow`]): counted by source, reason and priority.
 
 mod dropped;
+mod ingest;
 mod lanes;
 mod pace;
+mod queue;
 mod room;
 
+pub use ingest::Ingest;
 pub use lanes::Priority;
 pub use pace::Pace;
+pub use queue::IngestQueue;
 
-use super::SourceState;
-use super::counts::CountBatch;
-use super::decode::Decoder;
 use super::rate::Client;
-use super::received::ReceivedBatch;
-use super::scrape::ScrapeBatch;
 use crate::config::schema::Overflow;
-use crate::model::{EventBatch, Field};
+use crate::model::Field;
 use crate::telemetry::self_metrics;
 use dropped::Dropped;
 use lanes::Lanes;
@@ -30,80 +29,10 @@ use metrics::{Counter, Gauge};
 use room::{Need, NoRoom, Pool, Room};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, watch};
 
 /// Why an input was not taken, and its pieces when there is no room for them now.
 type Refused = (Full, [Option<Piece>; 2]);
-
-/// What a source hands to the core.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly every input is a batch, and one allocation less for each")]
-pub enum Ingest {
-    /// Decoded events, and what decoded them: a reload may change the plan, and the source's decoder, while they wait.
-    Batch(EventBatch, Arc<Decoder>),
-    /// How a source stands.
-    State {
-        /// The source's name.
-        source: Arc<str>,
-        /// Its state now.
-        state: SourceState,
-    },
-    /// What one scrape found.
-    Scrape(Box<ScrapeBatch>),
-    /// Changes of series that the source has counted itself.
-    Counts(Box<CountBatch>),
-    /// Samples with times of their own.
-    Received(Box<ReceivedBatch>),
-    /// Which targets a source scrapes from now on; the series of others end.
-    ScrapeTargets {
-        /// The source's name.
-        source: Arc<str>,
-        /// Their keys.
-        targets: Vec<Arc<str>>,
-    },
-    /// Where a source goes on: told when everything before this is counted.
-    Position {
-        /// The source's name.
-        source: Arc<str>,
-        /// Who asks.
-        reply: oneshot::Sender<Option<Vec<u8>>>,
-    },
-}
-
-impl Ingest {
-    /// What it takes of the queue's room; bytes roughly.
-    fn need(&self) -> Need {
-        match self {
-            Self::Batch(batch, _) => Need {
-                bytes: batch.buffer.len()
-                    + batch.arena.len()
-                    + (batch.fields.len() + batch.lists.len()) * size_of::<Field>(),
-                events: batch.events.len(),
-            },
-            Self::Scrape(batch) => Need { bytes: batch.size(), events: 0 },
-            Self::Counts(batch) => Need { bytes: batch.size(), events: 0 },
-            Self::Received(batch) => Need { bytes: batch.size(), events: 0 },
-            Self::State { .. } | Self::ScrapeTargets { .. } | Self::Position { .. } => Need { bytes: 0, events: 0 },
-        }
-    }
-
-    /// What a rate limit counts: events, lines and data points.
-    pub fn events(&self) -> usize {
-        match self {
-            Self::Batch(batch, _) => batch.events.len(),
-            Self::Counts(batch) => batch.lines as usize,
-            _ => 0,
-        }
-    }
-
-    /// The batch, if it may be dropped: a position must never be ahead of what was counted.
-    fn droppable(&self) -> Option<&EventBatch> {
-        match self {
-            Self::Batch(batch, _) if batch.position.is_none() => Some(batch),
-            _ => None,
-        }
-    }
-}
 
 /// The queue's limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -269,7 +198,7 @@ impl Shared {
                 let oldest = line.lanes.lane(*lane).position(own);
                 let Some(queued) = oldest.and_then(|at| line.lanes.remove(*lane, at)) else { break };
                 self.left(line, *lane, queued.need);
-                line.dropped.count(source, "drop_oldest", *lane, items(&queued.ingest));
+                line.dropped.count(source, "drop_oldest", *lane, queued.ingest.items());
                 let room = match gathered.take() {
                     None => queued.room,
                     Some(mut more) => {
@@ -284,14 +213,6 @@ impl Shared {
             }
         }
         None
-    }
-}
-
-/// Events of an input, and what of it was refused: all that is lost with it.
-fn items(ingest: &Ingest) -> usize {
-    match ingest {
-        Ingest::Batch(batch, _) => batch.events.len() + batch.refused.len(),
-        _ => 0,
     }
 }
 
@@ -316,21 +237,6 @@ pub struct IngestSink {
 impl fmt::Debug for IngestSink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IngestSink").field("waiting", &self.waiting()).finish()
-    }
-}
-
-/// The core's end.
-pub struct IngestQueue {
-    shared: Arc<Shared>,
-}
-
-/// Sources that wait for a checkpoint.
-pub struct CheckpointRequests(Arc<Shared>);
-
-impl CheckpointRequests {
-    /// Waits until one asks. Cancelling loses nothing.
-    pub async fn next(&self) {
-        self.0.checkpoint_wanted.notified().await;
     }
 }
 
@@ -482,7 +388,7 @@ impl IngestSink {
                 }
                 None => {
                     dropped += piece.need.events;
-                    self.shared().line().dropped.count(&source, "drop_newest", piece.priority, items(&piece.ingest));
+                    self.shared().line().dropped.count(&source, "drop_newest", piece.priority, piece.ingest.items());
                 }
             }
         }
@@ -657,82 +563,6 @@ impl IngestSink {
         self.shared().options
     }
 }
-
-impl IngestQueue {
-    /// Waits for input and takes at most `limit` pieces, urgent ones first, else in order. Empty when every sink is gone.
-    /// Cancelling loses nothing.
-    pub async fn receive(&mut self, limit: usize) -> Vec<Ingest> {
-        loop {
-            let taken = self.try_receive(limit);
-            if !taken.is_empty() || self.shared.line().sinks_gone {
-                return taken;
-            }
-            self.shared.arrived.notified().await;
-        }
-    }
-
-    /// Takes what is there, at most `limit` pieces and about [`EVENTS_AT_ONCE`] events, without waiting.
-    pub fn try_receive(&mut self, limit: usize) -> Vec<Ingest> {
-        let (mut taken, mut rooms, mut events) = (Vec::new(), Vec::new(), 0);
-        let mut line = self.shared.line();
-        while taken.len() < limit
-            && events < EVENTS_AT_ONCE
-            && let Some((priority, queued)) = line.lanes.next()
-        {
-            self.shared.left(&mut line, priority, queued.need);
-            events += queued.need.events;
-            taken.push(queued.ingest);
-            rooms.push(queued.room);
-        }
-        if line.lanes.is_empty() {
-            line.dropped.settle();
-        }
-        drop(line);
-        // Whoever waits for room is woken outside of the lock.
-        drop(rooms);
-        taken
-    }
-
-    /// Whether something waits.
-    pub fn is_waiting(&self) -> bool {
-        !self.shared.line().lanes.is_empty()
-    }
-
-    /// Where sources ask for checkpoints before their time.
-    pub fn checkpoint_requests(&self) -> CheckpointRequests {
-        CheckpointRequests(self.shared.clone())
-    }
-
-    /// Everything up to this number was taken: what a checkpoint written now stands for.
-    pub fn received(&self) -> u64 {
-        self.shared.line().lanes.gone_up_to()
-    }
-
-    /// Says that everything up to a number stands in a checkpoint.
-    pub fn set_checkpointed(&self, number: u64) {
-        self.shared.checkpointed.send_if_modified(|known| {
-            let grows = number > *known;
-            *known = (*known).max(number);
-            grows
-        });
-    }
-
-    /// Refuses everything from now on; what waits can still be taken.
-    pub fn close(&mut self) {
-        self.shared.line().closed = true;
-        self.shared.common.close();
-        self.shared.reserve.close();
-    }
-}
-
-impl Drop for IngestQueue {
-    fn drop(&mut self) {
-        self.close();
-    }
-}
-
-/// Events taken at once: what is urgent and comes next has to wait for no more than these.
-const EVENTS_AT_ONCE: usize = 4_096;
 
 #[cfg(test)]
 mod tests;

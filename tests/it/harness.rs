@@ -205,6 +205,20 @@ impl Sidewatch {
         eventually("two more checkpoints", 20, || (written() > before + 1.0).then_some(()));
     }
 
+    /// The source is lost, the check `heart` does not know, and for a time longer than its window the rule `Silent` says
+    /// nothing: silence that cannot be heard is no silence.
+    #[allow(dead_code, reason = "benches kill no broker")]
+    pub fn is_deaf_and_not_silent(&self, source: &str, time: Duration, hook: &Receiver) {
+        self.lost(source, "127.0.0.1");
+        let heart = || self.json("/health")["checks"]["heart"]["status"].clone();
+        eventually("the check does not know", 10, || (heart() == "unknown").then_some(()));
+        throughout("deaf", time, || {
+            assert_eq!(heart(), "unknown");
+            let told = hook.bodies();
+            assert!(!told.iter().any(|body| body.contains("\"Silent\"")), "{told:?}");
+        });
+    }
+
     pub fn stdin(&mut self) -> std::process::ChildStdin {
         self.child.stdin.take().unwrap()
     }

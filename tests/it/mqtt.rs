@@ -1,7 +1,7 @@
 //! `mqtt` sources against a real Mosquitto.
 
 use crate::exactness::{self, Trial};
-use crate::harness::{Receiver, Sidewatch, eventually, free_port, nonsense, run, throughout};
+use crate::harness::{Receiver, Sidewatch, eventually, free_port, nonsense, run};
 use crate::mosquitto::{Message, Mosquitto, publish};
 use std::process::Command;
 use std::sync::Mutex;
@@ -184,15 +184,7 @@ fn an_mqtt_source_that_is_deaf_claims_no_silence() {
         eventually("some beats", 20, || (heard() > 3.0).then_some(()));
         stop.store(true, Ordering::Relaxed);
         mosquitto.stop();
-        sidewatch.lost("beats", "127.0.0.1");
-        let heart = || sidewatch.json("/health")["checks"]["heart"]["status"].clone();
-        eventually("the check does not know", 10, || (heart() == "unknown").then_some(()));
-        // Longer than the rule's window: silence that cannot be heard is no silence.
-        throughout("deaf", Duration::from_secs(if long { 60 } else { 5 }), || {
-            assert_eq!(heart(), "unknown");
-            let told = hook.bodies();
-            assert!(!told.iter().any(|body| body.contains("\"Silent\"")), "{told:?}");
-        });
+        sidewatch.is_deaf_and_not_silent("beats", Duration::from_secs(if long { 60 } else { 5 }), &hook);
         mosquitto.start_again();
         stop.store(false, Ordering::Relaxed);
         sidewatch.connected("beats");

@@ -5,24 +5,9 @@ use crate::model::{FieldPath, FieldPlanBuilder};
 use crate::source::decode::{DecodeLimits, Decoder, Framing};
 
 fn checkpointing(interval_ms: i64) -> Checkpointing {
-    Checkpointing {
-        writes: mpsc::channel(1).0,
-        written: mpsc::channel(1).1,
-        interval_ms,
-        last: Timestamp::EPOCH,
-        last_full: Timestamp::EPOCH,
-        in_flight: false,
-        stalled: false,
-        cost: Duration::ZERO,
-        bytes: 0,
-        full_bytes: 0,
-        delta_bytes: 0,
-        need_full: false,
-        dirty: true,
-        wanted: true,
-        commands: 0,
-        stored: watch::Sender::default(),
-    }
+    let (writes, written) = (mpsc::channel(1).0, mpsc::channel(1).1);
+    let made = Checkpointing::new(writes, written, interval_ms, watch::Sender::default(), Timestamp::EPOCH);
+    Checkpointing { need_full: false, ..made }
 }
 
 #[test]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{Event, FieldPlan, Timestamp};
+use crate::model::{Event, EventBatch, FieldPlan, Timestamp};
 use crate::source::decode::{DecodeLimits, Decoder, Framing};
 
 fn batch(bytes: usize) -> Ingest {

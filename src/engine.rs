@@ -284,19 +284,19 @@ impl Engine {
         self.dedup.filter(&mut batch);
         self.quarantine.observe(&mut batch);
         self.mappings.drop_events(&mut batch, &mut self.store, now);
-        let batch = &batch;
-        self.taps.observe(batch);
-        self.mappings.apply(batch, &mut self.store, now);
-        self.recent.observe(now, batch, &*batch.source != life_cycle::SOURCE);
-        self.logs.observe(now, batch);
-        self.rules.observe(now, batch, &self.store, effects);
-        self.checks.observe(now, batch);
+        self.taps.observe(&batch);
+        self.mappings.apply(&batch, &mut self.store, now);
+        self.logs.observe(now, &batch);
+        self.rules.observe(now, &batch, &self.store, effects);
+        self.checks.observe(now, &batch);
         if let Some(source) = self.sources.get_mut(&batch.source) {
             source.events += batch.events.len() as u64;
         }
-        if let Some(position) = &batch.position {
-            self.positions.insert(batch.source.clone(), position.clone());
+        if let Some(position) = batch.position.take() {
+            self.positions.insert(batch.source.clone(), position);
         }
+        let came_in = &*batch.source != life_cycle::SOURCE;
+        self.recent.observe(now, batch, came_in);
     }
 
     fn source(&mut self, now: Timestamp, name: &Arc<str>, state: SourceState, effects: &mut Effects) {

@@ -1,7 +1,8 @@
 //! What the page shows of the stream itself: the latest events and totals by second.
 
-use crate::model::{Attribute, EventBatch, Timestamp};
+use crate::model::{Attribute, Event, EventBatch, Timestamp};
 use crate::source::redact::Redactor;
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -9,6 +10,10 @@ use std::sync::Arc;
 const RECENT_EVENTS: usize = 500;
 /// Events taken from one batch: a flood must not cost a copy of each event.
 const EVENTS_OF_A_BATCH: usize = 20;
+/// Nor must one of small batches: as many a second are taken as a live reader, who looks four times a second, can see.
+const EVENTS_PER_SECOND: i64 = 2_000;
+/// Bytes of a batch that is kept whole; of a larger one events are copied at any rate.
+const LAST_BYTES: usize = 256 << 10;
 /// Bytes of an event's document kept.
 const DOCUMENT_BYTES: usize = 4_096;
 /// Seconds of totals kept.
@@ -93,11 +98,37 @@ impl Totals {
     }
 }
 
+/// How many more may be copied: [`RECENT_EVENTS`] at once, [`EVENTS_PER_SECOND`] in the long run.
+#[derive(Debug)]
+struct Budget {
+    /// When everything that was taken is made up for, in microseconds.
+    settled_us: i64,
+}
+
+impl Budget {
+    const FULL: Self = Self { settled_us: i64::MIN };
+
+    /// Whether so many may be copied; if not, none is taken off.
+    fn try_take(&mut self, now: Timestamp, events: usize) -> bool {
+        const EVENT_US: i64 = 1_000_000 / EVENTS_PER_SECOND;
+        let full_us = now.micros() - EVENT_US * RECENT_EVENTS as i64;
+        let settled_us = self.settled_us.max(full_us) + EVENT_US * events as i64;
+        let enough = settled_us <= now.micros();
+        if enough {
+            self.settled_us = settled_us;
+        }
+        enough
+    }
+}
+
 /// The latest events.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Recent {
     events: VecDeque<RecentEvent>,
+    /// The last batch, when there was no budget for it: whatever came last can be seen.
+    last: Option<EventBatch>,
     count: u64,
+    budget: Budget,
     pub totals: Totals,
     /// What is not shown of them.
     pub redactor: Arc<Redactor>,
@@ -105,49 +136,66 @@ pub(super) struct Recent {
 
 impl Recent {
     pub fn new(redactor: Arc<Redactor>) -> Self {
-        Self { redactor, ..Self::default() }
+        let (events, totals) = (VecDeque::new(), Totals::default());
+        Self { events, last: None, count: 0, budget: Budget::FULL, totals, redactor }
     }
 
     /// Counts a batch and keeps its last events.
     /// `totals` are of what came in, not of what sidewatch says itself.
-    pub fn observe(&mut self, now: Timestamp, batch: &EventBatch, totals: bool) {
+    pub fn observe(&mut self, now: Timestamp, batch: EventBatch, totals: bool) {
         if totals {
             let failed = batch.events.iter().filter(|event| event.failed).count() as u64;
             self.totals.add(now, batch.events.len() as u64, failed);
         }
-        let skipped = batch.events.len().saturating_sub(EVENTS_OF_A_BATCH);
-        self.count += skipped as u64;
-        for event in &batch.events[skipped..] {
-            self.count += 1;
-            let veil = self.redactor.veil();
-            let shown = |attribute, text| veil.attribute(attribute, batch.text(text)).into_owned();
-            self.events.push_back(RecentEvent {
-                number: self.count,
-                arrived: batch.arrived,
-                source: batch.source.clone(),
-                event_type: shown(Attribute::Type, event.event_type),
-                id: shown(Attribute::Id, event.id),
-                subject: shown(Attribute::Subject, event.subject),
-                correlation: shown(Attribute::Correlation, event.correlation),
-                failed: event.failed,
-                duration_seconds: event.duration_seconds,
-                document: self.redactor.document(&batch.source, event.shape, batch.text(event.raw), DOCUMENT_BYTES),
-            });
+        if batch.events.is_empty() {
+            return;
+        }
+        let wanted = batch.events.len().min(EVENTS_OF_A_BATCH);
+        self.count += batch.events.len() as u64;
+        if !self.budget.try_take(now, wanted) && batch.buffer.len() <= LAST_BYTES {
+            self.last = Some(batch);
+            return;
+        }
+        self.last = None;
+        let first = self.count + 1 - wanted as u64;
+        let shown = &batch.events[batch.events.len() - wanted..];
+        for (number, event) in (first..).zip(shown) {
+            let event = self.copy(&batch, event, number);
+            self.events.push_back(event);
         }
         while self.events.len() > RECENT_EVENTS {
             self.events.pop_front();
         }
     }
 
+    fn copy(&self, batch: &EventBatch, event: &Event, number: u64) -> RecentEvent {
+        let veil = self.redactor.veil();
+        let shown = |attribute, text| veil.attribute(attribute, batch.text(text)).into_owned();
+        RecentEvent {
+            number,
+            arrived: batch.arrived,
+            source: batch.source.clone(),
+            event_type: shown(Attribute::Type, event.event_type),
+            id: shown(Attribute::Id, event.id),
+            subject: shown(Attribute::Subject, event.subject),
+            correlation: shown(Attribute::Correlation, event.correlation),
+            failed: event.failed,
+            duration_seconds: event.duration_seconds,
+            document: self.redactor.document(&batch.source, event.shape, batch.text(event.raw), DOCUMENT_BYTES),
+        }
+    }
+
     /// Those after a number, newest first, at most `limit`.
     pub fn after(&self, number: u64, limit: usize, mut keep: impl FnMut(&RecentEvent) -> bool) -> Vec<RecentEvent> {
-        self.events
-            .iter()
-            .rev()
+        let last = self.last.iter().flat_map(|batch| {
+            let newest_first = batch.events.iter().rev().take(EVENTS_OF_A_BATCH);
+            newest_first.zip(0..).map(|(event, back)| Cow::Owned(self.copy(batch, event, self.count - back)))
+        });
+        last.chain(self.events.iter().rev().map(Cow::Borrowed))
             .take_while(|one| one.number > number)
             .filter(|one| keep(one))
             .take(limit)
-            .cloned()
+            .map(Cow::into_owned)
             .collect()
     }
 }
@@ -155,6 +203,7 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::decode::{Decoder, Framing};
 
     #[test]
     fn silent_seconds_are_in_the_history() {
@@ -166,5 +215,41 @@ mod tests {
         let counts: Vec<(i64, u64)> = history.iter().map(|one| (one.second, one.events)).collect();
         assert_eq!(counts, [(10, 4), (11, 0), (12, 0), (13, 2), (14, 0)]);
         assert_eq!(totals.events, 6);
+    }
+
+    #[test]
+    fn a_flood_of_small_batches_costs_no_copy_each() {
+        let mut budget = Budget::FULL;
+        let mut now = Timestamp::from_millis(1_795_165_201_000);
+        let mut takes = |now, events| usize::from(budget.try_take(now, events));
+        assert_eq!((0..600).map(|_| takes(now, 1)).sum::<usize>(), RECENT_EVENTS);
+        let mut taken = 0;
+        for _ in 0..100_000 {
+            now = now.plus_micros(10);
+            taken += takes(now, 1);
+        }
+        assert_eq!(taken, 2_000);
+        // A batch that is too much now takes nothing from the next one.
+        assert_eq!(takes(now.plus_millis(5), 20), 0);
+        assert_eq!(takes(now.plus_millis(5), 10), 1);
+    }
+
+    #[test]
+    fn the_last_event_is_seen_though_a_flood_came_before_it() {
+        let mut recent = Recent::new(Arc::default());
+        let now = Timestamp::from_millis(1_795_165_201_000);
+        for at in 1..=2_000 {
+            recent.observe(now, batch(at), true);
+        }
+        let newest: Vec<u64> = recent.after(0, 3, |_| true).iter().map(|one| one.number).collect();
+        assert_eq!(newest, [2_000, 500, 499]);
+        assert_eq!(recent.after(1_999, 9, |_| true)[0].event_type, "order.2000");
+        assert!(recent.after(2_000, 9, |_| true).is_empty());
+    }
+
+    fn batch(at: usize) -> EventBatch {
+        let decoder = Decoder::compile(&Default::default(), Default::default(), &mut Default::default()).unwrap();
+        let text = format!(r#"{{"type":"order.{at}"}}"#).into_bytes();
+        decoder.decode(text, Framing::Auto, &Default::default(), &"test".into(), Timestamp::from_millis(0))
     }
 }

@@ -19,7 +19,7 @@ pub fn run() {
     let port = harness::free_port();
     let configuration = format!(
         "sources: {{lines: {{statsd: {{tcp: '127.0.0.1:{port}'}}}}, push: {{http: {{}}}}}}\n\
-         state: {{dir: state}}\nlimits: {{series: 20000}}\n\
+         state: {{dir: state}}\nlimits: {{series: 20000, histogram_series: 5000}}\n\
          alerts:\n  Stuck: {{event: {{sequence: [order.placed, order.done], by: data.order, within: 10h, missing: last}}}}\n"
     );
     std::fs::write(dir.path().join("sidewatch.yaml"), configuration).unwrap();

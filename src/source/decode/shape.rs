@@ -580,17 +580,17 @@ pub(super) fn is_json(media_type: &str) -> bool {
 
 /// *Failed* by the type: the last segment is failed, failure, rejected or timeout, or some segment is error or errors.
 pub(super) fn type_says_failed(event_type: &str) -> bool {
-    let mut last = "";
-    for segment in event_type.split('.') {
+    let mut last: &[u8] = b"";
+    for segment in event_type.as_bytes().split(|byte| *byte == b'.') {
         // Most segments have another length; comparing that first keeps this off the profile.
         if matches!(segment.len(), 5 | 6)
-            && (segment.eq_ignore_ascii_case("error") || segment.eq_ignore_ascii_case("errors"))
+            && (segment.eq_ignore_ascii_case(b"error") || segment.eq_ignore_ascii_case(b"errors"))
         {
             return true;
         }
         last = segment;
     }
-    ["failed", "failure", "rejected", "timeout"].iter().any(|word| last.eq_ignore_ascii_case(word))
+    ["failed", "failure", "rejected", "timeout"].iter().any(|word| last.eq_ignore_ascii_case(word.as_bytes()))
 }
 
 /// *Failed* by the outcome.

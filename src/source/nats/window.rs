@@ -30,19 +30,27 @@ impl Delivery {
     /// `$JS.ACK.STREAM.CONSUMER.DELIVERED.STREAMSEQ.CONSUMERSEQ.TIME.PENDING`, or with the domain and the account's hash
     /// before the stream and possibly a token at the end.
     pub fn parse(reply: &str) -> Option<Self> {
-        let rest = reply.strip_prefix("$JS.ACK.")?;
-        let tokens = rest.bytes().filter(|byte| *byte == b'.').count() + 1;
+        let rest = reply.strip_prefix("$JS.ACK.")?.as_bytes();
+        let tokens = rest.iter().filter(|byte| **byte == b'.').count() + 1;
         let skip = match tokens {
             7 => 2,
             9 | 10 => 4,
             _ => return None,
         };
-        let mut parts = rest.split('.').skip(skip);
-        let mut next = || parts.next()?.parse::<u64>().ok();
+        // Byte by byte: searching is slower than looking where tokens are this short, and this is done for each message.
+        let mut parts = rest.split(|byte| *byte == b'.').skip(skip);
+        let mut next = || number(parts.next()?);
         let (delivered, stream, consumer) = (next()?, next()?, next()?);
         next()?;
         Some(Self { delivered, stream, consumer, pending: next()? })
     }
+}
+
+/// Decimal digits and nothing else.
+fn number(digits: &[u8]) -> Option<u64> {
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
+    let add = |number: u64, byte| number.checked_mul(10)?.checked_add(digit(byte)?);
+    if digits.is_empty() { None } else { digits.iter().try_fold(0, add) }
 }
 
 /// What was counted.
@@ -267,6 +275,9 @@ mod tests {
         check("$JS.ACK.EVENTS.side.2.17", None);
         check("_INBOX.x", None);
         check("$JS.ACK.EVENTS.side.x.17.30.1.5", None);
+        check("$JS.ACK.EVENTS.side..17.30.1.5", None);
+        check("$JS.ACK.EVENTS.side.1.18446744073709551615.30.1.5", Some((1, u64::MAX, 30, 5)));
+        check("$JS.ACK.EVENTS.side.1.18446744073709551616.30.1.5", None);
     }
 
     /// Binds to a consumer that has delivered nothing and plays deliveries; `expected` is the floor and the ranges.

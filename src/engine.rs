@@ -427,7 +427,7 @@ impl Engine {
         self.checks.reconfigure(parts.checks.clone(), now);
         self.rules.reconfigure(parts.rule_set.clone(), now, &mut effects);
         self.plan = parts.plan.clone();
-        self.recent.redactor = parts.redactor.clone();
+        self.recent.set_redactor(parts.redactor.clone());
         self.quarantine.set_limits(parts.limits.quarantine_events, parts.limits.quarantine_bytes);
         self.dedup.reconfigure(&parts.sources);
         self.taps = Taps::new(parts.taps.clone());

@@ -203,10 +203,20 @@ impl Supervisor {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let Registered { handle, guard } = self.register(stage, name.into());
         let running = guarded(task(handle.cancel.clone()), guard, handle.clone());
-        std::thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(running))?;
+        // Made and dropped on its own thread: it must not be dropped within another runtime.
+        let (tell, made) = std::sync::mpsc::sync_channel(1);
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            match tokio::runtime::Builder::new_current_thread().enable_time().build() {
+                Ok(runtime) => {
+                    drop(tell.send(Ok(())));
+                    runtime.block_on(running);
+                }
+                Err(error) => drop(tell.send(Err(error))),
+            }
+        })?;
+        made.recv().unwrap_or_else(|_| Err(std::io::Error::other("the thread ended at once")))?;
         Ok(handle)
     }
 

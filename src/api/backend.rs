@@ -64,11 +64,63 @@ impl<C: 'static> CoreHandle<C> {
         };
         tokio::time::timeout(CALL_TIMEOUT, call).await.map_err(|_| CoreGone)?
     }
+
+    /// As [`CoreHandle::call`], for what must not be done halfway: an error means that it has not been done, and never will
+    /// be. Once it has begun it is waited for as long as it takes.
+    ///
+    /// # Errors
+    /// [`CoreGone`] when the core has ended, or has not begun within [`CALL_TIMEOUT`].
+    pub async fn change<R: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut C, Timestamp) -> R + Send + 'static,
+    ) -> Result<R, CoreGone> {
+        let ((begin, mut begun), (give, result)) = (oneshot::channel(), oneshot::channel());
+        let job: CoreJob<C> = Box::new(move |core, now| {
+            if begin.send(()).is_ok() {
+                let _ = give.send(change(core, now));
+            }
+        });
+        let begins = async {
+            self.jobs.send(job).await.map_err(|_| CoreGone)?;
+            (&mut begun).await.map_err(|_| CoreGone)
+        };
+        match tokio::time::timeout(CALL_TIMEOUT, begins).await {
+            Ok(begins) => begins?,
+            Err(_) => {
+                // It may begin at this very moment: from here on it cannot, and whether it has is known.
+                begun.close();
+                begun.try_recv().map_err(|_| CoreGone)?;
+            }
+        }
+        result.await.map_err(|_| CoreGone)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_change_is_done_and_told_or_never_done() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let (handle, mut queue) = core_channel::<u32>();
+            let mut state = 41;
+            // Too busy to begin: refused, and not done when there is time.
+            assert_eq!(handle.change(|state, _| *state += 1).await, Err(CoreGone));
+            queue.recv().await.unwrap()(&mut state, Timestamp::EPOCH);
+            assert_eq!(state, 41);
+            // Begun in time and done late.
+            let (change, _) = tokio::join!(handle.change(|state, _| *state += 1), async {
+                let job = queue.recv().await.unwrap();
+                job(&mut state, Timestamp::EPOCH);
+                tokio::time::sleep(CALL_TIMEOUT * 2).await;
+            });
+            assert_eq!((change, state), (Ok(()), 42));
+            drop(queue);
+            assert_eq!(handle.change(|state, _| *state += 1).await, Err(CoreGone));
+        });
+    }
 
     #[test]
     fn a_call_runs_on_the_core_and_a_core_that_ended_is_gone() {

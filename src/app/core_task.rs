@@ -16,7 +16,7 @@ use crate::state::StateStore;
 use crate::telemetry::{clock, self_metrics};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -41,7 +41,7 @@ const WANTED_CHECKPOINT_LATEST_MS: i64 = 100;
 /// Deltas of so few bytes need no whole checkpoint, however small that is.
 const DELTA_BYTES: usize = 4 << 20;
 /// A checkpoint that is being written for so long keeps no message back any more.
-const STALLED_MS: i64 = 2_000;
+const STALLED: Duration = Duration::from_secs(2);
 /// Without input a checkpoint is still written this often: a restart counts what came after it towards no `for`.
 const IDLE_CHECKPOINT_MS: i64 = 2_000;
 /// Portions of lines that may wait when there is no checkpoint that takes them along.
@@ -55,6 +55,8 @@ pub(super) struct Checkpointing {
     pub last: Timestamp,
     pub last_full: Timestamp,
     pub in_flight: bool,
+    /// Since when, by a clock that nobody sets.
+    pub in_flight_since: Instant,
     /// It is in flight for so long that messages do not wait for it.
     pub stalled: bool,
     /// What building and writing the last one took.
@@ -91,6 +93,7 @@ impl Checkpointing {
             last: Timestamp::EPOCH,
             last_full: now,
             in_flight: false,
+            in_flight_since: clock::instant(),
             stalled: false,
             cost: Duration::ZERO,
             bytes: 0,
@@ -357,9 +360,15 @@ impl CoreTask {
     }
 
     fn checkpoint(&mut self, now: Timestamp) {
+        // What is there is taken first: it was the core that had no time, not the disk.
+        if let Some(written) =
+            self.checkpointing.as_mut().and_then(|checkpointing| checkpointing.written.try_recv().ok())
+        {
+            self.written(written);
+        }
         let Some(checkpointing) = &mut self.checkpointing else { return };
         if checkpointing.in_flight {
-            if now.millis_since(checkpointing.last) >= STALLED_MS {
+            if clock::instant().duration_since(checkpointing.in_flight_since) >= STALLED {
                 self.stalled();
             }
             return;
@@ -394,7 +403,10 @@ impl CoreTask {
             checkpointing.delta_bytes += write.blob.len();
         }
         match checkpointing.writes.try_send(write) {
-            Ok(()) => (checkpointing.in_flight, checkpointing.need_full) = (true, false),
+            Ok(()) => {
+                (checkpointing.in_flight, checkpointing.need_full) = (true, false);
+                checkpointing.in_flight_since = clock::instant();
+            }
             Err(mpsc::error::TrySendError::Full(write) | mpsc::error::TrySendError::Closed(write)) => {
                 checkpointing.need_full = true;
                 checkpointing.stored.send_modify(|stored| stored.tried = commands);
@@ -482,8 +494,7 @@ impl CoreTask {
 
     /// Waits for the disk as long as the drain does; messages do not.
     async fn last_written(&mut self) {
-        let patience = Duration::from_millis(STALLED_MS.unsigned_abs());
-        let written = match tokio::time::timeout(patience, receive(&mut self.checkpointing)).await {
+        let written = match tokio::time::timeout(STALLED, receive(&mut self.checkpointing)).await {
             Ok(written) => written,
             Err(_) => {
                 self.stalled();

@@ -25,11 +25,8 @@ pub(super) fn start(
             loop {
                 let outcome = ask(&client, &probe).await;
                 let check = probe.check.clone();
-                let told =
-                    core.call(move |core, now| core.engine.observe(now, [Input::Probe { check, outcome }])).await;
-                if told.is_err() {
-                    return;
-                }
+                // A core that is too busy is told the next time.
+                let _ = core.call(move |core, now| core.engine.observe(now, [Input::Probe { check, outcome }])).await;
                 tokio::select! {
                     () = tokio::time::sleep(every) => {}
                     () = cancel.cancelled() => return,

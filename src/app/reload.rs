@@ -162,7 +162,7 @@ impl Reloader {
         let (plan, routing) = (parts.plan.clone(), parts.routing.clone());
         let http = push(&parts);
         let swap = parts.clone();
-        let swapped = self.core.call(move |core, now| {
+        let swapped = self.core.change(move |core, now| {
             core.reconfigure(&swap, now);
             core.engine.checks().probes()
         });

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Runs until cancelled or the core is gone.
+/// Runs until cancelled. While the core is busy for long a second is left out.
 pub(super) async fn run(
     own: &'static SelfMetrics,
     core: CoreHandle<Core>,
@@ -25,9 +25,8 @@ pub(super) async fn run(
     loop {
         own.upkeep();
         outbox(&deliveries);
-        match core.call(move |core, _| figures(core, hits)).await {
-            Ok(seen) => hits = seen,
-            Err(_) => return,
+        if let Ok(seen) = core.call(move |core, _| figures(core, hits)).await {
+            hits = seen;
         }
         let mut exposition = text::parse(&own.render_all());
         exposition.samples.retain_mut(|sample| {
@@ -50,9 +49,8 @@ pub(super) async fn run(
             }
             core.engine.observe(now, [Input::Samples(exposition.samples.into_iter().map(sample).collect())]);
         });
-        if told.await.is_err() {
-            return;
-        }
+        // A core that has no time now has some for the next ones, which are newer.
+        let _ = told.await;
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
             () = cancel.cancelled() => return,

@@ -3,7 +3,7 @@
 use crate::model::{Attribute, Event, EventBatch, Timestamp};
 use crate::source::redact::Redactor;
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// Events kept.
@@ -108,16 +108,14 @@ struct Budget {
 impl Budget {
     const FULL: Self = Self { settled_us: i64::MIN };
 
-    /// Whether so many may be copied; if not, none is taken off.
-    fn try_take(&mut self, now: Timestamp, events: usize) -> bool {
+    /// Of `wanted` events so many may be copied.
+    fn take(&mut self, now: Timestamp, wanted: usize) -> usize {
         const EVENT_US: i64 = 1_000_000 / EVENTS_PER_SECOND;
         let full_us = now.micros() - EVENT_US * RECENT_EVENTS as i64;
-        let settled_us = self.settled_us.max(full_us) + EVENT_US * events as i64;
-        let enough = settled_us <= now.micros();
-        if enough {
-            self.settled_us = settled_us;
-        }
-        enough
+        let begin_us = self.settled_us.max(full_us);
+        let taken = wanted.min(usize::try_from((now.micros() - begin_us) / EVENT_US).unwrap_or(0));
+        self.settled_us = begin_us + EVENT_US * taken as i64;
+        taken
     }
 }
 
@@ -128,16 +126,27 @@ pub(super) struct Recent {
     /// The last batch, when there was no budget for it: whatever came last can be seen.
     last: Option<EventBatch>,
     count: u64,
-    budget: Budget,
+    /// By source: the flood of one hides none of another.
+    budgets: BTreeMap<Arc<str>, Budget>,
     pub totals: Totals,
     /// What is not shown of them.
-    pub redactor: Arc<Redactor>,
+    redactor: Arc<Redactor>,
 }
 
 impl Recent {
     pub fn new(redactor: Arc<Redactor>) -> Self {
-        let (events, totals) = (VecDeque::new(), Totals::default());
-        Self { events, last: None, count: 0, budget: Budget::FULL, totals, redactor }
+        let (events, budgets, totals) = (VecDeque::new(), BTreeMap::new(), Totals::default());
+        Self { events, last: None, count: 0, budgets, totals, redactor }
+    }
+
+    /// From now on other things are not shown. What is kept whole came while the ones before held for it.
+    pub fn set_redactor(&mut self, redactor: Arc<Redactor>) {
+        if let Some(batch) = self.last.take() {
+            self.keep(&batch, batch.events.len().min(EVENTS_OF_A_BATCH));
+        }
+        // Sources that are gone need none any more.
+        self.budgets.clear();
+        self.redactor = redactor;
     }
 
     /// Counts a batch and keeps its last events.
@@ -150,17 +159,26 @@ impl Recent {
         if batch.events.is_empty() {
             return;
         }
-        let wanted = batch.events.len().min(EVENTS_OF_A_BATCH);
         self.count += batch.events.len() as u64;
-        if !self.budget.try_take(now, wanted) && batch.buffer.len() <= LAST_BYTES {
-            self.last = Some(batch);
-            return;
+        let budget = match self.budgets.get_mut(&batch.source) {
+            Some(budget) => budget,
+            None => self.budgets.entry(batch.source.clone()).or_insert(Budget::FULL),
+        };
+        match budget.take(now, batch.events.len().min(EVENTS_OF_A_BATCH)) {
+            0 if batch.buffer.len() <= LAST_BYTES => self.last = Some(batch),
+            taken => {
+                self.last = None;
+                self.keep(&batch, taken.max(1));
+            }
         }
-        self.last = None;
-        let first = self.count + 1 - wanted as u64;
-        let shown = &batch.events[batch.events.len() - wanted..];
+    }
+
+    /// Copies the last so many events of the batch that was counted last.
+    fn keep(&mut self, batch: &EventBatch, events: usize) {
+        let first = self.count + 1 - events as u64;
+        let shown = &batch.events[batch.events.len() - events..];
         for (number, event) in (first..).zip(shown) {
-            let event = self.copy(&batch, event, number);
+            let event = self.copy(batch, event, number);
             self.events.push_back(event);
         }
         while self.events.len() > RECENT_EVENTS {
@@ -221,7 +239,7 @@ mod tests {
     fn a_flood_of_small_batches_costs_no_copy_each() {
         let mut budget = Budget::FULL;
         let mut now = Timestamp::from_millis(1_795_165_201_000);
-        let mut takes = |now, events| usize::from(budget.try_take(now, events));
+        let mut takes = |now, events| budget.take(now, events);
         assert_eq!((0..600).map(|_| takes(now, 1)).sum::<usize>(), RECENT_EVENTS);
         let mut taken = 0;
         for _ in 0..100_000 {
@@ -229,9 +247,7 @@ mod tests {
             taken += takes(now, 1);
         }
         assert_eq!(taken, 2_000);
-        // A batch that is too much now takes nothing from the next one.
-        assert_eq!(takes(now.plus_millis(5), 20), 0);
-        assert_eq!(takes(now.plus_millis(5), 10), 1);
+        assert_eq!([takes(now.plus_millis(5), 20), takes(now.plus_millis(5), 20)], [10, 0]);
     }
 
     #[test]
@@ -239,17 +255,23 @@ mod tests {
         let mut recent = Recent::new(Arc::default());
         let now = Timestamp::from_millis(1_795_165_201_000);
         for at in 1..=2_000 {
-            recent.observe(now, batch(at), true);
+            recent.observe(now, batch("flood", at), true);
         }
         let newest: Vec<u64> = recent.after(0, 3, |_| true).iter().map(|one| one.number).collect();
         assert_eq!(newest, [2_000, 500, 499]);
         assert_eq!(recent.after(1_999, 9, |_| true)[0].event_type, "order.2000");
         assert!(recent.after(2_000, 9, |_| true).is_empty());
+        // Another source is seen all the same, and what was kept whole is shown as it was to be shown when it came.
+        recent.observe(now, batch("other", 2_001), true);
+        recent.observe(now, batch("flood", 2_002), true);
+        recent.set_redactor(Arc::default());
+        let newest: Vec<u64> = recent.after(0, 3, |_| true).iter().map(|one| one.number).collect();
+        assert_eq!((newest, recent.last.is_none()), (vec![2_002, 2_001, 500], true));
     }
 
-    fn batch(at: usize) -> EventBatch {
+    fn batch(source: &str, at: usize) -> EventBatch {
         let decoder = Decoder::compile(&Default::default(), Default::default(), &mut Default::default()).unwrap();
         let text = format!(r#"{{"type":"order.{at}"}}"#).into_bytes();
-        decoder.decode(text, Framing::Auto, &Default::default(), &"test".into(), Timestamp::from_millis(0))
+        decoder.decode(text, Framing::Auto, &Default::default(), &source.into(), Timestamp::from_millis(0))
     }
 }

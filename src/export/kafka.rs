@@ -61,7 +61,11 @@ impl KafkaPublisher {
         let record = FutureRecord::to(&self.config.topic.value).key(&event.subject).payload(&payload).headers(headers);
         match producer.send(record, PATIENCE).await {
             Ok(_) => Outcome::Taken,
-            Err((error, _)) => Outcome::retry(format!("Kafka: {error}")),
+            Err((error, _)) => {
+                // The next one reads its password anew.
+                self.producer = None;
+                Outcome::retry(format!("Kafka: {error}"))
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use async_nats::{Client, HeaderMap};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How long a connection and an acknowledgement may take.
+/// How long an acknowledgement may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
@@ -29,13 +29,19 @@ impl NatsPublisher {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
-        let opened = Connection::open(&self.config.servers, &self.base_dir, "sidewatch", self.turn).await;
+        let turn = self.turn;
         self.turn += 1;
-        Ok(self.client.insert(opened?.client).clone())
+        let opened = Connection::open(&self.config.servers, &self.base_dir, "sidewatch", turn).await?;
+        Ok(self.client.insert(opened.client).clone())
     }
 
     pub async fn send(&mut self, event: &Published) -> Outcome {
-        match tokio::time::timeout(PATIENCE, self.publish(event)).await {
+        // Each step of connecting has its own limit: a server that is silent must not use up the time of the next one.
+        let client = match self.client().await {
+            Ok(client) => client,
+            Err(error) => return Outcome::retry(error),
+        };
+        match tokio::time::timeout(PATIENCE, self.publish(client, event)).await {
             Ok(Ok(())) => Outcome::Taken,
             Ok(Err(error)) => {
                 self.client = None;
@@ -48,8 +54,7 @@ impl NatsPublisher {
         }
     }
 
-    async fn publish(&mut self, event: &Published) -> Result<(), String> {
-        let client = self.client().await?;
+    async fn publish(&self, client: Client, event: &Published) -> Result<(), String> {
         let subject = self.config.subject.value.replace("{type}", &event.event_type);
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Msg-Id", event.id.as_str());

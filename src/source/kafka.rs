@@ -140,7 +140,8 @@ impl Session<'_, '_> {
                 let _ = reply.send(());
             }
             Step::Over { reason, known } => {
-                self.known.merge(&known);
+                // A topic that was made anew begins lower: what the reader says last holds, not what is highest.
+                *self.known = known;
                 *over = Some(reason);
             }
         }
@@ -158,7 +159,7 @@ impl Session<'_, '_> {
         let Some(number) = self.context.deliver_messages(&mut batch.messages, Some(position)).await else {
             return false;
         };
-        self.known.merge(&batch.next);
+        self.known.replace(&batch.next);
         self.acks.push(number, batch.count, (batch.next, batch.count as u64));
         true
     }

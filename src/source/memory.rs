@@ -1,7 +1,7 @@
 //! The source of programs that embed the library.
 
 use super::decode::{Decoder, Framing};
-use super::sink::{Full, Ingest, IngestSink};
+use super::sink::{Full, Ingest, IngestSink, Offered};
 use crate::model::{FieldPlan, Refusal, Timestamp};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -29,17 +29,23 @@ impl MemorySource {
         &self.name
     }
 
-    /// Decodes and queues at once, or not at all. Returns how many were accepted, and what was refused with its reason.
+    /// Decodes and queues at once, or not at all. Returns how many were accepted, and what was refused with its reason;
+    /// what the source's `overflow` drops is neither, and counted.
     ///
     /// # Errors
     /// [`Full`] when there is no room now; nothing was taken then.
     pub fn push(&self, input: Vec<u8>, framing: Framing, now: Timestamp) -> Pushed {
         let plan = self.plan.borrow().clone();
         let batch = self.decoder.decode(input, framing, &plan, &self.name, now);
-        let (accepted, refused) = (batch.events.len(), batch.refused.clone());
-        if accepted > 0 || !refused.is_empty() {
-            self.sink.offer_by_policy(Ingest::Batch(batch, self.decoder.clone()))?;
+        let (events, refused) = (batch.events.len(), batch.refused.clone());
+        if events == 0 && refused.is_empty() {
+            return Ok((0, refused));
         }
+        let accepted = match self.sink.offer_by_policy(Ingest::Batch(batch, self.decoder.clone()))? {
+            Offered::Taken(_) => events,
+            Offered::Partly { dropped, .. } => events - dropped,
+            Offered::Dropped => 0,
+        };
         Ok((accepted, refused))
     }
 }

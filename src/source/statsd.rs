@@ -21,7 +21,7 @@ pub use lines::Lines;
 
 use super::lines::LineBuffer;
 use super::message::Messages;
-use super::{BLOCK_BYTES, Ingest, RETRY, SourceContext, SourceState};
+use super::{BLOCK_BYTES, Ingest, RETRY, SourceContext, SourceState, set_keepalive};
 use crate::config::schema::StatsdConfig;
 use crate::telemetry::{OnChange, clock, self_metrics};
 use datagrams::{Pace, udp_socket, unix_socket};
@@ -216,9 +216,8 @@ impl Intake {
     }
 
     async fn connection(&self, mut stream: TcpStream, cancel: &CancellationToken) {
-        // A host that vanished never closes its connections: only asking finds out, and frees their places.
-        let probing = socket2::TcpKeepalive::new().with_time(SAY).with_interval(SAY);
-        let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&probing);
+        // Without it a host that vanished keeps its place.
+        let _ = set_keepalive(&stream);
         let received = self_metrics::source_received_bytes(&self.context.name);
         let mut held = LineBuffer::new(self.context.event_bytes);
         let mut block = vec![0; BLOCK_BYTES];

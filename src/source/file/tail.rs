@@ -214,8 +214,8 @@ impl Tail {
         candidates.extend(beside.filter(|entry| entry_inode(entry) == stored.inode).map(|entry| entry.path()));
         for path in candidates {
             let file = match File::open(path) {
-                // Rotated on or deleted between the two calls: not this one.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                // Rotated on or deleted between the two calls, or closed to us when it was rotated: not this one.
+                Err(error) if is_out_of_reach(&error) => continue,
                 file => file?,
             };
             let mut open = Open::at(file, 0, self.limit_bytes)?;
@@ -268,6 +268,11 @@ impl Tail {
             let file = match File::open(path) {
                 // Renamed or deleted between the two calls.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                // It may stay closed to us for ever: what is in it is missed, and what comes is read.
+                Err(error) if is_out_of_reach(&error) => {
+                    resets.push(Reset::NotFound);
+                    continue;
+                }
                 file => file?,
             };
             files.push(Open { retired_ms: Some(now_ms), ..Open::at(file, 0, self.limit_bytes)? });
@@ -441,6 +446,11 @@ impl Open {
 
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Gone, or not for us to read: trying again changes nothing.
+fn is_out_of_reach(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
 }
 
 fn entry_inode(entry: &std::fs::DirEntry) -> u64 {

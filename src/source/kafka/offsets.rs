@@ -34,6 +34,11 @@ impl Offsets {
         }
     }
 
+    /// Everything of `other`, also where it is lower.
+    pub fn replace(&mut self, other: &Self) {
+        self.0.extend(other.0.iter().map(|(partition, next)| (partition.clone(), *next)));
+    }
+
     pub fn get(&self, partition: &Partition) -> Option<i64> {
         self.0.get(partition).copied()
     }

@@ -62,7 +62,7 @@ pub(super) async fn listen(
                     }
                 }
                 _ = look.tick() => {
-                    drops.look(true);
+                    drops.look(true, 0);
                     continue;
                 }
             }
@@ -94,7 +94,7 @@ pub(super) async fn listen(
             tokio::task::yield_now().await;
         }
         tokio::task::yield_now().await;
-        drops.look(false);
+        drops.look(false, kept.messages);
     }
 }
 
@@ -206,14 +206,14 @@ impl<'a> Drops<'a> {
         self.count(count);
     }
 
-    /// Looks for messages that the client received and never gave out. While some wait there, only those are sure that
+    /// Looks for messages that the client received and never gave out; so many it gave out and are kept. While some wait there, only those are sure that
     /// cannot be among the waiting.
-    fn look(&mut self, nothing_waits: bool) {
+    fn look(&mut self, nothing_waits: bool, kept: usize) {
         if !self.connection.news.slow.load(Ordering::Relaxed) {
             return;
         }
         let received = self.connection.client.statistics().in_messages.load(Ordering::Relaxed);
-        let missing = received.saturating_sub(self.taken);
+        let missing = received.saturating_sub(self.taken + kept as u64);
         let sure = match nothing_waits {
             true => missing.min(self.seen),
             false => missing.saturating_sub(self.capacity),
@@ -242,8 +242,8 @@ impl<'a> Drops<'a> {
 
     /// The connection is over: what the client still held and dropped is settled.
     fn end(&mut self) -> End {
-        self.look(true);
-        self.look(true);
+        self.look(true, 0);
+        self.look(true, 0);
         End::Gone
     }
 }

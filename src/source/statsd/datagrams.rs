@@ -25,6 +25,8 @@ const BATCH_DATAGRAMS: usize = 20_000;
 const BUSY_DATAGRAMS: usize = 2;
 /// How much later.
 const PAUSE: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(50);
+/// The buffer that is asked for, as the kernel counts it: with less the pauses are shorter.
+const LARGE_BUFFER_BYTES: f64 = 8e6;
 /// The part of the kernel's buffer that may fill meanwhile: what comes all of a sudden has the rest.
 const SHARE: f64 = 1.0 / 4.0;
 /// What the kernel counts for a datagram beside its bytes, which it rounds up generously.
@@ -128,6 +130,8 @@ pub(super) async fn unix_socket(path: &Path) -> io::Result<UnixDatagram> {
 pub(super) struct Pace {
     /// Bytes that may wait in the kernel.
     room: f64,
+    /// The longest pause: a small buffer is full of a burst of any length.
+    longest: f64,
     /// The last look of a busy time.
     last: Option<Instant>,
 }
@@ -135,12 +139,14 @@ pub(super) struct Pace {
 impl Pace {
     /// For a socket whose kernel's buffer has so many bytes.
     pub fn new(buffer_bytes: usize) -> Self {
-        Self { room: buffer_bytes as f64 * SHARE, last: None }
+        let buffer = buffer_bytes as f64;
+        let longest = PAUSE.end().as_secs_f64() * (buffer / LARGE_BUFFER_BYTES).min(1.0);
+        Self { room: buffer * SHARE, longest: longest.max(PAUSE.start().as_secs_f64()), last: None }
     }
 
     /// For a socket that is never left alone.
     pub fn none() -> Self {
-        Self { room: 0.0, last: None }
+        Self { room: 0.0, longest: 0.0, last: None }
     }
 
     /// After a look that found so much. `None` when the next datagram is to be waited for.
@@ -157,8 +163,12 @@ impl Pace {
         // How fast they come is known from the second look on.
         let Some(last) = self.last.replace(now) else { return Some(*PAUSE.start()) };
         let taken = (found.bytes * 2 + found.count * KERNEL_BYTES) as f64;
+        if taken >= self.room {
+            // A buffer that was full says nothing about how much there would have been.
+            return Some(*PAUSE.start());
+        }
         let seconds = now.duration_since(last).as_secs_f64() * self.room / taken;
-        Some(Duration::from_secs_f64(seconds.clamp(PAUSE.start().as_secs_f64(), PAUSE.end().as_secs_f64())))
+        Some(Duration::from_secs_f64(seconds.clamp(PAUSE.start().as_secs_f64(), self.longest)))
     }
 }
 
@@ -282,9 +292,13 @@ mod tests {
         // Many, and a large buffer: as long as allowed, from the second look on.
         check(8 << 20, &[(0, 100, 50_000), (1, 10, 5_000), (51, 200, 100_000)], &[Some(1), Some(50), Some(50)]);
         // 1,000 in 2 ms fill a quarter of the buffer in 4 ms.
-        check(8 << 20, &[(0, 100, 1), (2, 1_000, 0), (12, 5_000, 0)], &[Some(1), Some(4), Some(4)]);
+        check(8 << 20, &[(0, 100, 1), (2, 1_000, 0), (6, 2_000, 0)], &[Some(1), Some(4), Some(4)]);
+        // A buffer that was full is looked at again soon: nobody knows how much there would have been.
+        check(8 << 20, &[(0, 100, 1), (2_000, 5_000, 0)], &[Some(1), Some(1)]);
         // A small buffer is looked at as often as possible.
         check(200 << 10, &[(0, 100, 1), (1, 500, 50_000)], &[Some(1), Some(1)]);
+        // Nor is it left alone for long when little comes: a burst would fill it.
+        check(416 << 10, &[(0, 3, 300), (50, 3, 300)], &[Some(1), Some(2)]);
         // More than one look takes.
         check(8 << 20, &[(0, 2, BATCH_BYTES), (0, BATCH_DATAGRAMS, 0), (5, 1, 1)], &[Some(0), Some(0), None]);
         check(0, &[(0, 100, 100), (1, 1, BATCH_BYTES)], &[None, Some(0)]);

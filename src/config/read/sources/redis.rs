@@ -326,7 +326,7 @@ fn parts(url: &Spanned<String>, port: u16, found: &mut Diagnostics) -> Option<Pa
     }
     let place = match authority(place) {
         Ok(place) => place,
-        Err(Wrong::Port(_)) => return wrong("the port is no number up to 65535"),
+        Err(Wrong::Port) => return wrong("the port is no number up to 65535"),
         Err(reason) => return wrong(&reason.to_string()),
     };
     let password = place.password.filter(|word| !word.is_empty());

@@ -85,8 +85,8 @@ impl Budget {
 /// # Errors
 /// In Prometheus's envelope.
 pub async fn query(State(backend): State<Shared>, params: Params) -> Result<Response, PromError> {
-    let at_ms = params.time_ms("time")?.unwrap_or_else(|| clock::now().millis());
-    answer(&backend, &params, Span::instant(at_ms)).await
+    let at_ms = params.time_ms("time")?;
+    answer(&backend, &params, at_ms.map(Span::instant)).await
 }
 
 /// `/api/v1/query_range`.
@@ -109,10 +109,11 @@ pub async fn query_range(State(backend): State<Shared>, params: Params) -> Resul
                        (?step=XX)";
         return Err(PromError::new(ErrorKind::BadData, message));
     }
-    answer(&backend, &params, Span { start_ms, end_ms, step_ms }).await
+    answer(&backend, &params, Some(Span { start_ms, end_ms, step_ms })).await
 }
 
-async fn answer(backend: &Shared, params: &Params, span: Span) -> Result<Response, PromError> {
+/// Without a span: at this moment.
+async fn answer(backend: &Shared, params: &Params, span: Option<Span>) -> Result<Response, PromError> {
     let budget = Budget::read(params, backend)?;
     let query = Query::parse_with(params.get("query").unwrap_or(""), &budget.options())?;
     let (data, notes) = run(backend, query, span, budget).await?;
@@ -129,13 +130,19 @@ impl Drop for CancelOnDrop {
 }
 
 /// A read view from the core, the evaluation on another thread: ingest never waits for a query.
-async fn run(backend: &Shared, query: Query, span: Span, budget: Budget) -> Result<(String, Notes), PromError> {
+async fn run(backend: &Shared, query: Query, span: Option<Span>, budget: Budget) -> Result<(String, Notes), PromError> {
     let end = clock::instant() + budget.timeout;
     let waiting = tokio::time::timeout(budget.timeout, backend.queries.acquire());
     // The semaphore is never closed: an error is the timeout.
     let Ok(Ok(_place)) = waiting.await else { return Err(QueryError::Timeout.into()) };
-    let selections = span.selections(&query, &budget.options());
-    let view = backend.core.call(move |core, _| core.engine.view(&selections)).await?;
+    let viewed = backend.core.call(move |core, now| {
+        // The core's own time: by one of a moment ago, the samples of a second that has just begun would not be there yet,
+        // and what had been seen before it would be gone again.
+        let span = span.unwrap_or_else(|| Span::instant(now.max(core.engine.now()).millis()));
+        let view = core.engine.view(&span.selections(&query, &budget.options()));
+        (view, query, span)
+    });
+    let (view, query, span) = viewed.await?;
     let canceled = Arc::new(AtomicBool::new(false));
     let _cancel = CancelOnDrop(Arc::clone(&canceled));
     let evaluation = tokio::task::spawn_blocking(move || {

@@ -86,6 +86,9 @@ mod tests {
         let mut known = offsets(&[("a", 0, 5), ("a", 1, 7)]);
         known.merge(&offsets(&[("a", 0, 6), ("a", 1, 2), ("b", 0, 1)]));
         assert_eq!(known, offsets(&[("a", 0, 6), ("a", 1, 7), ("b", 0, 1)]));
+        // A topic that was made anew begins at 0.
+        known.replace(&offsets(&[("a", 1, 0)]));
+        assert_eq!(known, offsets(&[("a", 0, 6), ("a", 1, 0), ("b", 0, 1)]));
     }
 
     #[test]

@@ -22,7 +22,8 @@ pub(super) struct Acks<T> {
 }
 
 impl<T> Acks<T> {
-    /// `window` is the broker's limit of unacknowledged messages: when half of it waits, a checkpoint is asked for.
+    /// `window` is the broker's limit of unacknowledged messages: when a quarter of it waits, a checkpoint is asked for: the
+    /// broker goes on sending until it has been written and acknowledged.
     pub fn new(sink: &IngestSink, window: usize) -> Self {
         Self {
             waiting: VecDeque::new(),
@@ -39,7 +40,7 @@ impl<T> Acks<T> {
         self.waiting.push_back((number, token));
         self.counts.push_back(count);
         self.messages += count;
-        if self.messages >= self.window / 2 {
+        if self.messages >= self.window / 4 {
             self.sink.want_checkpoint();
         }
     }

@@ -62,8 +62,9 @@ impl KafkaPublisher {
         match producer.send(record, PATIENCE).await {
             Ok(_) => Outcome::Taken,
             Err((error, _)) => {
-                // The next one reads its password anew.
-                self.producer = None;
+                // The next one reads its password anew. Ending this one waits for its threads.
+                let ended = self.producer.take();
+                tokio::task::spawn_blocking(move || drop((producer, ended)));
                 Outcome::retry(format!("Kafka: {error}"))
             }
         }

@@ -3,7 +3,7 @@
 //!
 //! `SIDEWATCH_LONG=1`: 200,000 events, 20 kills, 5 restarts.
 
-use crate::harness::{Sidewatch, free_port, throughout};
+use crate::harness::{Ends, Sidewatch, free_port, throughout};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -79,6 +79,7 @@ pub fn run(
     let (began, mut restarted, mut dice) = (Instant::now(), 0, 0x9e37_79b9_u64);
     let counted = std::thread::scope(|scope| {
         let publishing = scope.spawn(|| publish(&progress));
+        let _ends = Ends(&progress.ended);
         for kill in 0..trial.kills {
             progress.allowed.store(trial.events * (kill + 1) / (trial.kills + 1), Ordering::Relaxed);
             let sidewatch = start();
@@ -116,7 +117,6 @@ pub fn run(
                 sidewatch = start();
             }
             if last.1.elapsed().as_secs() >= 60 {
-                progress.ended.store(true, Ordering::Relaxed);
                 panic!("stuck at {now} of {} events, {:?} published", trial.events, progress.published);
             }
             std::thread::park_timeout(Duration::from_millis(50));

@@ -2,7 +2,7 @@
 
 use crate::harness::binary;
 use sidewatch::app::{build, lint};
-use sidewatch::config::schema::ExportKind;
+use sidewatch::config::schema::{ExportKind, Transport};
 use sidewatch::config::{Overrides, load_text};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -69,12 +69,19 @@ fn most_bytes(file: &str) -> u64 {
         ExportKind::Log(_) => 0,
     });
     let waiting: u64 = exports.chain(config.publish.iter().map(|publisher| publisher.value.queue.bytes)).sum();
+    let scrapes = config.sources.iter().flatten().filter_map(|source| match &source.value.transport {
+        Transport::Scrape(scrape) => Some(scrape.body_size_limit),
+        _ => None,
+    });
+    let scraped = scrapes.max().unwrap_or(0);
     let limits = config.limits;
     let program = 16 << 20;
+    // Two large queries at a time; a sample of one takes 24 bytes.
+    let queries = 2 * limits.query_samples * 24;
     // Two bodies at a time: one that is read, one that is decoded.
     let bytes = limits.series_bytes + limits.queue_bytes + limits.quarantine_bytes + 2 * limits.body_bytes;
     let series = limits.series * 1_024 + limits.histogram_series * (20 << 10);
-    (program + bytes + limits.event_bytes + series + patterns) as u64 + waiting
+    (program + bytes + limits.event_bytes + series + patterns + queries + scraped) as u64 + waiting
 }
 
 #[test]

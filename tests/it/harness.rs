@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -59,6 +60,15 @@ pub fn certificates(dir: &Path, names: &[(&str, &str)]) {
             "req -x509 {key} -CA ca.pem -CAkey ca.key -keyout {name}.key -out {name}.pem -subj /CN={name} \
              -addext subjectAltName={subjects} -addext basicConstraints=critical,CA:FALSE"
         ));
+    }
+}
+
+/// Ends a thread that a test has started however the test ends: a scope would wait for it for ever.
+pub struct Ends<'a>(pub &'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -167,6 +177,32 @@ impl Sidewatch {
         });
     }
 
+    /// Writes the configuration anew and has it read, six times, each after more events were counted.
+    pub fn reloads_while_it_counts(&self, configuration: impl Fn(u32)) {
+        let mut seen = 0.0;
+        for turn in 1..=6 {
+            seen = eventually("it goes on", 30, || self.value("sum(events_total)").filter(|now| *now > seen));
+            configuration(turn);
+            let (status, said) = self.post("/-/reload", "text/plain", b"");
+            assert_eq!(status, 200, "{said}");
+        }
+    }
+
+    /// Waits until a query gives a value, or one that differs in the last digits.
+    pub fn is_about(&self, query: &str, expected: f64) {
+        let mut last = None;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let found = self.value(query);
+            if found.is_some_and(|found| (found - expected).abs() < 1e-9) {
+                return;
+            }
+            last = found.or(last);
+            assert!(Instant::now() < deadline, "{query}: expected {expected}, found {last:?}");
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
     /// What is said of a source: its state, and why.
     pub fn source(&self, name: &str) -> (String, String) {
         let found = self.json("/health")["sidewatch"]["sources"][name].clone();
@@ -201,7 +237,9 @@ impl Sidewatch {
     /// Waits for two more checkpoints: everything that was counted up to now stands in the second.
     pub fn checkpointed(&self) {
         let written = || self.value("sidewatch_checkpoint_seconds_count").unwrap_or(0.0);
-        let before = written();
+        // What is read is up to a second old; what it changes to is not.
+        let known = written();
+        let before = eventually("a checkpoint", 20, || Some(written()).filter(|now| *now > known));
         eventually("two more checkpoints", 20, || (written() > before + 1.0).then_some(()));
     }
 

@@ -9,20 +9,6 @@ fn configure(dir: &Path, text: &str) {
     std::fs::write(dir.join("sidewatch.yaml"), text).unwrap();
 }
 
-fn value_is(sidewatch: &Sidewatch, query: &str, expected: f64) {
-    let last = std::cell::Cell::new(None);
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    loop {
-        let found = sidewatch.value(query);
-        if found.is_some_and(|found| (found - expected).abs() < 1e-9) {
-            return;
-        }
-        last.set(found.or(last.get()));
-        assert!(std::time::Instant::now() < deadline, "{query}: expected {expected}, found {:?}", last.get());
-        std::thread::park_timeout(std::time::Duration::from_millis(20));
-    }
-}
-
 /// The Python that has OpenTelemetry's SDK: `tests/run` makes it; without that variable the test makes it itself.
 fn otel_python() -> std::path::PathBuf {
     if let Some(python) = std::env::var_os("OTEL_PYTHON") {
@@ -110,22 +96,22 @@ fn what_the_sdk_sends_is_understood() {
     );
     let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
     sdk(&sidewatch, "cumulative");
-    value_is(&sidewatch, r#"orders_total{job="shop",instance="i1",shop_region="eu"}"#, 6.0);
-    value_is(&sidewatch, r#"took_milliseconds_count{job="shop"}"#, 3.0);
-    value_is(&sidewatch, r#"took_milliseconds_sum{job="shop"}"#, 600.0);
-    value_is(&sidewatch, r#"took_milliseconds_bucket{le="250"}"#, 2.0);
-    value_is(&sidewatch, "histogram_count(wait_seconds)", 3.0);
-    value_is(&sidewatch, "histogram_sum(wait_seconds)", 6.0);
-    value_is(&sidewatch, r#"stock{job="shop"}"#, -6.0);
-    value_is(&sidewatch, r#"target_info{job="shop",deployment_environment="test"}"#, 1.0);
-    value_is(&sidewatch, r#"events_failed_total{type="checkout",source="shop"}"#, 1.0);
-    value_is(&sidewatch, r#"event_duration_seconds_count{type="checkout"}"#, 1.0);
-    value_is(&sidewatch, r#"card_errors_total{order="17"}"#, 1.0);
+    sidewatch.is_about(r#"orders_total{job="shop",instance="i1",shop_region="eu"}"#, 6.0);
+    sidewatch.is_about(r#"took_milliseconds_count{job="shop"}"#, 3.0);
+    sidewatch.is_about(r#"took_milliseconds_sum{job="shop"}"#, 600.0);
+    sidewatch.is_about(r#"took_milliseconds_bucket{le="250"}"#, 2.0);
+    sidewatch.is_about("histogram_count(wait_seconds)", 3.0);
+    sidewatch.is_about("histogram_sum(wait_seconds)", 6.0);
+    sidewatch.is_about(r#"stock{job="shop"}"#, -6.0);
+    sidewatch.is_about(r#"target_info{job="shop",deployment_environment="test"}"#, 1.0);
+    sidewatch.is_about(r#"events_failed_total{type="checkout",source="shop"}"#, 1.0);
+    sidewatch.is_about(r#"event_duration_seconds_count{type="checkout"}"#, 1.0);
+    sidewatch.is_about(r#"card_errors_total{order="17"}"#, 1.0);
     let events = sidewatch.json("/api/events").to_string();
     assert!(events.contains("card declined") && events.contains("declined"), "{events}");
 
     sdk(&sidewatch, "delta");
-    value_is(&sidewatch, r#"stock{job="shop"}"#, -6.0);
+    sidewatch.is_about(r#"stock{job="shop"}"#, -6.0);
     assert_eq!(sidewatch.terminate(), Some(0));
 }
 
@@ -136,17 +122,17 @@ fn changes_are_counted_exactly_through_a_restart() {
     configure(dir.path(), "profile: testing\nstate: state\nsources: {otlp: {otlp: {}}}\n");
     let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
     sdk(&sidewatch, "delta");
-    value_is(&sidewatch, "orders_total", 6.0);
-    value_is(&sidewatch, r#"took_milliseconds_bucket{le="+Inf"}"#, 3.0);
-    value_is(&sidewatch, "histogram_count(wait_seconds)", 3.0);
+    sidewatch.is_about("orders_total", 6.0);
+    sidewatch.is_about(r#"took_milliseconds_bucket{le="+Inf"}"#, 3.0);
+    sidewatch.is_about("histogram_count(wait_seconds)", 3.0);
     assert!(sidewatch.get("/metrics").1.contains("orders_total{instance=\"i1\",job=\"shop\",shop_region=\"eu\"} 6"));
     assert_eq!(sidewatch.terminate(), Some(0));
     let sidewatch = Sidewatch::start(dir.path(), "run", &[]);
     sdk(&sidewatch, "delta");
-    value_is(&sidewatch, "orders_total", 12.0);
-    value_is(&sidewatch, "took_milliseconds_sum", 1_200.0);
-    value_is(&sidewatch, r#"took_milliseconds_bucket{le="250"}"#, 4.0);
-    value_is(&sidewatch, "histogram_sum(wait_seconds)", 12.0);
+    sidewatch.is_about("orders_total", 12.0);
+    sidewatch.is_about("took_milliseconds_sum", 1_200.0);
+    sidewatch.is_about(r#"took_milliseconds_bucket{le="250"}"#, 4.0);
+    sidewatch.is_about("histogram_sum(wait_seconds)", 12.0);
 }
 
 #[test]
@@ -174,7 +160,7 @@ fn answers_say_what_became_of_a_request() {
         r#"{"partialSuccess":{"rejectedDataPoints":"1","errorMessage":"a: the aggregation temporality is not given"}}"#
     );
     // The labels of this process where the resource names none.
-    value_is(&sidewatch, r#"b{job!=""}"#, 1.0);
+    sidewatch.is_about(r#"b{job!=""}"#, 1.0);
     let (status, kind, body) = send("/v1/logs", &json, b"{\"resourceLogs\": 1}");
     assert_eq!((status, kind), (400, ok.clone()));
     assert!(body.starts_with(r#"{"code":3,"message":"resourceLogs: expected an array"#), "{body}");
@@ -225,5 +211,5 @@ fn a_rate_limit_asks_to_come_again() {
     assert!(head.contains("retry-after: ") && body.starts_with(r#"{"code":8,"#), "{head}{body}");
     assert_eq!(post("/v1/logs", log).0, 200, "what was refused spent nothing");
     assert_eq!(post("/v1/logs", log).0, 429);
-    value_is(&sidewatch, r#"sum(sidewatch_rate_limited_events_total{source="otlp",outcome="refused"})"#, 3.0);
+    sidewatch.is_about(r#"sum(sidewatch_rate_limited_events_total{source="otlp",outcome="refused"})"#, 3.0);
 }

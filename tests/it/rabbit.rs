@@ -29,7 +29,9 @@ impl Rabbit {
         std::fs::write(&cookie, "OFTHETESTALONE").unwrap();
         Command::new("chmod").arg("400").arg(&cookie).status().unwrap();
         std::fs::write(dir.join("enabled_plugins"), "[].\n").unwrap();
-        std::fs::write(dir.join("rabbitmq.conf"), "loopback_users = none\nconsumer_timeout = 3600000\n").unwrap();
+        // Newer servers take no message of 100 MB otherwise.
+        let conf = "loopback_users = none\nconsumer_timeout = 3600000\nmax_message_size = 134217728\n";
+        std::fs::write(dir.join("rabbitmq.conf"), conf).unwrap();
         let mapper_port = free_port();
         // Erlang's port mapper, in the foreground: it ends with the test.
         let mapper = Command::new("epmd")

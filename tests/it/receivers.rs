@@ -391,10 +391,10 @@ fn what_amtool_accepts_is_accepted_and_what_is_not_served_is_named() {
 fn paths_start_at_the_file_that_names_them() {
     let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let at = |name: &str| dir.path().join(name);
-    let (hook, dog, target) = (Receiver::start(200), Receiver::start(200), Receiver::start(200));
+    let [hook, routed, dog, target] = [(); 4].map(|()| Receiver::start(200));
     std::fs::create_dir_all(at("secrets")).unwrap();
     std::fs::create_dir_all(at("am/secrets")).unwrap();
-    for (name, port) in [("secrets/hook", hook.port), ("am/secrets/hook", hook.port), ("secrets/dog", dog.port)] {
+    for (name, port) in [("secrets/hook", hook.port), ("am/secrets/hook", routed.port), ("secrets/dog", dog.port)] {
         std::fs::write(at(name), format!("http://127.0.0.1:{port}/{name}\n")).unwrap();
     }
     std::fs::write(at("secrets/token"), "t0ken\n").unwrap();
@@ -402,20 +402,21 @@ fn paths_start_at_the_file_that_names_them() {
                         receivers: [{name: r, webhook_configs: [{url_file: secrets/hook}]}]\n";
     std::fs::write(at("am/alertmanager.yml"), alertmanager).unwrap();
     let short = "hook: {webhook: {url_file: secrets/hook}}";
-    for (notify, receiver) in [(short, "hook"), ("alertmanager: am/alertmanager.yml", "r")] {
+    for (notify, receiver) in [(short, &hook), ("alertmanager: am/alertmanager.yml", &routed)] {
         let text = format!(
             "sources: {{push: {{http: {{}}}}, s: {{scrape: {{url: 'http://127.0.0.1:{}/', interval: 100ms, authorization: {{credentials_file: secrets/token}}}}}}}}\n\
              bundled_rules: false\nwatchdog: {{url_file: secrets/dog, every: 1s}}\nnotify: {{{notify}}}\n{STOCK}",
             target.port
         );
         std::fs::write(at("sidewatch.yaml"), text).unwrap();
-        let before = hook.bodies().len();
         let file = at("sidewatch.yaml").display().to_string();
         let sidewatch = Sidewatch::start(elsewhere.path(), "run", &["--config", &file]);
         stock(&sidewatch, 1);
-        eventually(&format!("a message by {receiver}"), 20, || (hook.bodies().len() > before).then_some(()));
+        eventually(&format!("a message by {notify}"), 20, || receiver.bodies().pop());
         eventually("a ping", 20, || dog.bodies().pop());
         eventually("a scrape", 20, || target.bodies().pop());
+        // What it still says must not stand for what the next one says.
+        sidewatch.kill();
         dog.got.lock().unwrap().clear();
         target.got.lock().unwrap().clear();
     }

@@ -2,7 +2,7 @@
 
 pub mod server;
 
-use crate::harness::{Sidewatch, certificates, eventually};
+use crate::harness::{Ends, Sidewatch, certificates, eventually};
 use server::{Redis, add, pending};
 use std::path::Path;
 
@@ -393,10 +393,10 @@ fn deaf_is_not_silent() {
         let stop = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| beating(&redis, &stop));
+            let _ends = Ends(&stop);
             sidewatch.connected("s");
             sidewatch.connected("c");
             healthy();
-            stop.store(true, std::sync::atomic::Ordering::Relaxed);
         });
         redis.kill();
         sidewatch.source_is("s", "lost", "");
@@ -415,10 +415,10 @@ fn deaf_is_not_silent() {
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| beating(&redis, &stop));
+        let _ends = Ends(&stop);
         sidewatch.connected("s");
         sidewatch.connected("c");
         healthy();
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     let told = hook.bodies();
     let about = |name: &str| told.iter().filter(|body| body.contains(&format!("\"{name}\""))).count();
@@ -454,11 +454,12 @@ fn kills_of_both_sides_leave_exact_counts() {
         (dice >> 33) % below
     };
     let (began, mut restarted) = (std::time::Instant::now(), 0);
+    let failed = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         // The producer goes on through the restarts. Explicit ids tell which of a broken pipeline arrived.
         scope.spawn(|| {
             let mut next = 1;
-            while next <= events {
+            while next <= events && !failed.load(std::sync::atomic::Ordering::Relaxed) {
                 let produced = (|| -> redis::RedisResult<()> {
                     let mut client = redis::Client::open(format!("redis://127.0.0.1:{port}/"))?.get_connection()?;
                     let streams = ["a", "b"];
@@ -497,6 +498,7 @@ fn kills_of_both_sides_leave_exact_counts() {
                 }
             }
         });
+        let ends = Ends(&failed);
         for kill in 0..kills {
             let sidewatch = Sidewatch::start(dir.path(), "run", &["--log", "error"]);
             // Any moment is as good as another.
@@ -509,6 +511,7 @@ fn kills_of_both_sides_leave_exact_counts() {
             std::thread::park_timeout(std::time::Duration::from_millis(random(400)));
             sidewatch.kill();
         }
+        std::mem::forget(ends);
     });
     println!("{kills} kills, {restarted} restarts of redis-server in {:.1} s", began.elapsed().as_secs_f64());
     assert_eq!(sent.load(std::sync::atomic::Ordering::Relaxed), events);

@@ -143,24 +143,13 @@ fn a_changed_source_goes_on_where_the_core_has_counted_it_to() {
             (lines, sum)
         });
         let reloads = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let mut seen = 0.0;
-            for turn in 1..=6 {
-                seen = eventually("it goes on", 30, || sidewatch.value("sum(events_total)").filter(|now| *now > seen));
-                configuration(turn);
-                let (status, said) = sidewatch.post("/-/reload", "text/plain", b"");
-                assert_eq!(status, 200, "{said}");
-            }
+            sidewatch.reloads_while_it_counts(configuration);
         }));
         over.store(true, Ordering::Relaxed);
         reloads.unwrap();
         writer.join().unwrap()
     });
-    eventually("every line", 60, || {
-        let seen = sidewatch.value("sum(events_total)").unwrap_or(0.0) as u64;
-        assert!(seen <= lines, "counted twice: {seen} of {lines}");
-        (seen == lines).then_some(())
-    });
-    assert_eq!(sidewatch.value("sum(amount_total)"), Some(sum as f64));
+    crate::exactness::hold(&sidewatch, &[("sum(events_total)", lines as f64), ("sum(amount_total)", sum as f64)]);
 }
 
 fn parts(sources: &str) -> Parts {

@@ -3,7 +3,8 @@
 //! `SIDEWATCH_LONG=1` publishes 200,000 events, kills twenty times and restarts the broker five times.
 
 use super::broker::Broker;
-use crate::harness::{Sidewatch, eventually};
+use crate::exactness;
+use crate::harness::{Ends, Sidewatch, eventually};
 use serde_json::Value;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -24,10 +25,16 @@ fn amount(at: u64) -> u64 {
 }
 
 /// Publishes events until all stand in the stream, each under an id by which the server recognises a second attempt;
-/// slowly enough that it lasts as long as the kills do.
-async fn publish(client: async_nats::Client, events: u64, pause: Duration, ends: &AtomicBool) {
+/// slowly enough that it lasts as long as the kills do. How many there are when it is told that these are enough.
+async fn publish(
+    client: async_nats::Client,
+    events: u64,
+    pause: Duration,
+    enough: &AtomicBool,
+    ends: &AtomicBool,
+) -> u64 {
     let mut next = 0;
-    while next < events {
+    while next < events && !enough.load(Ordering::Relaxed) {
         // So many at once; those without an answer are sent again.
         let mut open: Vec<u64> = (next..events.min(next + PORTION)).collect();
         next += open.len() as u64;
@@ -38,6 +45,7 @@ async fn publish(client: async_nats::Client, events: u64, pause: Duration, ends:
         }
         tokio::time::sleep(pause).await;
     }
+    next
 }
 
 /// Publishes one event and waits until the stream has it.
@@ -57,15 +65,6 @@ async fn store(client: &async_nats::Client, at: u64) -> bool {
     match client.send_request("order.placed", request.timeout(Some(Duration::from_secs(1)))).await {
         Ok(answer) => serde_json::from_slice(&answer.payload).is_ok_and(|said: Value| said["seq"].is_u64()),
         Err(_) => false,
-    }
-}
-
-/// Ends the publisher when a test fails: else it would wait for ever.
-struct Ends<'a>(&'a AtomicBool);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -90,7 +89,7 @@ fn exact(scope: &str, events: u64, kills: u64, restarts: u64) {
         scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             // The client's own task lives in the broker's runtime.
-            runtime.block_on(publish(client, events, pause, &ends));
+            runtime.block_on(publish(client, events, pause, &AtomicBool::new(false), &ends));
         });
         let failed = Ends(&ends);
         let mut restarted = 0;
@@ -125,7 +124,7 @@ fn exact(scope: &str, events: u64, kills: u64, restarts: u64) {
     );
     let sum: u64 = (0..events).map(amount).sum();
     let eu: u64 = (0..events).step_by(3).map(amount).sum();
-    crate::exactness::hold(
+    exactness::hold(
         &sidewatch,
         &[
             ("sum(events_total)", events as f64),
@@ -169,27 +168,18 @@ fn a_consumer_whose_source_is_changed_by_reloads_counts_exactly() {
     };
     configuration(0);
     let sidewatch = Sidewatch::start(dir.path(), "run", &["--log", "error"]);
-    let (client, ends, events) = (broker.client(), AtomicBool::new(false), 20_000);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
+    let (client, enough, ends) = (broker.client(), AtomicBool::new(false), AtomicBool::new(false));
+    let events = std::thread::scope(|scope| {
+        let publishing = scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(publish(client, events, Duration::from_millis(20), &ends));
+            runtime.block_on(publish(client, u64::MAX, Duration::from_millis(20), &enough, &ends))
         });
         let failed = Ends(&ends);
-        let mut seen = 0.0;
-        for turn in 1..=6 {
-            seen = eventually("it goes on", 30, || sidewatch.value("sum(events_total)").filter(|now| *now > seen));
-            configuration(turn);
-            let (status, said) = sidewatch.post("/-/reload", "text/plain", b"");
-            assert_eq!(status, 200, "{said}");
-        }
+        sidewatch.reloads_while_it_counts(configuration);
+        enough.store(true, Ordering::Relaxed);
         std::mem::forget(failed);
-    });
-    eventually("every event", 60, || {
-        let seen = sidewatch.value("sum(events_total)").unwrap_or(0.0) as u64;
-        assert!(seen <= events, "counted twice: {seen} of {events}");
-        (seen == events).then_some(())
+        publishing.join().unwrap()
     });
     let sum: u64 = (0..events).map(amount).sum();
-    assert_eq!(sidewatch.value("sum(amount_total)"), Some(sum as f64));
+    exactness::hold(&sidewatch, &[("sum(events_total)", events as f64), ("sum(amount_total)", sum as f64)]);
 }

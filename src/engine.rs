@@ -41,7 +41,7 @@ use crate::source::counts::CountBatch;
 use crate::source::decode::Framing;
 use crate::source::received::ReceivedBatch;
 use crate::source::remote_write::WriteRequest;
-use crate::source::scrape::ScrapeBatch;
+use crate::source::scrape::{ScrapeBatch, ScrapeTargets};
 use counts::Counts;
 use dedup::Dedup;
 use event_log::EventLogs;
@@ -67,12 +67,7 @@ pub enum Input {
     /// Samples that somebody else has counted.
     Received(Box<ReceivedBatch>),
     /// Which targets a source scrapes from now on.
-    ScrapeTargets {
-        /// The source's name.
-        source: Arc<str>,
-        /// Their keys.
-        targets: Vec<Arc<str>>,
-    },
+    ScrapeTargets(ScrapeTargets),
     /// What an HTTP probe of a health check found.
     Probe {
         /// The check's name.
@@ -267,7 +262,7 @@ impl Engine {
                 Input::Scrape(batch) => self.scrape(&batch),
                 Input::Counts(batch) => self.count(now, &batch),
                 Input::Received(batch) => self.store.apply_received(&batch, &self.base_labels),
-                Input::ScrapeTargets { source, targets } => self.scrape_targets(now, &source, &targets),
+                Input::ScrapeTargets(all) => self.scrape_targets(now, &all.source, &all.targets),
                 Input::Probe { check, outcome } => self.checks.probe_result(now, &check, outcome),
                 // What was removed may still have said something.
                 Input::Source { name, state } if self.sources.contains_key(&name) => {

@@ -65,9 +65,7 @@ async fn run_core(mut core: Core, mut jobs: tokio::sync::mpsc::Receiver<CoreJob<
                         Ingest::Scrape(batch) => core.engine.observe(clock::now(), [Input::Scrape(batch)]),
                         Ingest::Counts(batch) => core.engine.observe(clock::now(), [Input::Counts(batch)]),
                         Ingest::Received(batch) => core.engine.observe(clock::now(), [Input::Received(batch)]),
-                        Ingest::ScrapeTargets { source, targets } => {
-                            core.engine.observe(clock::now(), [Input::ScrapeTargets { source, targets }]);
-                        }
+                        Ingest::ScrapeTargets(all) => core.engine.observe(clock::now(), [Input::ScrapeTargets(all)]),
                         Ingest::Position { .. } => unreachable!("no source runs here"),
                     }
                 }
@@ -176,6 +174,17 @@ impl Bench {
 /// A query at the last sample.
 fn at_end(endpoint: &str, query: &str) -> String {
     format!("/api/v1/{endpoint}?query={query}&time={}", T0_MS / 1_000 + 59)
+}
+
+#[test]
+fn a_query_without_a_time_is_answered_at_the_cores() {
+    let bench = bench();
+    let ahead = clock::now().plus_millis(3_600_000);
+    bench.runtime.block_on(bench.backend.core.call(move |core, _| core.engine.tick(ahead))).unwrap();
+    let answer = bench.get("/api/v1/query?query=time()").json();
+    assert_eq!(answer["data"]["result"][0].as_f64(), Some(ahead.millis() as f64 / 1e3), "{answer}");
+    let asked = bench.get("/api/v1/query?query=time()&time=12.5").json();
+    assert_eq!(asked["data"]["result"][0].as_f64(), Some(12.5), "{asked}");
 }
 
 #[test]

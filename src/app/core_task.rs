@@ -518,7 +518,7 @@ fn input(ingest: Ingest, plan: &Arc<FieldPlan>) -> Result<Input, Asks> {
         Ingest::Scrape(batch) => Input::Scrape(batch),
         Ingest::Counts(batch) => Input::Counts(batch),
         Ingest::Received(batch) => Input::Received(batch),
-        Ingest::ScrapeTargets { source, targets } => Input::ScrapeTargets { source, targets },
+        Ingest::ScrapeTargets(all) => Input::ScrapeTargets(all),
         Ingest::Batch(batch, decoder) if batch.plan.version() != plan.version() => {
             Input::Events(decoder.redecode(batch, plan))
         }

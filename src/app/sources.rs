@@ -4,6 +4,7 @@ use crate::config::schema::{Config, SourceConfig, Transport};
 use crate::engine::SourcePart;
 use crate::model::FieldPlan;
 use crate::source::rate::RateLimits;
+use crate::source::scrape::ScrapeTargets;
 use crate::source::{Ingest, IngestSink, Pace, SourceContext};
 use crate::supervise::{Stage, Supervisor, TaskHandle};
 use crate::telemetry::self_metrics;
@@ -89,7 +90,7 @@ impl Sources {
             let end = async {
                 task.ended().await;
                 // An error means that the core has ended.
-                let _ = sink.send(Ingest::ScrapeTargets { source, targets: Vec::new() }).await;
+                let _ = sink.send(Ingest::ScrapeTargets(ScrapeTargets { source, targets: Vec::new() })).await;
             };
             cancel.run_until_cancelled(end).await;
         });

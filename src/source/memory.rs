@@ -49,3 +49,23 @@ impl MemorySource {
         Ok((accepted, refused))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::schema::Overflow;
+    use crate::source::sink::{QueueLimits, queue};
+
+    #[test]
+    fn what_is_dropped_is_not_accepted() {
+        let (sink, _queue) = queue(QueueLimits { batches: 1, bytes: 1 << 20 });
+        let decoder = Decoder::compile(&Default::default(), Default::default(), &mut Default::default()).unwrap();
+        let plan = watch::Sender::default();
+        let handle = |sink| MemorySource::new("m".into(), Arc::new(decoder), plan.subscribe(), sink);
+        let source = handle(sink.with_overflow(Overflow::DropNewest));
+        let push = |text: &str| source.push(text.into(), Framing::Ndjson, Timestamp::EPOCH).map(|taken| taken.0);
+        assert_eq!(push("{\"type\":\"a\"}\n{\"type\":\"b\"}"), Ok(2));
+        assert_eq!(push("{\"type\":\"c\"}"), Ok(0));
+        assert_eq!(push(""), Ok(0));
+    }
+}

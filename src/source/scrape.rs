@@ -17,7 +17,7 @@ mod target;
 mod tests;
 mod text;
 
-pub use batch::{FamilyMetadata, NativeHistogram, ScrapeBatch};
+pub use batch::{FamilyMetadata, NativeHistogram, ScrapeBatch, ScrapeTargets};
 pub use fetch::{client as http_client, is_local, with_options};
 pub use relabel::Relabeling;
 
@@ -58,7 +58,7 @@ pub(super) async fn run(context: &SourceContext, config: &ScrapeConfig, cancel: 
     };
     let session = SESSIONS.fetch_add(1, Ordering::Relaxed);
     let keys = targets.iter().map(|target| target.key.clone()).collect();
-    let told = Ingest::ScrapeTargets { source: context.name.clone(), targets: keys };
+    let told = Ingest::ScrapeTargets(ScrapeTargets { source: context.name.clone(), targets: keys });
     if context.sink.send(told).await.is_err() {
         return;
     }

@@ -206,8 +206,8 @@ impl<'a> Drops<'a> {
         self.count(count);
     }
 
-    /// Looks for messages that the client received and never gave out; so many it gave out and are kept. While some wait there, only those are sure that
-    /// cannot be among the waiting.
+    /// Looks for messages that the client received and never gave out; `kept` are out and not taken yet. While some wait in
+    /// the client, only those are sure that cannot be among the waiting.
     fn look(&mut self, nothing_waits: bool, kept: usize) {
         if !self.connection.news.slow.load(Ordering::Relaxed) {
             return;

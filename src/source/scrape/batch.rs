@@ -44,6 +44,15 @@ pub struct FamilyMetadata {
     pub unit: String,
 }
 
+/// Which targets a source scrapes from now on; the series of others end.
+#[derive(Clone, Debug)]
+pub struct ScrapeTargets {
+    /// The source's name.
+    pub source: Arc<str>,
+    /// Their keys; none when the source has ended.
+    pub targets: Vec<Arc<str>>,
+}
+
 /// The samples of one scrape, or the end of a target.
 #[derive(Clone, Debug, Default)]
 pub struct ScrapeBatch {

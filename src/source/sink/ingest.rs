@@ -6,7 +6,7 @@ use crate::source::SourceState;
 use crate::source::counts::CountBatch;
 use crate::source::decode::Decoder;
 use crate::source::received::ReceivedBatch;
-use crate::source::scrape::ScrapeBatch;
+use crate::source::scrape::{ScrapeBatch, ScrapeTargets};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -30,12 +30,7 @@ pub enum Ingest {
     /// Samples with times of their own.
     Received(Box<ReceivedBatch>),
     /// Which targets a source scrapes from now on; the series of others end.
-    ScrapeTargets {
-        /// The source's name.
-        source: Arc<str>,
-        /// Their keys.
-        targets: Vec<Arc<str>>,
-    },
+    ScrapeTargets(ScrapeTargets),
     /// Where a source goes on: told when everything before this is counted.
     Position {
         /// The source's name.
@@ -58,7 +53,7 @@ impl Ingest {
             Self::Scrape(batch) => Need { bytes: batch.size(), events: 0 },
             Self::Counts(batch) => Need { bytes: batch.size(), events: 0 },
             Self::Received(batch) => Need { bytes: batch.size(), events: 0 },
-            Self::State { .. } | Self::ScrapeTargets { .. } | Self::Position { .. } => Need { bytes: 0, events: 0 },
+            Self::State { .. } | Self::ScrapeTargets(_) | Self::Position { .. } => Need { bytes: 0, events: 0 },
         }
     }
 

@@ -25,10 +25,10 @@ const BATCH_DATAGRAMS: usize = 20_000;
 const BUSY_DATAGRAMS: usize = 2;
 /// How much later.
 const PAUSE: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(50);
-/// The buffer that is asked for, as the kernel counts it: with less the pauses are shorter.
-const LARGE_BUFFER_BYTES: f64 = 8e6;
 /// The part of the kernel's buffer that may fill meanwhile: what comes all of a sudden has the rest.
 const SHARE: f64 = 1.0 / 4.0;
+/// This part of the buffer that is asked for, as the kernel counts it: with less the pauses are shorter.
+const LARGE_ROOM: f64 = 2e6;
 /// What the kernel counts for a datagram beside its bytes, which it rounds up generously.
 const KERNEL_BYTES: usize = 1_024;
 /// How often the kernel is asked what it dropped.
@@ -130,8 +130,6 @@ pub(super) async fn unix_socket(path: &Path) -> io::Result<UnixDatagram> {
 pub(super) struct Pace {
     /// Bytes that may wait in the kernel.
     room: f64,
-    /// The longest pause: a small buffer is full of a burst of any length.
-    longest: f64,
     /// The last look of a busy time.
     last: Option<Instant>,
 }
@@ -139,14 +137,12 @@ pub(super) struct Pace {
 impl Pace {
     /// For a socket whose kernel's buffer has so many bytes.
     pub fn new(buffer_bytes: usize) -> Self {
-        let buffer = buffer_bytes as f64;
-        let longest = PAUSE.end().as_secs_f64() * (buffer / LARGE_BUFFER_BYTES).min(1.0);
-        Self { room: buffer * SHARE, longest: longest.max(PAUSE.start().as_secs_f64()), last: None }
+        Self { room: buffer_bytes as f64 * SHARE, last: None }
     }
 
     /// For a socket that is never left alone.
     pub fn none() -> Self {
-        Self { room: 0.0, longest: 0.0, last: None }
+        Self { room: 0.0, last: None }
     }
 
     /// After a look that found so much. `None` when the next datagram is to be waited for.
@@ -167,8 +163,10 @@ impl Pace {
             // A buffer that was full says nothing about how much there would have been.
             return Some(*PAUSE.start());
         }
-        let seconds = now.duration_since(last).as_secs_f64() * self.room / taken;
-        Some(Duration::from_secs_f64(seconds.clamp(PAUSE.start().as_secs_f64(), self.longest)))
+        let filled = now.duration_since(last).as_secs_f64() * self.room / taken;
+        // A small buffer is full of a sudden burst, however little came before it.
+        let longest = PAUSE.end().as_secs_f64() * (self.room / LARGE_ROOM).min(1.0);
+        Some(Duration::from_secs_f64(filled.min(longest).max(PAUSE.start().as_secs_f64())))
     }
 }
 
